@@ -1,0 +1,156 @@
+// Engine: the step loop and its thread. Front ends submit token ids and get token ids back.
+#ifndef PREGATE_ENGINE_ENGINE_H_
+#define PREGATE_ENGINE_ENGINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/model/sampling_params.h"
+#include "engine/plan/request.h"
+#include "engine/tokenizer.h"
+
+namespace pregate {
+
+// Every option is a flag of `pregate serve` of the same name.
+struct EngineOptions {
+  int32_t max_model_len = 0;  // 0: the model's context, at most 8192
+  int32_t max_num_seqs = 64;
+  int32_t max_num_batched_tokens = 512;
+  int32_t max_num_queued_reqs = 1024;
+  int64_t max_num_queued_tokens = 0;    // 0: four times the KV pool
+  int64_t kv_cache_memory = 0;          // bytes; 0: see DefaultKvCacheMemory in engine.cc
+  std::string kv_cache_dtype = "auto";  // auto (f16), f16, q8_0
+  bool enable_prefix_caching = true;
+  std::string scheduling_policy = "fcfs";  // fcfs, priority
+  std::string device = "auto";             // auto, cpu
+  int threads = 0;                         // 0: all usable CPUs
+  std::string dtype = "auto";              // auto; float32: never quantise activations
+  uint64_t seed = 0;
+};
+
+// One question: a prompt and `sampling.size()` answers to it.
+struct GenerationRequest {
+  std::vector<int32_t> prompt;
+  std::vector<SamplingParams> sampling;  // one for each answer (n), seeds already apart
+  int32_t max_tokens = 256;
+  int32_t min_tokens = 0;
+  std::vector<int32_t> stop_ids;  // in addition to the model's own
+  bool ignore_eos = false;
+  int32_t priority = 0;
+  uint64_t cache_salt = 0;
+  int32_t prompt_logprobs = -1;  // as SamplingParams::logprobs
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+// Where the milliseconds of one answer went.
+struct RequestTiming {
+  absl::Duration queue;                // submission to first step
+  absl::Duration prefill;              // first step to first token
+  absl::Duration time_to_first_token;  // submission to first token
+  absl::Duration decode;               // first token to last
+};
+
+// A piece of one answer.
+struct GenerationOutput {
+  int32_t index = 0;                       // which answer
+  std::vector<int32_t> token_ids;          // the delta; empty in a finish that samples nothing
+  std::vector<PositionLogprobs> logprobs;  // one for each token, where asked for
+  std::vector<PositionLogprobs> prompt_logprobs;  // once, with the first token of answer 0
+  FinishReason finish = FinishReason::kNone;
+  std::string detail;  // of kDeadline and kError: "expired in queue after 812 ms"
+
+  // Set with `finish`.
+  int32_t prompt_tokens = 0;
+  int32_t cached_prompt_tokens = 0;
+  int32_t completion_tokens = 0;
+  RequestTiming timing;
+};
+
+// Called on the engine's thread, in order; must not block or call the engine, except Cancel. The
+// last call for each answer carries `finish`; after all answers have finished it is destroyed.
+using OutputCallback = std::function<void(GenerationOutput)>;
+
+// One step, for metrics.
+struct StepStats {
+  absl::Duration plan, execute, sample, commit;
+  int32_t rows = 0;
+  int32_t sequences = 0;
+  int32_t prompt_tokens = 0;     // prompt rows of the step
+  int32_t generated_tokens = 0;  // tokens sampled in it
+};
+
+// A moment's picture of the engine. Counters count from the start.
+struct EngineStats {
+  int32_t waiting = 0;
+  int32_t running = 0;
+  double kv_cache_usage = 0.0;  // 0 to 1: blocks held by sequences
+  int32_t kv_blocks = 0;
+  int32_t block_tokens = 0;
+  int64_t preemptions = 0;
+  int64_t prefix_queries = 0;
+  int64_t prefix_hits = 0;
+  int64_t steps = 0;
+  absl::Time last_step;  // end of the newest step, or the start
+  bool draining = false;
+};
+
+// What is served, for ListModels, validation and metrics.
+struct ModelInfo {
+  std::string name;  // from the file, may be empty
+  std::string architecture;
+  std::string format;
+  int64_t num_parameters = 0;
+  int64_t weight_bytes = 0;
+  int32_t context_length = 0;     // of the file
+  int32_t max_model_len = 0;      // in force
+  int32_t vocab_size = 0;         // width of the logits
+  int64_t max_prompt_tokens = 0;  // what the KV pool can ever hold, less one
+  int32_t kv_blocks = 0;
+  int32_t block_tokens = 0;
+  std::string device;  // "cpu (avx512vnni, 2 threads)"
+  std::string chat_template;
+};
+
+class Engine {
+ public:
+  // Opens the model, sizes the KV pool and starts the engine thread. `progress` is called with
+  // [0, 1] while weights load; may be null.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(
+      const std::string& model_path, const EngineOptions& options,
+      const std::function<void(double)>& progress = nullptr);
+  // Ends what runs with kCancelled, then joins the thread.
+  virtual ~Engine() = default;
+
+  virtual const ModelInfo& model() const = 0;
+  virtual const Tokenizer& tokenizer() const = 0;
+
+  // Queues a request and returns at once; thread-safe. The id names it in Cancel.
+  // INVALID_ARGUMENT (ValidateRequest), RESOURCE_EXHAUSTED (queue full), UNAVAILABLE (draining).
+  virtual absl::StatusOr<uint64_t> Submit(GenerationRequest request, OutputCallback callback) = 0;
+
+  // Ends a request with kCancelled, at the next step at the latest; thread-safe, idempotent;
+  // unknown ids are ignored.
+  virtual void Cancel(uint64_t request_id) = 0;
+
+  // Refuses new requests from now on.
+  virtual void StartDrain() = 0;
+  // Waits until nothing is queued or running; false when `timeout` passed first.
+  virtual bool WaitUntilIdle(absl::Duration timeout) = 0;
+
+  virtual EngineStats stats() const = 0;
+  // Called after each step on the engine's thread; must not block. Set once, before Submit.
+  virtual void SetStepObserver(std::function<void(const StepStats&)> observer) = 0;
+};
+
+// The one check below every front end: INVALID_ARGUMENT "<field>: <rule>; got <value>".
+absl::Status ValidateRequest(const GenerationRequest& request, const ModelInfo& model);
+
+}  // namespace pregate
+
+#endif  // PREGATE_ENGINE_ENGINE_H_

@@ -1,0 +1,58 @@
+// What a decoder is, as data: every difference between the served families that the forward pass
+// must know. Filled by the file readers (GGUF metadata, Hugging Face config.json), checked once.
+#ifndef PREGATE_ENGINE_MODEL_MODEL_CONFIG_H_
+#define PREGATE_ENGINE_MODEL_MODEL_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "kernels/kernels.h"
+
+namespace pregate {
+
+struct ModelConfig {
+  std::string architecture;  // as the file says: "llama", "qwen2", "qwen3", "gemma3", ...
+  std::string name;          // the file's own name of the model; may be empty
+
+  int32_t num_layers = 0;
+  int32_t hidden_size = 0;   // H
+  int32_t ffn_size = 0;      // F
+  int32_t num_heads = 0;     // query heads
+  int32_t num_kv_heads = 0;  // divides num_heads
+  int32_t head_dim = 0;      // 64...256; num_heads * head_dim may differ from H
+  int32_t vocab_size = 0;    // width of the logits: the bound of every token id
+  int32_t context_length = 0;
+
+  float rms_norm_eps = 1e-5f;
+  float norm_weight_offset = 0.0f;  // 1 for Gemma checkpoints from Hugging Face (GGUF adds it)
+  Activation activation = Activation::kSilu;
+  float embedding_scale = 1.0f;       // sqrt(H) for Gemma
+  float attention_scale = 0.0f;       // multiplies q.k
+  float attention_soft_cap = 0.0f;    // 0: none
+  float final_logit_soft_cap = 0.0f;  // 0: none
+  bool tied_embeddings = false;       // the head is the embedding table
+
+  // Rotary embedding. inv_freq[i] = frequency of pair i with every scaling rule (linear, llama3,
+  // yarn, per-pair factors of the file) already applied; rope_magnitude is yarn's mscale.
+  // [rotated dimensions / 2].
+  RopeStyle rope_style = RopeStyle::kHalves;
+  std::vector<float> inv_freq;
+  float rope_magnitude = 1.0f;
+  // Layers with sliding-window attention (Gemma 3, Mistral v0.1): window in tokens and, where the
+  // family says so, a rotary table of their own. Empty `layer_is_local`: no layer is local.
+  int32_t sliding_window = 0;
+  std::vector<uint8_t> layer_is_local;  // [num_layers] or empty
+  std::vector<float> local_inv_freq;    // empty: as inv_freq
+
+  bool IsLocal(int layer) const { return !layer_is_local.empty() && layer_is_local[layer] != 0; }
+};
+
+// INVALID_ARGUMENT "<field>: <rule>; got <value>" for the first number out of range: zero or absurd
+// sizes, heads that do not divide, NaN, ... (reliability rows E9, V6).
+absl::Status ValidateModelConfig(const ModelConfig& config);
+
+}  // namespace pregate
+
+#endif  // PREGATE_ENGINE_MODEL_MODEL_CONFIG_H_

@@ -1,0 +1,56 @@
+// One opened model: configuration, tokenizer and tensors, whatever the format on disk.
+#ifndef PREGATE_ENGINE_MODEL_MODEL_FILE_H_
+#define PREGATE_ENGINE_MODEL_MODEL_FILE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/model/model_config.h"
+#include "engine/tokenizer.h"
+#include "kernels/tensor.h"
+
+namespace pregate {
+
+// One tensor of a file, for `pregate inspect` and for loading. Dimensions outermost first.
+struct TensorInfo {
+  std::string name;  // canonical, see ModelFile::Find
+  DType dtype;
+  std::vector<int64_t> shape;  // 1 to 4 dimensions
+  const void* data;            // in the mapping
+  int64_t bytes;
+};
+
+class ModelFile {
+ public:
+  // `path` is a GGUF file or a Hugging Face folder. The files are mapped read-only; everything read
+  // from them is bounds-checked before use. Errors name the file's field or tensor:
+  // INVALID_ARGUMENT (malformed), UNIMPLEMENTED (type or architecture we do not serve),
+  // FAILED_PRECONDITION (complete file of a wrong shape), NOT_FOUND.
+  static absl::StatusOr<std::unique_ptr<ModelFile>> Open(const std::string& path);
+  virtual ~ModelFile() = default;
+
+  virtual const ModelConfig& config() const = 0;
+  virtual const TokenizerSpec& tokenizer() const = 0;
+  // The chat template in Jinja, or "".
+  virtual const std::string& chat_template() const = 0;
+  // "GGUF v3" or "safetensors".
+  virtual std::string_view format() const = 0;
+  // In the order of the file. Names are GGUF's, whatever the format: token_embd, output_norm,
+  // output, rope_freqs, and for layer i blk.i.{attn_norm, attn_q, attn_k, attn_v, attn_output,
+  // attn_q_norm, attn_k_norm, post_attention_norm, ffn_norm, ffn_gate, ffn_up, ffn_down,
+  // post_ffw_norm}, each with ".weight" or ".bias".
+  virtual const std::vector<TensorInfo>& tensors() const = 0;
+
+  // A two-dimensional view of the tensor (a vector is one row), or nullptr data when absent.
+  ConstTensor Find(std::string_view name) const;
+  // As Find, but FAILED_PRECONDITION, naming the tensor, when it is absent or not [rows, cols].
+  absl::StatusOr<ConstTensor> Require(std::string_view name, int64_t rows, int64_t cols) const;
+};
+
+}  // namespace pregate
+
+#endif  // PREGATE_ENGINE_MODEL_MODEL_FILE_H_

@@ -1,0 +1,45 @@
+// Sampler: logits to token ids. It keeps what each sequence slot needs (parameters, penalty counts)
+// and never looks at a request.
+#ifndef PREGATE_ENGINE_MODEL_SAMPLER_H_
+#define PREGATE_ENGINE_MODEL_SAMPLER_H_
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "engine/model/sampling_params.h"
+#include "engine/plan/batch_plan.h"
+#include "kernels/device.h"
+#include "kernels/tensor.h"
+
+namespace pregate {
+
+// One entry for each logit row of the plan, in its order.
+struct SampledTokens {
+  std::vector<int32_t> token_ids;  // [logits] sampled id, or the target of a scored row
+  std::vector<std::optional<PositionLogprobs>> logprobs;  // [logits] where asked for
+};
+
+class Sampler {
+ public:
+  Sampler(Device* device, int32_t vocab_size, int32_t max_num_seqs);
+
+  // Binds a slot to a new sequence; `prompt` feeds the repetition penalty.
+  void Open(int32_t slot, const SamplingParams& params, absl::Span<const int32_t> prompt);
+  void Close(int32_t slot);
+
+  // One token for each logit row of `plan`. logits [logits, vocab] kF32, overwritten. A slot's
+  // token depends on its own logits, parameters, history and position only.
+  SampledTokens Sample(const BatchPlan& plan, Tensor logits);
+
+ private:
+  struct Slot;
+  Device* device_;
+  int32_t vocab_size_;
+  std::vector<Slot> slots_;
+};
+
+}  // namespace pregate
+
+#endif  // PREGATE_ENGINE_MODEL_SAMPLER_H_

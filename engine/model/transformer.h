@@ -1,0 +1,45 @@
+// Transformer: executes a batch plan on the weights of a decoder-only model.
+#ifndef PREGATE_ENGINE_MODEL_TRANSFORMER_H_
+#define PREGATE_ENGINE_MODEL_TRANSFORMER_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "engine/model/kv_storage.h"
+#include "engine/model/model_config.h"
+#include "engine/model/model_file.h"
+#include "engine/plan/batch_plan.h"
+#include "kernels/device.h"
+#include "kernels/kernels.h"
+
+namespace pregate {
+
+class Transformer {
+ public:
+  struct Options {
+    int32_t max_rows = 2048;         // rows of the largest plan: --max-num-batched-tokens
+    int32_t max_logits = 256;        // logit rows of the largest plan
+    bool float_activations = false;  // --dtype float32: never quantise activations
+  };
+
+  // Takes every weight it needs from `file`, which must outlive it (weights stay in the mapping
+  // where the device can read them there). FAILED_PRECONDITION names a missing or misshapen
+  // tensor; UNIMPLEMENTED a tensor whose type `kernels` cannot multiply.
+  static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelFile& file, Device* device,
+                                                             const Kernels* kernels,
+                                                             const Options& options);
+  virtual ~Transformer() = default;
+
+  // Runs the plan: writes keys and values of its rows into `kv`, returns the logits of
+  // plan.logit_rows, [logits, vocab] kF32, valid until the next call.
+  virtual Tensor Forward(const BatchPlan& plan, const KvStorage& kv) = 0;
+
+  // Bytes of weights that one step reads, the embedding table's rows not counted.
+  virtual int64_t weight_bytes() const = 0;
+  virtual int64_t num_parameters() const = 0;
+};
+
+}  // namespace pregate
+
+#endif  // PREGATE_ENGINE_MODEL_TRANSFORMER_H_

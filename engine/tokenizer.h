@@ -1,0 +1,117 @@
+// Text to token ids and back, for the tokenizers that model files carry.
+#ifndef PREGATE_ENGINE_TOKENIZER_H_
+#define PREGATE_ENGINE_TOKENIZER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+namespace pregate {
+
+// Everything a model file says about its tokenizer, as plain data. Filled from GGUF metadata
+// (`tokenizer.ggml.*`) or by ParseTokenizerJson.
+struct TokenizerSpec {
+  enum class Model : uint8_t {
+    kByteBpe,           // byte-level BPE: GGUF "gpt2", Hugging Face BPE with ByteLevel
+    kSentencePieceBpe,  // SentencePiece BPE by score with byte fallback: GGUF "llama"
+    kMergedBpe,         // BPE by merges over characters with byte fallback: HF Llama 2, Gemma
+  };
+  // GGUF `tokenizer.ggml.token_type`.
+  enum TokenType : uint8_t {
+    kNormal = 1,
+    kUnknown = 2,
+    kControl = 3,  // never produced from plain text, never shown
+    kUserDefined = 4,
+    kUnused = 5,
+    kByte = 6,  // "<0xXX>"
+  };
+
+  Model model = Model::kByteBpe;
+  std::string pre_tokenizer;  // GGUF `tokenizer.ggml.pre`: "smollm", "llama-bpe", "qwen2", ...
+  // A pre-tokeniser spelled out by tokenizer.json as regexes applied one after another; used
+  // instead of `pre_tokenizer` when not empty.
+  std::vector<std::string> split_patterns;
+  bool split_digits = false;  // every digit alone (HF Digits(individual_digits=true)), before them
+
+  std::vector<std::string> tokens;   // [vocab] as the file spells them
+  std::vector<float> scores;         // [vocab] or empty
+  std::vector<uint8_t> token_types;  // [vocab] TokenType, or empty: all normal
+  std::vector<std::pair<std::string, std::string>> merges;  // in order of rank
+
+  std::optional<int32_t> bos_id, eos_id, unknown_id;
+  std::vector<int32_t> end_of_turn_ids;  // other ids that end an answer: <|im_end|>, <end_of_turn>
+  bool add_bos = false;
+  bool add_eos = false;
+  bool add_space_prefix = false;  // SentencePiece's dummy prefix
+  bool ignore_merges = false;     // Llama 3: a word that is a token is taken whole
+  bool nfc_normalize = false;     // Qwen 2
+};
+
+// Reads tokenizer.json (and the optional tokenizer_config.json and generation_config.json texts).
+// FAILED_PRECONDITION names what is not supported; INVALID_ARGUMENT what is broken.
+absl::StatusOr<TokenizerSpec> ParseTokenizerJson(std::string_view tokenizer_json,
+                                                 std::string_view tokenizer_config_json,
+                                                 std::string_view generation_config_json);
+
+// Immutable, safe to share between threads.
+class Tokenizer {
+ public:
+  // FAILED_PRECONDITION when the spec cannot be served (unknown pre-tokeniser, a token missing that
+  // a merge needs, duplicate tokens, ...); reliability row E11.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(TokenizerSpec spec);
+  virtual ~Tokenizer() = default;
+
+  struct EncodeOptions {
+    bool add_special = true;     // BOS / EOS as the file asks for
+    bool parse_special = false;  // "<|im_start|>" in the text becomes its control token
+  };
+  // Any bytes are accepted: what is not UTF-8 is encoded as its bytes where the vocabulary has
+  // them, else as the unknown token. Time and memory O(n log n) in the length of `text`.
+  virtual std::vector<int32_t> Encode(std::string_view text,
+                                      const EncodeOptions& options) const = 0;
+
+  // The bytes of one token: may be part of a character. Control tokens give "" unless
+  // `show_special`. `id` must be below vocab_size().
+  virtual std::string TokenBytes(int32_t id, bool show_special = false) const = 0;
+
+  // Text of a whole sequence (with SentencePiece's first space removed). Bytes that form no
+  // character become U+FFFD.
+  virtual std::string Decode(absl::Span<const int32_t> ids, bool show_special = false) const = 0;
+
+  virtual int32_t vocab_size() const = 0;
+  virtual const TokenizerSpec& spec() const = 0;
+  // Ids that end an answer: EOS and the end-of-turn tokens.
+  virtual absl::Span<const int32_t> stop_ids() const = 0;
+  // Id of the token that is spelled exactly so, control tokens included.
+  virtual std::optional<int32_t> FindToken(std::string_view token) const = 0;
+};
+
+// Turns a growing sequence of ids into text, one id at a time, whole characters only.
+class IncrementalDetokenizer {
+ public:
+  explicit IncrementalDetokenizer(const Tokenizer* tokenizer, bool show_special = false)
+      : tokenizer_(tokenizer), show_special_(show_special) {}
+
+  // The text that `id` completes; "" while a character is still cut. Broken bytes are given out as
+  // U+FFFD as soon as they can no longer become a character.
+  std::string Add(int32_t id);
+  // What is still held back, as U+FFFD, at the end of the answer.
+  std::string Finish();
+
+ private:
+  const Tokenizer* tokenizer_;
+  bool show_special_;
+  bool started_ = false;
+  std::string pending_;  // bytes of a character that is not yet whole
+};
+
+}  // namespace pregate
+
+#endif  // PREGATE_ENGINE_TOKENIZER_H_

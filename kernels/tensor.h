@@ -1,0 +1,90 @@
+// Tensor views: what kernels read and write. A view owns nothing and knows no model.
+#ifndef PREGATE_KERNELS_TENSOR_H_
+#define PREGATE_KERNELS_TENSOR_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace pregate {
+
+// Element types of a tensor. The quantised ones are the block formats of the GGUF specification
+// (ggml docs/gguf.md and the block layouts of `ggml_type`); `kQ8Act` is ours.
+enum class DType : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kI32,
+  kQ8_0,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  // Activations quantised to 8 bits, one row of K elements (K % 32 == 0) laid out as
+  //   int8  q[K]          values in [-127, 127]
+  //   float scale[K/32]   x ~= scale * q, one scale for each 32 elements
+  //   int16 sum[K/16]     sum of q over each 16 elements
+  // so K + K/8 + K/8 bytes. Made by `Kernels::quantize_rows`, read only by `Kernels::matmul`.
+  kQ8Act,
+};
+inline constexpr int kNumDTypes = 13;
+
+// Static facts of an element type.
+struct DTypeInfo {
+  std::string_view name;  // as GGUF spells it: "F32", "Q4_K", ...
+  int block_elements;     // elements of one block; 1 for plain types
+  int block_bytes;        // bytes of one block (kQ8Act: of 32 elements)
+};
+const DTypeInfo& GetDTypeInfo(DType dtype);
+
+// Bytes of a densely packed row of `cols` elements. `cols` must be a multiple of block_elements.
+// The caller has bounded `cols` (file numbers go through checked arithmetic before this).
+int64_t RowBytes(DType dtype, int64_t cols);
+
+// A row-major matrix view: `rows` rows of `cols` elements, consecutive rows `stride` bytes apart.
+// Vectors are matrices of one row.
+struct ConstTensor {
+  const void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t stride = 0;
+
+  template <typename T>
+  const T* Row(int64_t r) const {
+    return reinterpret_cast<const T*>(static_cast<const char*>(data) + r * stride);
+  }
+  explicit operator bool() const { return data != nullptr; }
+};
+
+struct Tensor {
+  void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t stride = 0;
+
+  template <typename T>
+  T* Row(int64_t r) const {
+    return reinterpret_cast<T*>(static_cast<char*>(data) + r * stride);
+  }
+  operator ConstTensor() const { return {data, dtype, rows, cols, stride}; }  // NOLINT
+  explicit operator bool() const { return data != nullptr; }
+};
+
+// Views over densely packed memory.
+ConstTensor MakeView(const void* data, DType dtype, int64_t rows, int64_t cols);
+Tensor MakeView(void* data, DType dtype, int64_t rows, int64_t cols);
+
+// IEEE half and bfloat16 conversions, round to nearest even. Scalar: for tables and tests.
+float HalfToFloat(uint16_t half);
+uint16_t FloatToHalf(float value);
+float BFloat16ToFloat(uint16_t bf16);
+uint16_t FloatToBFloat16(float value);
+
+}  // namespace pregate
+
+#endif  // PREGATE_KERNELS_TENSOR_H_
