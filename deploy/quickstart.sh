@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# From a clean clone to a streamed answer: installs what is missing, builds, fetches a small real
+# model, serves it and asks it a question through gRPC.
+# Usage: deploy/quickstart.sh [--once]
+#   --once   leave after the answer; exit status 0 only if it streamed
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+once=false
+case "${1:-}" in
+  '') ;;
+  --once) once=true ;;
+  *) echo "usage: $0 [--once]" >&2; exit 2 ;;
+esac
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "Packages"
+deploy/install_deps.sh
+
+say "Build"
+cmake --preset release >/dev/null
+cmake --build --preset release --target pregate pregate_client
+
+say "Model"
+model="$(deploy/fetch_model.sh smollm2)"
+echo "$model"
+
+say "Serve"
+grpc_port="${PREGATE_GRPC_PORT:-8001}"
+metrics_port="${PREGATE_METRICS_PORT:-8002}"
+build/release/pregate serve "$model" --served-model-name smollm2 \
+  --grpc-port "$grpc_port" --metrics-port "$metrics_port" &
+server=$!
+trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true' EXIT
+client=(build/release/pregate-client --target "127.0.0.1:$grpc_port")
+if ! "${client[@]}" --wait 60; then
+  echo "The server did not become ready; its messages are above." >&2
+  exit 1
+fi
+
+question="What is the capital of France? Answer in one sentence."
+say "Question: $question"
+answer="$(mktemp)"
+if ! "${client[@]}" --chat "$question" --max-tokens 64 | tee "$answer" || [[ ! -s "$answer" ]]; then
+  rm -f "$answer"
+  echo "No answer was streamed." >&2
+  exit 1
+fi
+rm -f "$answer"
+
+cat <<END
+
+gRPC     127.0.0.1:$grpc_port   (pregate.v1.Inference, grpc.health.v1.Health, reflection)
+metrics  http://127.0.0.1:$metrics_port/metrics
+
+Try:
+  build/release/pregate-client --target 127.0.0.1:$grpc_port --chat "Tell me a short story."
+  build/release/pregate generate $model -p "Why is the sky blue?"
+END
+$once && exit 0
+echo
+echo "Ctrl-C stops the server."
+wait "$server"
