@@ -25,8 +25,8 @@ class Sampler {
  public:
   Sampler(Device* device, int32_t vocab_size, int32_t max_num_seqs);
 
-  // Binds a slot to a sequence; `prompt` feeds the repetition penalty. `generated` is not empty when
-  // the sequence comes back after a preemption: tokens of its answer that stand.
+  // Binds a slot to a sequence; `prompt` feeds the repetition penalty. `generated` is not empty
+  // when the sequence comes back after a preemption: tokens of its answer that stand.
   void Open(int32_t slot, const SamplingParams& params, absl::Span<const int32_t> prompt,
             absl::Span<const int32_t> generated);
   void Close(int32_t slot);
