@@ -1,7 +1,6 @@
 // The one check of what clients ask, below every front end.
 #include <cmath>
 #include <cstdint>
-#include <limits>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"

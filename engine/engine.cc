@@ -1,0 +1,310 @@
+// The step loop: admit, plan, execute, sample, commit, stream. Only the order of the phases lives
+// here; what each phase does is another file's business.
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <cassert>
+#include <chrono>
+#include <deque>
+#include <iterator>
+#include <thread>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/engine_setup.h"
+#include "engine/live_requests.h"
+#include "engine/plan/scheduler.h"
+
+namespace pregate {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Commands looked at before a step: a burst must not delay those who are running.
+constexpr size_t kMaxCommandsPerStep = 256;
+
+// Deadlines beyond this are none: adding them to a clock could overflow it.
+constexpr absl::Duration kLongestDeadline = absl::Hours(24 * 365);
+
+SteadyTime ToSteady(absl::Time deadline, SteadyTime now) {
+  const absl::Duration left = deadline - absl::Now();
+  if (left > kLongestDeadline) return SteadyTime::max();
+  return now + absl::ToChronoNanoseconds(std::max(left, absl::ZeroDuration()));
+}
+
+struct Cancellation {
+  uint64_t request_id;
+};
+using Command = std::variant<Submission, Cancellation>;
+
+class StepEngine : public Engine {
+ public:
+  explicit StepEngine(EngineSetup setup)
+      : setup_(std::move(setup)),
+        scheduler_(setup_.scheduler_config),
+        slot_owner_(setup_.scheduler_config.max_num_seqs),
+        thread_([this] { Run(); }) {}
+
+  ~StepEngine() override {
+    {
+      absl::MutexLock lock(&mutex_);
+      stopping_ = true;
+    }
+    thread_.join();
+  }
+
+  const ModelInfo& model() const override { return setup_.info; }
+  const Tokenizer& tokenizer() const override { return *setup_.tokenizer; }
+
+  absl::StatusOr<uint64_t> Submit(GenerationRequest request, OutputCallback callback) override {
+    if (absl::Status status = ValidateRequest(request, setup_.info); !status.ok()) return status;
+    const SteadyTime now = Clock::now();
+    Submission submission;
+    submission.submitted = now;
+    submission.deadline = ToSteady(request.deadline, now);
+    request.max_tokens = std::min(request.max_tokens, RoomAfter(request.prompt.size()));
+    submission.request = std::move(request);
+    submission.callback = std::move(callback);
+
+    absl::MutexLock lock(&mutex_);
+    if (draining_ || stopping_) {
+      return absl::UnavailableError("server: draining; try another replica");
+    }
+    const int64_t answers = static_cast<int64_t>(submission.request.sampling.size());
+    const int64_t tokens = answers * static_cast<int64_t>(submission.request.prompt.size());
+    if (absl::Status status = CheckQueue(answers, tokens); !status.ok()) return status;
+    queued_answers_ += answers;
+    queued_tokens_ += tokens;
+    live_answers_ += answers;
+    const uint64_t id = submission.id = next_request_id_++;
+    inbox_.push_back(std::move(submission));
+    return id;
+  }
+
+  void Cancel(uint64_t request_id) override {
+    absl::MutexLock lock(&mutex_);
+    inbox_.push_back(Cancellation{request_id});
+  }
+
+  void StartDrain() override {
+    absl::MutexLock lock(&mutex_);
+    draining_ = true;
+  }
+
+  bool WaitUntilIdle(absl::Duration timeout) override {
+    absl::MutexLock lock(&mutex_);
+    return mutex_.AwaitWithTimeout(absl::Condition(
+                                       +[](int64_t* live) { return *live == 0; }, &live_answers_),
+                                   timeout);
+  }
+
+  EngineStats stats() const override {
+    absl::MutexLock lock(&mutex_);
+    EngineStats stats = stats_;
+    for (const Command& command : inbox_) {
+      stats.waiting += std::holds_alternative<Submission>(command);
+    }
+    stats.draining = draining_;
+    return stats;
+  }
+
+  void SetStepObserver(std::function<void(const StepStats&)> observer) override {
+    absl::MutexLock lock(&mutex_);
+    step_observer_ = std::move(observer);
+  }
+
+ private:
+  // Tokens that an answer to a prompt may have: the context, and the pool, end it with kLength.
+  int32_t RoomAfter(size_t prompt_size) const {
+    const int64_t pool = static_cast<int64_t>(setup_.info.kv_blocks) * setup_.info.block_tokens;
+    const int64_t longest = std::min<int64_t>(setup_.info.max_model_len, pool);
+    return static_cast<int32_t>(longest - static_cast<int64_t>(prompt_size));
+  }
+
+  // Overload is an answer: said before any work is done.
+  absl::Status CheckQueue(int64_t answers, int64_t tokens) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (queued_answers_ + answers > setup_.max_queued_requests) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("queue: must hold at most ", setup_.max_queued_requests, " requests; got ",
+                       queued_answers_ + answers));
+    }
+    if (queued_tokens_ + tokens > setup_.max_queued_tokens) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("queue: must hold at most ", setup_.max_queued_tokens,
+                       " prompt tokens; got ", queued_tokens_ + tokens));
+    }
+    return absl::OkStatus();
+  }
+
+  // --- The engine thread. Everything below runs on it alone. ---
+
+  void Run() {
+    while (Admit()) {
+      ExpireDeadlines();
+      Stream(nullptr);  // what was cancelled between steps
+      Step();
+      Publish();
+    }
+    for (SequenceId id : live_requests_.All()) scheduler_.Cancel(id, FinishReason::kCancelled);
+    Stream(nullptr);
+    Publish();
+  }
+
+  // Waits until there is something to do, then moves the inbox into the scheduler. False: stop.
+  bool Admit() {
+    std::vector<Command> commands;
+    bool stopping;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (live_requests_.empty()) mutex_.Await(absl::Condition(this, &StepEngine::HasCommands));
+      stopping = stopping_;
+      const size_t count =
+          stopping ? inbox_.size() : std::min<size_t>(inbox_.size(), kMaxCommandsPerStep);
+      commands.assign(std::make_move_iterator(inbox_.begin()),
+                      std::make_move_iterator(inbox_.begin() + count));
+      inbox_.erase(inbox_.begin(), inbox_.begin() + count);
+    }
+    for (Command& command : commands) std::visit([this](auto& c) { Apply(c); }, command);
+    return !stopping;
+  }
+
+  void Apply(Submission& submission) {
+    for (Request& request :
+         live_requests_.Open(std::move(submission), setup_.tokenizer->stop_ids())) {
+      // Submit has kept the bounds of the scheduler's queue, ValidateRequest that of the pool.
+      const AddResult added = scheduler_.Add(std::move(request));
+      assert(added == AddResult::kOk);
+      static_cast<void>(added);
+    }
+  }
+
+  void Apply(const Cancellation& cancellation) {
+    for (SequenceId id : live_requests_.SequencesOf(cancellation.request_id)) {
+      scheduler_.Cancel(id, FinishReason::kCancelled);
+    }
+  }
+
+  bool HasCommands() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || !inbox_.empty();
+  }
+
+  void ExpireDeadlines() {
+    for (SequenceId id : live_requests_.Expired(Clock::now())) {
+      scheduler_.Cancel(id, FinishReason::kDeadline);
+    }
+  }
+
+  void Step() {
+    const SteadyTime start = Clock::now();
+    const BatchPlan plan = scheduler_.Plan();
+    for (const Admission& admission : scheduler_.admissions()) {
+      const LiveRequests::Answer& answer = live_requests_.Admitted(admission, start);
+      slot_owner_[admission.slot] = admission.id;
+      SamplingParams sampling = answer.sampling();
+      sampling.logprobs = std::max(sampling.logprobs, answer.of->request.prompt_logprobs);
+      setup_.sampler->Open(admission.slot, sampling, answer.prompt(), answer.generated);
+    }
+    PublishDepartures();  // the queue has room again while the step runs
+    if (plan.empty()) return;
+    const SteadyTime planned = Clock::now();
+    const Tensor logits = setup_.transformer->Forward(plan, *setup_.kv);
+    const SteadyTime executed = Clock::now();
+    const SampledTokens sampled = setup_.sampler->Sample(plan, logits);
+    const SteadyTime drawn = Clock::now();
+
+    StepStats step;
+    step.rows = plan.rows();
+    step.sequences = plan.sequences();
+    step.prompt_tokens = live_requests_.CountPromptRows(plan, slot_owner_);
+    step.generated_tokens =
+        static_cast<int32_t>(std::count(plan.logit_targets.begin(), plan.logit_targets.end(), -1));
+    live_requests_.AddPromptScores(plan, slot_owner_, sampled);
+    scheduler_.Commit(plan, sampled.token_ids);
+    Stream(&sampled);
+
+    step.plan = absl::FromChrono(planned - start);
+    step.execute = absl::FromChrono(executed - planned);
+    step.sample = absl::FromChrono(drawn - executed);
+    step.commit = absl::FromChrono(Clock::now() - drawn);
+    ++steps_;
+    if (step_observer_) step_observer_(step);
+  }
+
+  // Hands the scheduler's events to the clients. Slots are closed before the next Plan may give
+  // them to somebody else.
+  void Stream(const SampledTokens* sampled) {
+    const SteadyTime now = Clock::now();
+    for (const SequenceEvent& event : scheduler_.TakeEvents()) {
+      if (event.finish != FinishReason::kNone && event.slot >= 0) {
+        setup_.sampler->Close(event.slot);
+      }
+      live_requests_.Deliver(event, sampled, now);
+    }
+  }
+
+  // Makes the state after a step known to the other threads.
+  void Publish() {
+    PublishDepartures();
+    const SchedulerStats now = scheduler_.stats();
+    absl::MutexLock lock(&mutex_);
+    stats_.waiting = now.waiting;
+    stats_.running = now.running;
+    stats_.kv_cache_usage = static_cast<double>(now.blocks_used) / std::max(now.blocks_total, 1);
+    stats_.kv_blocks = now.blocks_total;
+    stats_.block_tokens = setup_.info.block_tokens;
+    stats_.preemptions = now.preemptions;
+    stats_.prefix_queries = now.prefix_queries;
+    stats_.prefix_hits = now.prefix_hits;
+    stats_.steps = steps_;
+    stats_.last_step = absl::Now();
+  }
+
+  void PublishDepartures() {
+    const LiveRequests::Departures gone = live_requests_.TakeDepartures();
+    absl::MutexLock lock(&mutex_);
+    queued_answers_ -= gone.queued_answers;
+    queued_tokens_ -= gone.queued_tokens;
+    live_answers_ -= gone.ended_answers;
+  }
+
+  EngineSetup setup_;
+
+  // The engine thread's own.
+  Scheduler scheduler_;
+  LiveRequests live_requests_;
+  std::vector<SequenceId> slot_owner_;  // [max_num_seqs]
+  int64_t steps_ = 0;
+  std::function<void(const StepStats&)> step_observer_;
+
+  mutable absl::Mutex mutex_;
+  std::deque<Command> inbox_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_request_id_ ABSL_GUARDED_BY(mutex_) = 1;
+  int64_t queued_answers_ ABSL_GUARDED_BY(mutex_) = 0;  // submitted, not taken up yet
+  int64_t queued_tokens_ ABSL_GUARDED_BY(mutex_) = 0;   // prompt tokens of those
+  int64_t live_answers_ ABSL_GUARDED_BY(mutex_) = 0;    // submitted, not ended yet
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  EngineStats stats_ ABSL_GUARDED_BY(mutex_);
+
+  std::thread thread_;  // last: starts when everything above stands
+};
+
+}  // namespace
+
+std::unique_ptr<Engine> MakeEngine(EngineSetup setup) {
+  return std::make_unique<StepEngine>(std::move(setup));
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
+    const std::string& model_path, const EngineOptions& options,
+    const std::function<void(double)>& progress) {
+  absl::StatusOr<EngineSetup> setup = SetUpEngine(model_path, options, progress);
+  if (!setup.ok()) return setup.status();
+  return MakeEngine(*std::move(setup));
+}
+
+}  // namespace pregate

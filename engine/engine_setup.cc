@@ -1,0 +1,189 @@
+#include "engine/engine_setup.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace pregate {
+namespace {
+
+constexpr int32_t kBlockTokens = 16;
+constexpr int32_t kDefaultMaxModelLen = 8192;
+constexpr int32_t kMaxLogitRows = 256;
+
+absl::Status Refuse(std::string_view flag, std::string_view rule, int64_t got) {
+  return absl::InvalidArgumentError(absl::StrCat(flag, ": must be ", rule, "; got ", got));
+}
+
+absl::Status ValidateOptions(const EngineOptions& options, const ModelConfig& config) {
+  if (options.max_model_len < 0 || options.max_model_len > config.context_length) {
+    return Refuse("max-model-len", absl::StrCat("in [1, ", config.context_length, "]"),
+                  options.max_model_len);
+  }
+  if (options.max_num_seqs < 1 || options.max_num_seqs > 4096) {
+    return Refuse("max-num-seqs", "in [1, 4096]", options.max_num_seqs);
+  }
+  if (options.max_num_batched_tokens < options.max_num_seqs ||
+      options.max_num_batched_tokens > 65536) {
+    return Refuse("max-num-batched-tokens",
+                  absl::StrCat("in [max-num-seqs (", options.max_num_seqs, "), 65536]"),
+                  options.max_num_batched_tokens);
+  }
+  if (options.max_num_queued_reqs < 1) {
+    return Refuse("max-num-queued-reqs", ">= 1", options.max_num_queued_reqs);
+  }
+  if (options.kv_cache_memory < 0) {
+    return Refuse("kv-cache-memory", ">= 0", options.kv_cache_memory);
+  }
+  if (options.device != "auto" && options.device != "cpu") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("device: must be auto or cpu; got ", options.device));
+  }
+  if (options.dtype != "auto" && options.dtype != "float32") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("dtype: must be auto or float32; got ", options.dtype));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<DType> ParseKvDtype(const std::string& name) {
+  if (name == "auto" || name == "f16") return DType::kF16;
+  if (name == "q8_0") return DType::kQ8_0;
+  if (name == "f32") return DType::kF32;
+  return absl::InvalidArgumentError(
+      absl::StrCat("kv-cache-dtype: must be auto, f16, f32 or q8_0; got ", name));
+}
+
+absl::StatusOr<SchedulingPolicy> ParsePolicy(const std::string& name) {
+  if (name == "fcfs") return SchedulingPolicy::kFcfs;
+  if (name == "priority") return SchedulingPolicy::kPriority;
+  return absl::InvalidArgumentError(
+      absl::StrCat("scheduling-policy: must be fcfs or priority; got ", name));
+}
+
+// A quarter of the machine's memory. Pages are touched when blocks are first used, so an idle
+// server does not hold it.
+int64_t DefaultKvCacheMemory() {
+  return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE) / 4;
+}
+
+// As many blocks as memory allows, but not more than all sequences at full length could use.
+absl::StatusOr<int32_t> CountKvBlocks(const EngineOptions& options, const ModelConfig& config,
+                                      DType dtype, int32_t max_model_len) {
+  const int64_t memory =
+      options.kv_cache_memory > 0 ? options.kv_cache_memory : DefaultKvCacheMemory();
+  const int64_t block_bytes = KvStorage::BlockBytes(config, dtype, kBlockTokens);
+  const int64_t useful =
+      static_cast<int64_t>(options.max_num_seqs) * (max_model_len / kBlockTokens + 1);
+  const int64_t blocks = std::min(memory / block_bytes, useful);
+  if (blocks < 2) return Refuse("kv-cache-memory", absl::StrCat(">= ", 2 * block_bytes), memory);
+  return static_cast<int32_t>(
+      std::min<int64_t>(blocks, std::numeric_limits<int32_t>::max() / kBlockTokens));
+}
+
+ModelInfo DescribeServed(const EngineSetup& setup, const Kernels& kernels) {
+  const ModelConfig& config = setup.file->config();
+  ModelInfo info;
+  info.name = config.name;
+  info.architecture = config.architecture;
+  info.format = std::string(setup.file->format());
+  info.num_parameters = setup.transformer->num_parameters();
+  info.weight_bytes = setup.transformer->weight_bytes();
+  info.context_length = config.context_length;
+  info.max_model_len = setup.scheduler_config.max_model_len;
+  info.vocab_size = setup.tokenizer->vocab_size();
+  info.kv_blocks = setup.kv->num_blocks();
+  info.block_tokens = kBlockTokens;
+  info.device = absl::StrCat("cpu (", kernels.name, ", ", setup.device->num_threads(),
+                             setup.device->num_threads() == 1 ? " thread)" : " threads)");
+  info.chat_template = setup.file->chat_template();
+  return info;
+}
+
+}  // namespace
+
+absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
+                                        const EngineOptions& options,
+                                        const std::function<void(double)>& progress) {
+  const ModelConfig& config = file->config();
+  if (absl::Status status = ValidateOptions(options, config); !status.ok()) return status;
+  const absl::StatusOr<DType> kv_dtype = ParseKvDtype(options.kv_cache_dtype);
+  if (!kv_dtype.ok()) return kv_dtype.status();
+  const absl::StatusOr<SchedulingPolicy> policy = ParsePolicy(options.scheduling_policy);
+  if (!policy.ok()) return policy.status();
+  const absl::StatusOr<const Kernels*> kernels = CpuKernels();
+  if (!kernels.ok()) return kernels.status();
+
+  EngineSetup setup;
+  setup.device = MakeCpuDevice(options.threads);
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Create(file->tokenizer());
+  if (!tokenizer.ok()) return tokenizer.status();
+  setup.tokenizer = *std::move(tokenizer);
+  // Rows beyond the tokenizer's are padding; a token without a row could not be computed.
+  if (setup.tokenizer->vocab_size() > config.vocab_size) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("tokenizer: must have at most as many tokens as the embedding has rows (",
+                     config.vocab_size, "); got ", setup.tokenizer->vocab_size()));
+  }
+  if (progress) progress(0.1);
+
+  Transformer::Options transformer_options;
+  transformer_options.max_rows = options.max_num_batched_tokens;
+  transformer_options.max_logits = std::max(kMaxLogitRows, options.max_num_seqs);
+  transformer_options.float_activations = options.dtype == "float32";
+  absl::StatusOr<std::unique_ptr<Transformer>> transformer =
+      Transformer::Create(*file, setup.device.get(), *kernels, transformer_options);
+  if (!transformer.ok()) return transformer.status();
+  setup.transformer = *std::move(transformer);
+  if (progress) progress(0.9);
+
+  const int32_t max_model_len = options.max_model_len > 0
+                                    ? options.max_model_len
+                                    : std::min(config.context_length, kDefaultMaxModelLen);
+  const absl::StatusOr<int32_t> num_blocks =
+      CountKvBlocks(options, config, *kv_dtype, max_model_len);
+  if (!num_blocks.ok()) return num_blocks.status();
+  absl::StatusOr<std::unique_ptr<KvStorage>> kv =
+      KvStorage::Create(setup.device.get(), config, *kv_dtype, kBlockTokens, *num_blocks);
+  if (!kv.ok()) return kv.status();
+  setup.kv = *std::move(kv);
+  setup.sampler = std::make_unique<Sampler>(setup.device.get(), setup.tokenizer->vocab_size(),
+                                            options.max_num_seqs);
+
+  setup.max_queued_requests = options.max_num_queued_reqs;
+  const int64_t pool_tokens = static_cast<int64_t>(*num_blocks) * kBlockTokens;
+  setup.max_queued_tokens =
+      options.max_num_queued_tokens > 0 ? options.max_num_queued_tokens : 4 * pool_tokens;
+
+  SchedulerConfig& scheduler = setup.scheduler_config;
+  scheduler.max_num_seqs = options.max_num_seqs;
+  scheduler.max_num_batched_tokens = options.max_num_batched_tokens;
+  scheduler.max_logits = transformer_options.max_logits;
+  scheduler.max_model_len = max_model_len;
+  scheduler.num_blocks = *num_blocks;
+  scheduler.block_tokens = kBlockTokens;
+  scheduler.enable_prefix_caching = options.enable_prefix_caching;
+  scheduler.policy = *policy;
+  // Submit keeps the bounds. Sequences that wait again after a preemption must never be what makes
+  // an accepted request bounce.
+  scheduler.max_num_queued_reqs = options.max_num_queued_reqs + options.max_num_seqs;
+  scheduler.max_num_queued_tokens = setup.max_queued_tokens + pool_tokens;
+
+  setup.file = std::move(file);
+  setup.info = DescribeServed(setup, **kernels);
+  if (progress) progress(1.0);
+  return setup;
+}
+
+absl::StatusOr<EngineSetup> SetUpEngine(const std::string& model_path, const EngineOptions& options,
+                                        const std::function<void(double)>& progress) {
+  absl::StatusOr<std::unique_ptr<ModelFile>> file = ModelFile::Open(model_path);
+  if (!file.ok()) return file.status();
+  return SetUpEngine(*std::move(file), options, progress);
+}
+
+}  // namespace pregate

@@ -1,0 +1,51 @@
+// From a model path and options to everything that the step loop drives.
+#ifndef PREGATE_ENGINE_ENGINE_SETUP_H_
+#define PREGATE_ENGINE_ENGINE_SETUP_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/engine.h"
+#include "engine/model/kv_storage.h"
+#include "engine/model/model_file.h"
+#include "engine/model/sampler.h"
+#include "engine/model/transformer.h"
+#include "engine/plan/scheduler.h"
+#include "kernels/device.h"
+
+namespace pregate {
+
+// In the order in which they must be destroyed last to first: weights live in the mapping of
+// `file`, buffers on `device`.
+struct EngineSetup {
+  std::unique_ptr<Device> device;
+  std::unique_ptr<ModelFile> file;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Transformer> transformer;
+  std::unique_ptr<KvStorage> kv;
+  std::unique_ptr<Sampler> sampler;
+  SchedulerConfig scheduler_config;
+  ModelInfo info;
+  // Bounds of the queue that Submit keeps.
+  int64_t max_queued_requests = 0;
+  int64_t max_queued_tokens = 0;
+};
+
+// INVALID_ARGUMENT for options out of range, RESOURCE_EXHAUSTED when the KV cache has no room, and
+// whatever ModelFile::Open, Tokenizer::Create and Transformer::Create say.
+absl::StatusOr<EngineSetup> SetUpEngine(const std::string& model_path, const EngineOptions& options,
+                                        const std::function<void(double)>& progress);
+// The same for a model that is already open.
+absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
+                                        const EngineOptions& options,
+                                        const std::function<void(double)>& progress);
+
+// Starts the step loop.
+std::unique_ptr<Engine> MakeEngine(EngineSetup setup);
+
+}  // namespace pregate
+
+#endif  // PREGATE_ENGINE_ENGINE_SETUP_H_

@@ -1,0 +1,98 @@
+// LiveRequests: what the engine thread remembers of each request between submission and its last
+// output. It turns the scheduler's events, which speak of ids, into outputs for clients.
+#ifndef PREGATE_ENGINE_LIVE_REQUESTS_H_
+#define PREGATE_ENGINE_LIVE_REQUESTS_H_
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/types/span.h"
+#include "engine/engine.h"
+#include "engine/model/sampler.h"
+#include "engine/plan/batch_plan.h"
+#include "engine/plan/scheduler.h"
+
+namespace pregate {
+
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+// A request on its way from Submit to the engine thread.
+struct Submission {
+  uint64_t id = 0;
+  GenerationRequest request;
+  OutputCallback callback;
+  SteadyTime submitted;
+  SteadyTime deadline;  // max(): none
+};
+
+class LiveRequests {
+ public:
+  // The answers of a request are sequences: ids request * kMaxAnswers + index.
+  static constexpr uint64_t kMaxAnswers = 16;
+
+  // One answer in progress.
+  struct Answer {
+    std::shared_ptr<Submission> of;  // shared by the answers of a request
+    int32_t index = 0;
+    std::vector<int32_t> generated;
+    std::vector<PositionLogprobs> prompt_logprobs;
+    int32_t cached_tokens = 0;
+    bool admitted = false;
+    SteadyTime first_step, first_token, last_token;
+
+    const std::vector<int32_t>& prompt() const { return of->request.prompt; }
+    const SamplingParams& sampling() const { return of->request.sampling[index]; }
+  };
+
+  // Remembers a submission; returns one scheduler request for each of its answers.
+  // `model_stop_ids` join the request's own unless it ignores them.
+  std::vector<Request> Open(Submission submission, absl::Span<const int32_t> model_stop_ids);
+
+  // The scheduler took the sequence up.
+  const Answer& Admitted(const Admission& admission, SteadyTime now);
+
+  // Log-probabilities of prompt tokens that the step has scored.
+  void AddPromptScores(const BatchPlan& plan, absl::Span<const SequenceId> slot_owner,
+                       const SampledTokens& sampled);
+
+  // Rows of the plan that compute prompt tokens.
+  int32_t CountPromptRows(const BatchPlan& plan, absl::Span<const SequenceId> slot_owner) const;
+
+  // Hands the event to its client, and forgets the answer if it ends. `sampled` is that of the
+  // step the event came from, null for events outside a step.
+  void Deliver(const SequenceEvent& event, const SampledTokens* sampled, SteadyTime now);
+
+  // Sequences of a request that are still running; empty when it is not known (any more).
+  std::vector<SequenceId> SequencesOf(uint64_t request_id) const;
+  // Sequences whose deadline has passed.
+  std::vector<SequenceId> Expired(SteadyTime now) const;
+  std::vector<SequenceId> All() const;
+
+  bool empty() const { return answers_.empty(); }
+
+  // Answers that left the queue (taken up, or ended while waiting) or ended since the last call.
+  struct Departures {
+    int64_t queued_answers = 0;
+    int64_t queued_tokens = 0;
+    int64_t ended_answers = 0;
+  };
+  Departures TakeDepartures() { return std::exchange(departures_, {}); }
+
+ private:
+  void LeaveQueue(const Answer& answer);
+  void FillFinish(const Answer& answer, FinishReason reason, SteadyTime now,
+                  GenerationOutput* output) const;
+
+  absl::flat_hash_map<SequenceId, Answer> answers_;
+  absl::btree_set<std::pair<SteadyTime, SequenceId>> deadlines_;
+  Departures departures_;
+};
+
+}  // namespace pregate
+
+#endif  // PREGATE_ENGINE_LIVE_REQUESTS_H_

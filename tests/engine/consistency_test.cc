@@ -1,0 +1,171 @@
+// The promise of the engine: a request's tokens depend on the request alone. 64 random requests at
+// once must give what each gives alone, whatever the chunk, the cache and the memory.
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <random>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "engine/engine_setup.h"
+#include "tests/engine/engine_harness.h"
+#include "tests/model/random_model.h"
+#include "tests/sample_models.h"
+
+namespace pregate {
+namespace {
+
+constexpr int kRequests = 64;
+
+// Greedy and seeded requests of every kind, some with a prefix in common.
+std::vector<GenerationRequest> RandomRequests(int count, int vocab, int max_prompt, uint32_t seed) {
+  std::mt19937 random(seed);
+  auto draw = [&](int low, int high) {
+    return std::uniform_int_distribution<int>(low, high)(random);
+  };
+  std::vector<int32_t> shared_prefix(max_prompt / 2);
+  for (int32_t& id : shared_prefix) id = draw(0, vocab - 1);
+
+  std::vector<GenerationRequest> requests;
+  for (int i = 0; i < count; ++i) {
+    std::vector<int32_t> prompt;
+    if (draw(0, 2) == 0) {
+      prompt.assign(shared_prefix.begin(), shared_prefix.begin() + draw(1, max_prompt / 2));
+    }
+    const int own = draw(1, max_prompt - static_cast<int>(prompt.size()));
+    for (int k = 0; k < own; ++k) prompt.push_back(draw(0, vocab - 1));
+
+    GenerationRequest request = GreedyRequest(prompt, draw(1, 24));
+    request.sampling.resize(draw(0, 7) == 0 ? 3 : 1);
+    const bool greedy = draw(0, 1) == 0;
+    for (SamplingParams& sampling : request.sampling) {
+      sampling.temperature = greedy ? 0.0f : 0.25f * draw(1, 6);
+      sampling.seed = random();
+      if (draw(0, 2) == 0) sampling.top_k = draw(1, 50);
+      if (draw(0, 2) == 0) sampling.top_p = 0.5f + 0.05f * draw(0, 10);
+      if (draw(0, 3) == 0) sampling.min_p = 0.02f * draw(1, 10);
+      if (draw(0, 3) == 0) sampling.repetition_penalty = 1.3f;
+      if (draw(0, 3) == 0) sampling.presence_penalty = 0.5f;
+      if (draw(0, 3) == 0) sampling.frequency_penalty = 0.25f;
+      if (draw(0, 3) == 0) sampling.logprobs = draw(0, 5);
+    }
+    if (draw(0, 7) == 0) request.prompt_logprobs = 1;
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+struct Setting {
+  const char* name;
+  int32_t chunk;      // max_num_batched_tokens
+  int32_t sequences;  // max_num_seqs
+  bool prefix_caching;
+  int32_t pool_tokens;  // 0: room for everybody; else small enough to force preemption
+  const char* kv_cache_dtype;
+};
+
+// Runs all requests at once and returns answers[request][n].
+std::vector<std::vector<Answer>> AskAll(Engine& engine,
+                                        const std::vector<GenerationRequest>& requests) {
+  std::deque<Collector> collectors;
+  for (const GenerationRequest& request : requests) {
+    Collector& collector = collectors.emplace_back(static_cast<int>(request.sampling.size()));
+    EXPECT_TRUE(engine.Submit(request, collector.Callback()).ok());
+  }
+  std::vector<std::vector<Answer>> answers;
+  for (Collector& collector : collectors) {
+    EXPECT_TRUE(collector.Wait(absl::Minutes(5)));
+    answers.push_back(collector.answers());
+  }
+  return answers;
+}
+
+void ExpectSame(const Answer& alone, const Answer& together, const std::string& what) {
+  EXPECT_EQ(alone.tokens, together.tokens) << what;
+  EXPECT_EQ(alone.finish, together.finish) << what;
+  EXPECT_EQ(together.finishes, 1) << what;
+  EXPECT_EQ(together.after_finish, 0) << what;
+  ASSERT_EQ(alone.logprobs.size(), together.logprobs.size()) << what;
+  for (size_t i = 0; i < alone.logprobs.size(); ++i) {
+    EXPECT_EQ(alone.logprobs[i].chosen.logprob, together.logprobs[i].chosen.logprob) << what;
+  }
+  ASSERT_EQ(alone.prompt_logprobs.size(), together.prompt_logprobs.size()) << what;
+  for (size_t i = 0; i < alone.prompt_logprobs.size(); ++i) {
+    EXPECT_EQ(alone.prompt_logprobs[i].chosen.logprob, together.prompt_logprobs[i].chosen.logprob)
+        << what << " prompt position " << i;
+  }
+}
+
+// `make_file` opens the model anew for each engine.
+template <typename MakeFile>
+void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& requests,
+                      const std::vector<Setting>& settings) {
+  auto make_engine = [&](const Setting& setting) {
+    std::unique_ptr<ModelFile> file = make_file();
+    EngineOptions options;
+    options.max_num_batched_tokens = setting.chunk;
+    options.max_num_seqs = setting.sequences;
+    options.enable_prefix_caching = setting.prefix_caching;
+    options.kv_cache_dtype = setting.kv_cache_dtype;
+    options.max_model_len = std::min(512, file->config().context_length);
+    const DType dtype = options.kv_cache_dtype == "q8_0" ? DType::kQ8_0 : DType::kF16;
+    options.kv_cache_memory =
+        setting.pool_tokens / 16 * KvStorage::BlockBytes(file->config(), dtype, 16);
+    absl::StatusOr<EngineSetup> setup = SetUpEngine(std::move(file), options, nullptr);
+    EXPECT_TRUE(setup.ok()) << setup.status();
+    return MakeEngine(*std::move(setup));
+  };
+  for (const char* kv_dtype : {"f16", "q8_0"}) {
+    std::vector<std::vector<Answer>> alone;
+    {
+      auto engine = make_engine({"alone", 2048, 1, false, 0, kv_dtype});
+      for (const GenerationRequest& request : requests) alone.push_back(Ask(*engine, request));
+    }
+    for (const Setting& setting : settings) {
+      if (std::string(setting.kv_cache_dtype) != kv_dtype) continue;
+      auto engine = make_engine(setting);
+      const auto together = AskAll(*engine, requests);
+      for (size_t r = 0; r < requests.size(); ++r) {
+        for (size_t n = 0; n < alone[r].size(); ++n) {
+          ExpectSame(alone[r][n], together[r][n],
+                     absl::StrCat(setting.name, ", request ", r, ", answer ", n));
+        }
+      }
+      const EngineStats stats = engine->stats();
+      if (setting.pool_tokens > 0) EXPECT_GT(stats.preemptions, 0) << setting.name;
+      if (setting.prefix_caching) EXPECT_GT(stats.prefix_hits, 0) << setting.name;
+    }
+  }
+}
+
+TEST(Consistency, RandomModel) {
+  const RandomModelSpec spec;
+  CheckConsistency([&] { return MakeRandomModel(spec); },
+                   RandomRequests(kRequests, spec.vocab_size, 150, 1),
+                   {{"chunk 16", 16, 16, false, 0, "f16"},
+                    {"chunk 64, cache", 64, 64, true, 0, "f16"},
+                    {"chunk 300", 300, 64, false, 0, "f16"},
+                    {"chunk 2048, cache", 2048, 64, true, 0, "f16"},
+                    {"preemption", 256, 64, false, 640, "f16"},
+                    {"preemption, cache", 128, 64, true, 640, "f16"},
+                    {"q8_0, chunk 100, cache", 100, 64, true, 0, "q8_0"},
+                    {"q8_0, preemption", 256, 64, false, 640, "q8_0"}});
+}
+
+TEST(Consistency, SmolLM2) {
+  const std::string path = SampleModelPath("SmolLM2-135M-Instruct.Q4_1.gguf");
+  if (path.empty()) GTEST_SKIP() << "the sample model is not in the cache (deploy/fetch_model.sh)";
+  CheckConsistency(
+      [&] {
+        auto file = ModelFile::Open(path);
+        EXPECT_TRUE(file.ok()) << file.status();
+        return *std::move(file);
+      },
+      RandomRequests(kRequests, 49152, 60, 2),
+      {{"chunk 16, cache", 16, 16, true, 0, "f16"},
+       {"chunk 2048", 2048, 64, false, 0, "f16"},
+       {"preemption, cache", 256, 64, true, 640, "f16"}});
+}
+
+}  // namespace
+}  // namespace pregate
