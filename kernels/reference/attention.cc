@@ -1,0 +1,124 @@
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "kernels/kv_layout.h"
+#include "kernels/reference/reference.h"
+
+namespace pregate::reference {
+namespace {
+
+// Half has no room above this; a value beyond it is stored as the largest, never as infinity,
+// whose product with a weight of zero would be NaN.
+constexpr float kMaxHalf = 65504.0f;
+
+// Stores `dim` floats as one KV row.
+void StoreKvRow(const float* x, DType dtype, int64_t dim, void* row) {
+  if (dtype == DType::kF32) {
+    std::memcpy(row, x, static_cast<size_t>(dim) * sizeof(float));
+  } else if (dtype == DType::kF16) {
+    for (int64_t i = 0; i < dim; ++i) {
+      static_cast<uint16_t*>(row)[i] = FloatToHalf(std::clamp(x[i], -kMaxHalf, kMaxHalf));
+    }
+  } else {
+    assert(dtype == DType::kQ8_0 && dim % 32 == 0);
+    for (int64_t b = 0; b < dim / 32; ++b) {
+      const float* in = x + b * 32;
+      Q8Block& block = static_cast<Q8Block*>(row)[b];
+      float max = 0;
+      for (int i = 0; i < 32; ++i) max = std::max(max, std::abs(in[i]));
+      block.scale = FloatToHalf(std::min(max / 127.0f, kMaxHalf));
+      // Quantised with the scale that will be read back, so that its rounding does no harm.
+      const float scale = HalfToFloat(block.scale);
+      for (int i = 0; i < 32; ++i) {
+        const float q = scale == 0 ? 0 : std::nearbyint(in[i] / scale);
+        block.quants[i] = static_cast<int8_t>(std::clamp(q, -127.0f, 127.0f));
+      }
+    }
+  }
+}
+
+void LoadKvRow(const void* row, DType dtype, int64_t dim, double* x) {
+  for (int64_t i = 0; i < dim; ++i) {
+    if (dtype == DType::kF32) {
+      x[i] = static_cast<const float*>(row)[i];
+    } else if (dtype == DType::kF16) {
+      x[i] = HalfToFloat(static_cast<const uint16_t*>(row)[i]);
+    } else {
+      assert(dtype == DType::kQ8_0);
+      const Q8Block& block = static_cast<const Q8Block*>(row)[i / 32];
+      x[i] = double{HalfToFloat(block.scale)} * block.quants[i % 32];
+    }
+  }
+}
+
+// One query head over positions [begin, end) of one sequence.
+void AttendHead(const float* q, const KvLayerView& kv, const int32_t* blocks, int64_t kv_head,
+                int64_t begin, int64_t end, const AttentionParams& params, float* out) {
+  const int64_t dim = kv.head_dim;
+  const int64_t row_bytes = RowBytes(kv.dtype, dim);
+  const auto row = [&](void* base, int64_t position) {
+    return KvRow(kv, base, row_bytes, blocks[position / kv.block_tokens], kv_head,
+                 position % kv.block_tokens);
+  };
+  std::vector<double> element(static_cast<size_t>(dim));
+  std::vector<double> weights;
+  double max = -INFINITY;
+  for (int64_t p = begin; p < end; ++p) {
+    LoadKvRow(row(kv.keys, p), kv.dtype, dim, element.data());
+    double score = 0;
+    for (int64_t i = 0; i < dim; ++i) score += q[i] * element[static_cast<size_t>(i)];
+    score *= params.scale;
+    if (params.soft_cap > 0) score = params.soft_cap * std::tanh(score / params.soft_cap);
+    weights.push_back(score);
+    max = std::max(max, score);
+  }
+  double sum = 0;
+  std::vector<double> mix(static_cast<size_t>(dim), 0.0);
+  for (int64_t p = begin; p < end; ++p) {
+    const double weight = std::exp(weights[static_cast<size_t>(p - begin)] - max);
+    sum += weight;
+    LoadKvRow(row(kv.values, p), kv.dtype, dim, element.data());
+    for (size_t i = 0; i < mix.size(); ++i) mix[i] += weight * element[i];
+  }
+  for (size_t i = 0; i < mix.size(); ++i) out[i] = static_cast<float>(mix[i] / sum);
+}
+
+}  // namespace
+
+void KvAppend(Device&, ConstTensor k, ConstTensor v, const int32_t* slots, KvLayerView kv) {
+  assert(k.rows == v.rows && k.cols == v.cols && k.cols == int64_t{kv.kv_heads} * kv.head_dim);
+  const int64_t row_bytes = RowBytes(kv.dtype, kv.head_dim);
+  for (int64_t r = 0; r < k.rows; ++r) {
+    const int64_t block = slots[r] / kv.block_tokens, offset = slots[r] % kv.block_tokens;
+    for (int64_t head = 0; head < kv.kv_heads; ++head) {
+      StoreKvRow(k.Row<float>(r) + head * kv.head_dim, kv.dtype, kv.head_dim,
+                 KvRow(kv, kv.keys, row_bytes, block, head, offset));
+      StoreKvRow(v.Row<float>(r) + head * kv.head_dim, kv.dtype, kv.head_dim,
+                 KvRow(kv, kv.values, row_bytes, block, head, offset));
+    }
+  }
+}
+
+void Attention(Device&, ConstTensor q, KvLayerView kv, const AttentionBatch& batch,
+               const AttentionParams& params, Tensor out) {
+  assert(params.num_heads % kv.kv_heads == 0);
+  assert(q.cols == int64_t{params.num_heads} * kv.head_dim && q.cols == out.cols);
+  const int64_t group = params.num_heads / kv.kv_heads;
+  for (int32_t s = 0; s < batch.num_sequences; ++s) {
+    const int32_t* blocks = batch.block_ids + batch.block_start[s];
+    for (int64_t r = batch.row_start[s]; r < batch.row_start[s + 1]; ++r) {
+      const int64_t end = batch.context_len[s] - (batch.row_start[s + 1] - r) + 1;
+      assert(end > 0);
+      const int64_t begin = params.window > 0 ? std::max<int64_t>(0, end - params.window) : 0;
+      for (int64_t h = 0; h < params.num_heads; ++h) {
+        AttendHead(q.Row<float>(r) + h * kv.head_dim, kv, blocks, h / group, begin, end, params,
+                   out.Row<float>(r) + h * kv.head_dim);
+      }
+    }
+  }
+}
+
+}  // namespace pregate::reference

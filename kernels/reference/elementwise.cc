@@ -1,0 +1,67 @@
+#include <cassert>
+#include <cmath>
+#include <cstring>
+#include <numbers>
+
+#include "kernels/reference/reference.h"
+
+namespace pregate::reference {
+namespace {
+
+double Activate(Activation activation, double x) {
+  if (activation == Activation::kSilu) return x / (1.0 + std::exp(-x));
+  // The tanh approximation of Hendrycks & Gimpel, "Gaussian Error Linear Units", section 2.
+  const double inner = std::numbers::sqrt2 * std::numbers::inv_sqrtpi * (x + 0.044715 * x * x * x);
+  return 0.5 * x * (1.0 + std::tanh(inner));
+}
+
+}  // namespace
+
+void RmsNorm(Device&, ConstTensor x, ConstTensor weight, float weight_offset, float eps,
+             Tensor out) {
+  assert(x.rows == out.rows && x.cols == out.cols && weight.cols == x.cols);
+  const float* w = weight.Row<float>(0);
+  for (int64_t r = 0; r < x.rows; ++r) {
+    const float* in = x.Row<float>(r);
+    float* result = out.Row<float>(r);
+    double squares = 0;
+    for (int64_t i = 0; i < x.cols; ++i) squares += double{in[i]} * in[i];
+    const double scale = 1.0 / std::sqrt(squares / static_cast<double>(x.cols) + eps);
+    for (int64_t i = 0; i < x.cols; ++i) {
+      result[i] = static_cast<float>(in[i] * scale * (double{w[i]} + weight_offset));
+    }
+  }
+}
+
+void GatedActivation(Device&, Activation activation, ConstTensor gate, ConstTensor up, Tensor out) {
+  assert(gate.rows == out.rows && up.rows == out.rows);
+  assert(gate.cols == out.cols && up.cols == out.cols);
+  for (int64_t r = 0; r < out.rows; ++r) {
+    const float* g = gate.Row<float>(r);
+    const float* u = up.Row<float>(r);
+    float* result = out.Row<float>(r);
+    for (int64_t i = 0; i < out.cols; ++i) {
+      result[i] = static_cast<float>(Activate(activation, g[i]) * u[i]);
+    }
+  }
+}
+
+void Add(Device&, ConstTensor a, ConstTensor b, Tensor out) {
+  assert(a.rows == out.rows && b.rows == out.rows && a.cols == out.cols && b.cols == out.cols);
+  for (int64_t r = 0; r < out.rows; ++r) {
+    for (int64_t i = 0; i < out.cols; ++i) {
+      out.Row<float>(r)[i] = a.Row<float>(r)[i] + b.Row<float>(r)[i];
+    }
+  }
+}
+
+void GatherRows(Device&, ConstTensor x, const int32_t* rows, Tensor out) {
+  assert(x.cols == out.cols);
+  for (int64_t i = 0; i < out.rows; ++i) {
+    assert(rows[i] >= 0 && rows[i] < x.rows);
+    std::memcpy(out.Row<float>(i), x.Row<float>(rows[i]),
+                static_cast<size_t>(out.cols) * sizeof(float));
+  }
+}
+
+}  // namespace pregate::reference

@@ -1,0 +1,23 @@
+// The reference table's entries: see kernels/kernels.h for what each must do.
+#ifndef PREGATE_KERNELS_REFERENCE_REFERENCE_H_
+#define PREGATE_KERNELS_REFERENCE_REFERENCE_H_
+
+#include "kernels/kernels.h"
+
+namespace pregate::reference {
+
+void RmsNorm(Device&, ConstTensor x, ConstTensor weight, float weight_offset, float eps,
+             Tensor out);
+void RopeTable(Device&, const int32_t* positions, const float* inv_freq, float magnitude,
+               Tensor cos_sin);
+void Rope(Device&, Tensor x, int32_t head_dim, ConstTensor cos_sin, RopeStyle style);
+void KvAppend(Device&, ConstTensor k, ConstTensor v, const int32_t* slots, KvLayerView kv);
+void Attention(Device&, ConstTensor q, KvLayerView kv, const AttentionBatch& batch,
+               const AttentionParams& params, Tensor out);
+void GatedActivation(Device&, Activation activation, ConstTensor gate, ConstTensor up, Tensor out);
+void Add(Device&, ConstTensor a, ConstTensor b, Tensor out);
+void GatherRows(Device&, ConstTensor x, const int32_t* rows, Tensor out);
+
+}  // namespace pregate::reference
+
+#endif  // PREGATE_KERNELS_REFERENCE_REFERENCE_H_

@@ -1,0 +1,24 @@
+#include "kernels/quant/matmul.h"
+#include "kernels/reference/reference.h"
+
+namespace pregate {
+
+const Kernels& ReferenceKernels() {
+  static const Kernels table = [] {
+    Kernels kernels = {};
+    kernels.name = "reference";
+    kernels.rms_norm = reference::RmsNorm;
+    kernels.rope_table = reference::RopeTable;
+    kernels.rope = reference::Rope;
+    kernels.kv_append = reference::KvAppend;
+    kernels.attention = reference::Attention;
+    kernels.gated_activation = reference::GatedActivation;
+    kernels.add = reference::Add;
+    kernels.gather_rows = reference::GatherRows;
+    FillMatmulReference(&kernels);
+    return kernels;
+  }();
+  return table;
+}
+
+}  // namespace pregate

@@ -1,0 +1,86 @@
+#include "kernels/tensor.h"
+
+#include <array>
+#include <bit>
+#include <cassert>
+
+namespace pregate {
+namespace {
+
+// Block layouts of `ggml_type`; kQ8Act: 32 quants, one float scale, two int16 sums.
+constexpr std::array<DTypeInfo, kNumDTypes> kInfo = {{
+    {"F32", 1, 4},
+    {"F16", 1, 2},
+    {"BF16", 1, 2},
+    {"I32", 1, 4},
+    {"Q8_0", 32, 34},
+    {"Q4_0", 32, 18},
+    {"Q4_1", 32, 20},
+    {"Q5_0", 32, 22},
+    {"Q5_1", 32, 24},
+    {"Q4_K", 256, 144},
+    {"Q5_K", 256, 176},
+    {"Q6_K", 256, 210},
+    {"Q8_ACT", 32, 40},
+}};
+
+}  // namespace
+
+const DTypeInfo& GetDTypeInfo(DType dtype) {
+  assert(static_cast<int>(dtype) < kNumDTypes);
+  return kInfo[static_cast<size_t>(dtype)];
+}
+
+int64_t RowBytes(DType dtype, int64_t cols) {
+  const DTypeInfo& info = GetDTypeInfo(dtype);
+  assert(cols >= 0 && cols % info.block_elements == 0);
+  return cols / info.block_elements * info.block_bytes;
+}
+
+ConstTensor MakeView(const void* data, DType dtype, int64_t rows, int64_t cols) {
+  return {data, dtype, rows, cols, RowBytes(dtype, cols)};
+}
+
+Tensor MakeView(void* data, DType dtype, int64_t rows, int64_t cols) {
+  return {data, dtype, rows, cols, RowBytes(dtype, cols)};
+}
+
+float HalfToFloat(uint16_t half) {
+  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
+  const uint32_t exponent = (half >> 10) & 0x1Fu;
+  const uint32_t mantissa = half & 0x3FFu;
+  if (exponent == 0) {  // zero or subnormal: the mantissa counts steps of 2^-24
+    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
+    return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
+  }
+  if (exponent == 0x1F) return std::bit_cast<float>(sign | 0x7F800000u | (mantissa << 13));
+  return std::bit_cast<float>(sign | ((exponent + 127 - 15) << 23) | (mantissa << 13));
+}
+
+uint16_t FloatToHalf(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = (bits >> 16) & 0x8000u;
+  const uint32_t magnitude = bits & 0x7FFFFFFFu;
+  if (magnitude > 0x7F800000u) {  // NaN: keep the payload's top bits, made quiet
+    return static_cast<uint16_t>(sign | 0x7E00u | ((magnitude >> 13) & 0x3FFu));
+  }
+  if (magnitude < 0x38800000u) {
+    // Below 2^-14: adding 0.5 makes the float adder round to steps of 2^-24, ties to even.
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3F000000u));
+  }
+  if (magnitude >= 0x47800000u) return static_cast<uint16_t>(sign | 0x7C00u);  // 2^16 and above
+  const uint32_t odd = (magnitude >> 13) & 1u;
+  const uint32_t rounded = magnitude - (uint32_t{127 - 15} << 23) + 0xFFFu + odd;
+  return static_cast<uint16_t>(sign | (rounded >> 13));  // may carry into infinity, as it should
+}
+
+float BFloat16ToFloat(uint16_t bf16) { return std::bit_cast<float>(uint32_t{bf16} << 16); }
+
+uint16_t FloatToBFloat16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+}
+
+}  // namespace pregate
