@@ -1,4 +1,4 @@
-// Who fills the matrix products, embeddings and activation quantisation of each table.
+// Matrix products and quantisation: the entries of a kernel table that read the block formats.
 #ifndef PREGATE_KERNELS_QUANT_MATMUL_H_
 #define PREGATE_KERNELS_QUANT_MATMUL_H_
 
@@ -6,11 +6,13 @@
 
 namespace pregate {
 
-// Each sets embed, quantize_rows, matmul and activation_dtype.
-void FillMatmulReference(Kernels* kernels);
-void FillMatmulAvx2(Kernels* kernels);
-void FillMatmulAvx512(Kernels* kernels);
-void FillMatmulAvx512Vnni(Kernels* kernels);
+// Each fills the entries `embed`, `quantize_rows`, `matmul[]` and `activation_dtype[]` of a table
+// and leaves the others alone. The names are those of the tables; calling the filled entries needs
+// a machine with the instruction set, filling them does not.
+void FillMatmulReference(Kernels* table);
+void FillMatmulAvx2(Kernels* table);        // AVX2, FMA, F16C
+void FillMatmulAvx512(Kernels* table);      // AVX-512 F, BW, DQ, VL
+void FillMatmulAvx512Vnni(Kernels* table);  // the same and VNNI
 
 }  // namespace pregate
 
