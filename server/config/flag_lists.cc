@@ -1,0 +1,124 @@
+#include "server/config/flag_lists.h"
+
+#include <cstdint>
+#include <limits>
+
+namespace pregate {
+namespace {
+
+constexpr int64_t kMaxInt32 = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMaxInt64 = std::numeric_limits<int64_t>::max();
+constexpr int kMaxPort = 65535;
+
+Flag ModelFlag(std::string* target) {
+  return TextFlag(kModelFlag, "MODEL", "a GGUF file or a Hugging Face folder", target);
+}
+
+Flag MaxModelLen(EngineOptions* engine) {
+  return IntegerFlag("max-model-len", "context length in tokens", &engine->max_model_len, 1,
+                     kMaxInt32, "the model's, at most 8192");
+}
+
+// What the engine computes with.
+void AppendComputeFlags(EngineOptions* engine, std::vector<Flag>* flags) {
+  flags->push_back(WordFlag("device", "auto|cpu", "where the model runs", &engine->device));
+  flags->push_back(
+      IntegerFlag("threads", "CPU threads", &engine->threads, 1, 4096, "all usable CPUs"));
+  flags->push_back(WordFlag("dtype", "auto|float32", "float32: activations are never quantised",
+                            &engine->dtype));
+  flags->push_back(WordFlag("kv-cache-dtype", "auto|f16|f32|q8_0", "number format of the KV cache",
+                            &engine->kv_cache_dtype));
+}
+
+// How the engine shares itself among requests.
+void AppendSchedulingFlags(EngineOptions* engine, std::vector<Flag>* flags) {
+  flags->push_back(MaxModelLen(engine));
+  flags->push_back(
+      IntegerFlag("max-num-seqs", "sequences that run at once", &engine->max_num_seqs, 1, 4096));
+  flags->push_back(IntegerFlag("max-num-batched-tokens", "tokens computed in one step",
+                               &engine->max_num_batched_tokens, 1, 65536));
+  flags->push_back(IntegerFlag("max-num-queued-reqs", "requests that may wait",
+                               &engine->max_num_queued_reqs, 1, kMaxInt32));
+  flags->push_back(IntegerFlag("max-num-queued-tokens", "prompt tokens that may wait",
+                               &engine->max_num_queued_tokens, 1, kMaxInt64,
+                               "four times the KV cache"));
+  flags->push_back(BytesFlag("kv-cache-memory", "memory of the KV cache", &engine->kv_cache_memory,
+                             "a quarter of the machine's"));
+  flags->push_back(SwitchFlag("enable-prefix-caching", "share the KV cache of equal prefixes",
+                              &engine->enable_prefix_caching));
+  flags->push_back(
+      WordFlag("scheduling-policy", "fcfs|priority", "who goes first", &engine->scheduling_policy));
+}
+
+// How the server meets the outside world.
+void AppendServerFlags(ServeConfig* config, std::vector<Flag>* flags) {
+  flags->push_back(TextFlag("host", "ADDRESS", "address to listen on", &config->host));
+  flags->push_back(
+      IntegerFlag("grpc-port", "port of gRPC; 0: any free one", &config->grpc_port, 0, kMaxPort));
+  flags->push_back(IntegerFlag("metrics-port", "port of /metrics; 0: any free one",
+                               &config->metrics_port, 0, kMaxPort));
+  flags->push_back(EnumFlag("reflection", "auto|on|off", "gRPC reflection; auto: on loopback only",
+                            static_cast<int>(config->reflection), [config](int word) {
+                              config->reflection = static_cast<Reflection>(word);
+                            }));
+  flags->push_back(EnumFlag("metrics-compat", "none|vllm", "metrics also under vLLM's names",
+                            static_cast<int>(config->metrics_compat), [config](int word) {
+                              config->metrics_compat = static_cast<MetricsCompat>(word);
+                            }));
+  flags->push_back(
+      DurationFlag("shutdown-delay", "from SIGTERM to the first refusal", &config->shutdown_delay));
+  flags->push_back(
+      DurationFlag("drain-timeout", "for running requests to end, then", &config->drain_timeout));
+  flags->push_back(EnumFlag("log-format", "text|json", "json: one line per request as JSON",
+                            static_cast<int>(config->log_format), [config](int word) {
+                              config->log_format = static_cast<LogFormat>(word);
+                            }));
+}
+
+Flag SystemFlag(std::string* target) {
+  return TextFlag("system", "TEXT", "system message", target);
+}
+
+Flag ChatTemplate(std::string* target) {
+  Flag flag = TextFlag("chat-template", "FILE", "Jinja chat template", target);
+  flag.default_value = std::string("the model's own");
+  return flag;
+}
+
+}  // namespace
+
+std::vector<Flag> ServeFlags(ServeConfig* config) {
+  std::vector<Flag> flags = {ModelFlag(&config->model)};
+  flags.push_back(
+      TextFlag("served-model-name", "NAME", "name that clients use", &config->served_model_name));
+  flags.back().default_value = std::string("the name in the file");
+  flags.push_back(ChatTemplate(&config->chat_template));
+  AppendServerFlags(config, &flags);
+  AppendSchedulingFlags(&config->engine, &flags);
+  AppendComputeFlags(&config->engine, &flags);
+  flags.push_back(SeedFlag("seed", "of requests that bring none", &config->engine.seed));
+  return flags;
+}
+
+std::vector<Flag> GenerateFlags(GenerateConfig* config) {
+  std::vector<Flag> flags = {ModelFlag(&config->model)};
+  flags.push_back(TextFlag("prompt", "TEXT", "what to answer (must be given)", &config->prompt));
+  flags.back().short_name = std::string("p");
+  flags.push_back(SystemFlag(&config->system));
+  flags.push_back(SwitchFlag("raw", "continue the prompt without chat template", &config->raw));
+  flags.push_back(ChatTemplate(&config->chat_template));
+  flags.push_back(
+      IntegerFlag("max-tokens", "length of the answer", &config->max_tokens, 1, kMaxInt32));
+  flags.push_back(RealFlag("temperature", "0: the likeliest token", &config->temperature, 0, 2));
+  flags.push_back(
+      IntegerFlag("top-k", "sample among the k likeliest", &config->top_k, 0, kMaxInt32, "all"));
+  flags.push_back(RealFlag("top-p", "sample within this probability", &config->top_p, 1e-6, 1));
+  flags.push_back(SeedFlag("seed", "of the random numbers", &config->seed));
+  flags.push_back(MaxModelLen(&config->engine));
+  AppendComputeFlags(&config->engine, &flags);
+  return flags;
+}
+
+std::vector<Flag> InspectFlags(InspectConfig* config) { return {ModelFlag(&config->model)}; }
+
+}  // namespace pregate
