@@ -1,0 +1,64 @@
+#include "engine/model/model_file.h"
+
+#include <utility>
+
+#include "engine/model/file_error.h"
+#include "engine/model/mapped_file.h"
+#include "engine/model/model_contents.h"
+
+namespace pregate {
+namespace {
+
+class OpenedModel final : public ModelFile {
+ public:
+  explicit OpenedModel(ModelContents contents) : contents_(std::move(contents)) {}
+
+  const ModelConfig& config() const override { return contents_.config; }
+  const TokenizerSpec& tokenizer() const override { return contents_.tokenizer; }
+  const std::string& chat_template() const override { return contents_.chat_template; }
+  std::string_view format() const override { return contents_.format; }
+  const std::vector<TensorInfo>& tensors() const override { return contents_.tensors; }
+
+ private:
+  ModelContents contents_;
+};
+
+absl::StatusOr<ModelContents> OpenGguf(const std::string& path) {
+  absl::StatusOr<MappedFile> file = MappedFile::Open(path, "model");
+  if (!file.ok()) return file.status();
+  absl::StatusOr<ModelContents> contents = ReadGgufModel(file->bytes());
+  if (contents.ok()) contents->files.push_back(*std::move(file));
+  return contents;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ModelFile>> ModelFile::Open(const std::string& path) {
+  absl::StatusOr<ModelContents> contents = OpenGguf(path);
+  if (!contents.ok()) return contents.status();
+  return std::make_unique<OpenedModel>(*std::move(contents));
+}
+
+ConstTensor ModelFile::Find(std::string_view name) const {
+  for (const TensorInfo& tensor : tensors()) {
+    if (tensor.name != name) continue;
+    const int64_t cols = tensor.shape.back();
+    int64_t rows = 1;
+    for (size_t i = 0; i + 1 < tensor.shape.size(); ++i) rows *= tensor.shape[i];
+    return MakeView(tensor.data, tensor.dtype, rows, cols);
+  }
+  return {};
+}
+
+absl::StatusOr<ConstTensor> ModelFile::Require(std::string_view name, int64_t rows,
+                                               int64_t cols) const {
+  const ConstTensor tensor = Find(name);
+  const std::string rule = absl::StrCat("must be [", rows, ", ", cols, "]");
+  if (!tensor) return DoesNotFit(name, rule, "no such tensor");
+  if (tensor.rows != rows || tensor.cols != cols) {
+    return DoesNotFit(name, rule, absl::StrCat("[", tensor.rows, ", ", tensor.cols, "]"));
+  }
+  return tensor;
+}
+
+}  // namespace pregate
