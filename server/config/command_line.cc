@@ -30,15 +30,19 @@ constexpr char kUsage[] =
     "\n"
     "MODEL is a GGUF file or a Hugging Face folder. `pregate COMMAND --help` lists the flags.\n";
 
+// "--max-num-seqs N", "--[no-]enable-prefix-caching".
+std::string Spelling(const Flag& flag) {
+  if (!flag.is_switch()) return absl::StrCat("--", flag.name, " ", flag.value);
+  return absl::StrCat("--", flag.default_value == "true" ? "[no-]" : "", flag.name);
+}
+
 std::string HelpText(absl::string_view command, absl::string_view synopsis,
                      const std::vector<Flag>& flags, bool takes_file) {
   std::string help = absl::StrCat("pregate ", command, " ", synopsis, "\n\n");
   for (const Flag& flag : flags) {
     if (flag.name == kModelFlag) continue;
-    std::string left =
-        absl::StrCat(flag.short_name.empty() ? "" : absl::StrCat("-", flag.short_name, ", "), "--",
-                     flag.is_switch() && flag.default_value == "true" ? "[no-]" : "", flag.name,
-                     flag.is_switch() ? "" : absl::StrCat(" ", flag.value));
+    const std::string left = absl::StrCat(
+        flag.short_name.empty() ? "" : absl::StrCat("-", flag.short_name, ", "), Spelling(flag));
     absl::StrAppendFormat(&help, "  %-36s %s%s\n", left, flag.help,
                           flag.default_value.empty() || flag.is_switch()
                               ? ""
@@ -242,8 +246,7 @@ std::string FlagsMarkdown() {
   std::string table = "| flag | default | what it is |\n| --- | --- | --- |\n";
   for (const Flag& flag : ServeFlags(&config)) {
     if (flag.name == kModelFlag) continue;
-    const std::string value = absl::StrReplaceAll(flag.value, {{"|", "\\|"}});
-    absl::StrAppend(&table, "| `--", flag.name, flag.is_switch() ? "" : " ", value, "` | ",
+    absl::StrAppend(&table, "| `", absl::StrReplaceAll(Spelling(flag), {{"|", "\\|"}}), "` | ",
                     flag.default_value, " | ", flag.help, " |\n");
   }
   absl::StrAppend(&table, "| `--", kConfigFlag, " FILE.yaml` |  | file with flags as keys |\n");

@@ -368,9 +368,7 @@ TEST(FlagsMarkdown, ReadmeCarriesIt) {
     GTEST_SKIP() << "README.md has no <!-- flags --> section";
   }
   const std::string section = readme.substr(from + begin.size(), to - from - begin.size());
-  EXPECT_EQ(absl::StripAsciiWhitespace(section), absl::StripAsciiWhitespace(FlagsMarkdown()))
-      << "put this table there:\n"
-      << FlagsMarkdown();
+  EXPECT_EQ(section, FlagsMarkdown()) << "put this table there:\n" << FlagsMarkdown();
 }
 
 }  // namespace
