@@ -10,9 +10,10 @@ namespace {
 
 double Activate(Activation activation, double x) {
   if (activation == Activation::kSilu) return x / (1.0 + std::exp(-x));
-  // The tanh approximation of Hendrycks & Gimpel, "Gaussian Error Linear Units", section 2.
-  const double inner = std::numbers::sqrt2 * std::numbers::inv_sqrtpi * (x + 0.044715 * x * x * x);
-  return 0.5 * x * (1.0 + std::tanh(inner));
+  // The tanh approximation of Hendrycks & Gimpel, "Gaussian Error Linear Units", section 2, as
+  // (1 + tanh(u)) / 2 = 1 / (1 + exp(-2u)), which does not cancel.
+  const double u = std::numbers::sqrt2 * std::numbers::inv_sqrtpi * (x + 0.044715 * x * x * x);
+  return x / (1.0 + std::exp(-2.0 * u));
 }
 
 }  // namespace

@@ -1,0 +1,164 @@
+// kv_append and attention of every table.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "tests/kernels/kernel_cases.h"
+#include "tests/kernels/table_test.h"
+
+namespace pregate {
+namespace {
+
+class AttentionTest : public TableTest {
+ protected:
+  // Attention of some rows of the case's sequences; see PagedKv::MakeBatch.
+  GuardedMatrix Run(const Kernels& kernels, Device& device, const AttentionCase& c,
+                    const PagedKv& kv, const std::vector<size_t>& sequences,
+                    const std::vector<SequenceCase>& parts) {
+    const PagedKv::Batch batch = kv.MakeBatch(sequences, parts);
+    GuardedMatrix q(DType::kF32, batch.rows(), int64_t{c.heads} * c.head_dim);
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      for (int32_t j = 0; j < parts[i].rows; ++j) {
+        const int32_t position = parts[i].context - parts[i].rows + j;
+        const GuardedMatrix row = Query(c, sequences[i], position);
+        std::copy_n(row.Row(0), q.view().cols, q.view().Row<float>(batch.row_start[i] + j));
+      }
+    }
+    GuardedMatrix out(DType::kF32, batch.rows(), q.view().cols);
+    kernels.attention(device, q.view(), kv.view(), batch.view(), ParamsOf(c), out.view());
+    EXPECT_TRUE(out.GuardsIntact()) << c.name;
+    return out;
+  }
+
+  static GuardedMatrix Query(const AttentionCase& c, size_t sequence, int32_t position) {
+    const uint64_t seed = 100 + sequence * 100000 + static_cast<uint64_t>(position);
+    return RandomMatrix(1, int64_t{c.heads} * c.head_dim, seed, 2.0f);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Tables, AttentionTest, testing::ValuesIn(TablesUnderTest()), TableName);
+
+std::vector<size_t> AllSequences(const AttentionCase& c) {
+  std::vector<size_t> all(c.sequences.size());
+  std::iota(all.begin(), all.end(), size_t{0});
+  return all;
+}
+
+TEST_P(AttentionTest, AppendStoresTheReferencesBits) {
+  for (const AttentionCase& c : kAttentionCases) {
+    PagedKv got(c, 1), want(c, 1);
+    got.Append(*device_, kernels());
+    want.Append(*device_, reference());
+    EXPECT_TRUE(got.SameBits(want)) << c.name;
+  }
+}
+
+TEST_P(AttentionTest, AppendAtTheEdgesOfTheFormats) {
+  // Half saturates; Q8_0 keeps a block's largest element at +-127 and a block of zeros at zero.
+  for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
+    alignas(64) char memory[256] = {};
+    const KvLayerView kv = {memory, memory + 128, dtype, 1, 1, 32, 256};
+    float k[32] = {1e6f, -1e6f, 1.0f, -2.5f}, v[32] = {};
+    const int32_t slot = 0;
+    kernels().kv_append(*device_, MakeView(k, DType::kF32, 1, 32), MakeView(v, DType::kF32, 1, 32),
+                        &slot, kv);
+    uint16_t first;
+    std::memcpy(&first, memory, sizeof(first));
+    if (dtype == DType::kF16) {
+      EXPECT_EQ(HalfToFloat(first), 65504.0f);
+    } else {
+      EXPECT_NEAR(HalfToFloat(first), 1e6 / 127, 1e6 / 127 / 2048);
+      EXPECT_EQ(memory[2], 127);
+      EXPECT_EQ(memory[3], -127);
+    }
+    EXPECT_EQ(memory[128], 0);
+    EXPECT_EQ(memory[130], 0);
+  }
+}
+
+TEST_P(AttentionTest, TwoPositionsByHand) {
+  // Scores 0 and ln 3: weights 1/4 and 3/4. Values 4 and 8 mix to 7.
+  const AttentionCase c = {"hand", {{2, 1}}, 1, 1, 8, DType::kF32};
+  const PagedKv kv(c, 1);
+  float* keys = static_cast<float*>(kv.view().keys);
+  float* values = static_cast<float*>(kv.view().values);
+  const size_t slot[] = {static_cast<size_t>(kv.slots(0)[0] % 16), size_t{1}};
+  const int64_t block = kv.slots(0)[0] / 16 * kv.view().block_stride / 4;
+  for (int p = 0; p < 2; ++p) {
+    for (size_t i = 0; i < 8; ++i) {
+      keys[block + static_cast<int64_t>(slot[p] * 8 + i)] = i == 3 ? static_cast<float>(p) : 0.0f;
+      values[block + static_cast<int64_t>(slot[p] * 8 + i)] = p == 0 ? 4.0f : 8.0f;
+    }
+  }
+  GuardedMatrix q(DType::kF32, 1, 8), out(DType::kF32, 1, 8);
+  for (int i = 0; i < 8; ++i) q.view().Row<float>(0)[i] = std::log(3.0f) * 2;
+  const PagedKv::Batch batch = kv.MakeBatch({0}, {{2, 1}});
+  const auto attend = [&](AttentionParams params) {
+    kernels().attention(*device_, q.view(), kv.view(), batch.view(), params, out.view());
+    return out.Row(0)[5];
+  };
+  EXPECT_NEAR(attend({1, 0.5f, 0, 0}), 7.0f, 1e-5);
+  EXPECT_NEAR(attend({1, 0.5f, 1, 0}), 8.0f, 1e-5);  // a window of one sees only itself
+  // A cap of 1 makes the second score tanh(ln 3) = 0.8: weight e^0.8 / (1 + e^0.8).
+  EXPECT_NEAR(attend({1, 0.5f, 0, 1}), 4 + 4 * std::exp(0.8) / (1 + std::exp(0.8)), 1e-5);
+}
+
+TEST_P(AttentionTest, MatchesTheReference) {
+  for (const AttentionCase& c : kAttentionCases) {
+    PagedKv kv(c, 1);
+    kv.Append(*device_, reference());
+    const auto all = AllSequences(c);
+    const GuardedMatrix got = Run(kernels(), *device_, c, kv, all, c.sequences);
+    const GuardedMatrix want = Run(reference(), *device_, c, kv, all, c.sequences);
+    // Elements are below 2: a score's rounding is at most c K eps sum |q||k| <= c K eps 4 K, of
+    // which random signs leave the square root; it scales the weights and so the mix of |v| <= 2.
+    const double terms = c.head_dim;
+    const double score_error = kEpsilon * (4 * std::sqrt(terms) + c.soft_cap + 8);
+    const double tolerance = 2 * (2 * score_error + 32 * kEpsilon);
+    for (int64_t r = 0; r < want.view().rows; ++r) {
+      for (int64_t i = 0; i < want.view().cols; ++i) {
+        ASSERT_NEAR(got.Row(r)[i], want.Row(r)[i], tolerance)
+            << c.name << ": row " << r << ", column " << i;
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, ChunksBatchesAndThreadsDoNotChangeBits) {
+  const AttentionCase base = {"chunks", {{700, 300}, {90, 90}, {1300, 1}}, 9, 3, 64};
+  std::vector<AttentionCase> cases(4, base);
+  cases[1].window = 130;
+  cases[2].dtype = DType::kQ8_0;
+  cases[3].soft_cap = 20;
+  if (&kernels() == &reference()) cases = {cases[1]};  // slow
+  for (const AttentionCase& c : cases) {
+    PagedKv kv(c, 3);
+    kv.Append(*device_, reference());
+    const GuardedMatrix whole = Run(kernels(), *device_, c, kv, AllSequences(c), c.sequences);
+    const size_t row_bytes = static_cast<size_t>(whole.view().cols) * sizeof(float);
+    for (const int threads : {1, 5}) {
+      const std::unique_ptr<Device> device = MakeCpuDevice(threads);
+      const GuardedMatrix again = Run(kernels(), *device, c, kv, AllSequences(c), c.sequences);
+      EXPECT_TRUE(again.SameBits(whole)) << threads << " threads, window " << c.window;
+      for (const int32_t chunk : {1, 16, 300}) {
+        // Every chunk with one thread; with five, which split the history, a few.
+        const int32_t step = threads == 1 && chunk > 1 ? chunk : std::max(chunk, 37);
+        for (int32_t done = 0; done + chunk <= 300; done += step) {
+          const std::vector<SequenceCase> parts = {{1300, 1}, {400 + done + chunk, chunk}};
+          const GuardedMatrix part = Run(kernels(), *device, c, kv, {2, 0}, parts);
+          for (int32_t j = 0; j < chunk; ++j) {
+            ASSERT_EQ(std::memcmp(part.Row(1 + j), whole.Row(done + j), row_bytes), 0)
+                << "chunk of " << chunk << ", row " << done + j << ", " << threads
+                << " threads, window " << c.window;
+          }
+          ASSERT_EQ(std::memcmp(part.Row(0), whole.Row(390), row_bytes), 0);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pregate

@@ -1,0 +1,184 @@
+// The cases that the tests and the benchmark of the kernels share, and the memory they run in.
+#ifndef PREGATE_TESTS_KERNELS_KERNEL_CASES_H_
+#define PREGATE_TESTS_KERNELS_KERNEL_CASES_H_
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace pregate {
+
+// Numbers in [-1, 1) from a seed: the same on every machine.
+class Numbers {
+ public:
+  explicit Numbers(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15u + 1) {}
+  float Next() {
+    state_ += 0x9E3779B97F4A7C15u;  // splitmix64
+    uint64_t z = state_;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    z ^= z >> 31;
+    return static_cast<float>(static_cast<int32_t>(z >> 40) - (1 << 23)) / (1 << 23);
+  }
+
+ private:
+  uint64_t state_;
+};
+
+// A matrix whose rows are apart. Everything around its elements, and each element until it is
+// written, is poison: all bits set, which reads as NaN in every element type.
+class GuardedMatrix {
+ public:
+  GuardedMatrix(DType dtype, int64_t rows, int64_t cols, int64_t padding = 20)
+      : row_bytes_(RowBytes(dtype, cols)), stride_(row_bytes_ + padding) {
+    bytes_.assign(static_cast<size_t>(kGuard + rows * stride_ + kGuard), kPoison);
+    view_ = {bytes_.data() + kGuard, dtype, rows, cols, stride_};
+  }
+
+  GuardedMatrix(GuardedMatrix&&) = default;
+  GuardedMatrix& operator=(GuardedMatrix&&) = default;
+
+  const Tensor& view() const { return view_; }
+  const float* Row(int64_t r) const { return view_.Row<float>(r); }
+
+  // Whether the bytes before, between and behind the rows are as they were.
+  bool GuardsIntact() const {
+    for (int64_t i = 0; i < static_cast<int64_t>(bytes_.size()); ++i) {
+      const int64_t at = i - kGuard;
+      const bool element = at >= 0 && at < view_.rows * stride_ && at % stride_ < row_bytes_;
+      if (!element && bytes_[static_cast<size_t>(i)] != kPoison) return false;
+    }
+    return true;
+  }
+
+  bool SameBits(const GuardedMatrix& other) const { return bytes_ == other.bytes_; }
+
+ private:
+  static constexpr int64_t kGuard = 128;
+  static constexpr char kPoison = '\xFF';
+  int64_t row_bytes_;
+  int64_t stride_;
+  std::vector<char> bytes_;
+  Tensor view_;
+};
+
+// kF32 elements in [-size, size).
+inline GuardedMatrix RandomMatrix(int64_t rows, int64_t cols, uint64_t seed, float size = 1.0f) {
+  GuardedMatrix matrix(DType::kF32, rows, cols);
+  Numbers numbers(seed);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t i = 0; i < cols; ++i) matrix.view().Row<float>(r)[i] = size * numbers.Next();
+  }
+  return matrix;
+}
+
+// Vectors of 8 and 16 floats, tiles of 4 vectors, strips of 2048: one less, exactly, one more.
+struct MatrixCase {
+  int64_t rows;
+  int64_t cols;
+};
+inline const std::vector<MatrixCase> kMatrixCases = {
+    {1, 1},     {3, 7},    {2, 8},    {5, 9},    {1, 15},   {4, 16},   {3, 17},
+    {2, 31},    {1, 33},   {2, 63},   {7, 64},   {3, 65},   {17, 80},  {64, 256},
+    {300, 576}, {1, 2047}, {2, 2048}, {1, 2049}, {9, 1536}, {1, 8192}, {33, 4099},
+};
+
+struct RopeCase {
+  int64_t rows;
+  int64_t heads;
+  int32_t head_dim;
+  int64_t rotated;
+};
+inline const std::vector<RopeCase> kRopeCases = {
+    {1, 1, 8, 8},   {3, 2, 16, 16},  {2, 3, 32, 24},   {5, 9, 64, 64},   {2, 2, 80, 32},
+    {1, 4, 96, 96}, {7, 1, 128, 64}, {2, 4, 256, 256}, {300, 9, 64, 64}, {3, 1, 72, 72},
+};
+
+struct SequenceCase {
+  int32_t context;  // positions, the batch's rows included
+  int32_t rows;
+};
+
+struct AttentionCase {
+  std::string name;
+  std::vector<SequenceCase> sequences;
+  int32_t heads;
+  int32_t kv_heads;
+  int32_t head_dim;
+  DType dtype = DType::kF16;
+  int32_t block_tokens = 16;
+  int32_t window = 0;
+  float soft_cap = 0;
+};
+// Tiles of 64 positions, spans of 512, register tiles of 6 lines: around each; every head size.
+inline const std::vector<AttentionCase> kAttentionCases = {
+    {"one_position", {{1, 1}}, 1, 1, 8},
+    {"around_a_tile", {{63, 1}, {64, 1}, {65, 1}, {1, 1}}, 3, 1, 64},
+    {"around_a_span", {{511, 1}, {512, 2}, {513, 3}}, 9, 3, 64},
+    {"dim16_f32", {{70, 7}}, 4, 2, 16, DType::kF32},
+    {"dim24_f32", {{40, 5}}, 2, 1, 24, DType::kF32},
+    {"dim40", {{100, 3}}, 6, 2, 40},
+    {"dim72", {{90, 13}}, 2, 2, 72},
+    {"dim80_f32", {{130, 9}}, 5, 1, 80, DType::kF32, 32},
+    {"dim96_q8", {{150, 11}}, 4, 2, 96, DType::kQ8_0, 8},
+    {"dim128_q8", {{200, 20}, {64, 64}}, 8, 2, 128, DType::kQ8_0},
+    {"dim192", {{66, 4}}, 2, 1, 192},
+    {"dim256", {{300, 2}, {5, 5}}, 4, 1, 256},
+    {"odd_block", {{129, 17}}, 4, 2, 32, DType::kF16, 5},
+    {"window", {{700, 90}, {600, 1}, {20, 20}}, 4, 1, 64, DType::kF16, 16, 100},
+    {"window_of_one", {{70, 10}}, 2, 2, 32, DType::kF32, 16, 1},
+    {"window_q8", {{1200, 1}}, 4, 1, 256, DType::kQ8_0, 16, 512},
+    {"soft_cap", {{140, 30}}, 4, 2, 64, DType::kF32, 16, 0, 5.0f},
+    {"window_and_cap", {{320, 65}}, 4, 2, 64, DType::kF16, 16, 64, 30.0f},
+    {"decode_long", {{4096, 1}}, 9, 3, 64},
+    {"decode_batch", {{200, 1}, {333, 1}, {17, 1}, {1000, 1}, {64, 1}, {65, 1}}, 9, 3, 64},
+    {"prefill", {{300, 300}}, 9, 3, 64},
+    {"mixed", {{90, 33}, {500, 1}, {700, 97}, {2, 1}}, 8, 8, 64},
+};
+
+// Keys and values of some sequences in shuffled blocks; memory that holds no position is poison.
+class PagedKv {
+ public:
+  PagedKv(const AttentionCase& c, uint64_t seed);
+
+  const KvLayerView& view() const { return view_; }
+  // float keys or values [context of sequence s, kv_heads * head_dim] as stored into the cache.
+  const GuardedMatrix& keys(size_t s) const { return keys_[s]; }
+  const GuardedMatrix& values(size_t s) const { return values_[s]; }
+  // Cache positions of sequence s's positions.
+  const std::vector<int32_t>& slots(size_t s) const { return slots_[s]; }
+  // Appends every position of every sequence with the entry of a table.
+  void Append(Device& device, const Kernels& kernels);
+  bool SameBits(const PagedKv& other) const { return bytes_ == other.bytes_; }
+
+  // A batch in which sequence i is `sequences[i]`, `parts[i].rows` rows that end at
+  // `parts[i].context`.
+  struct Batch {
+    std::vector<int32_t> row_start, context_len, block_start, block_ids;
+    AttentionBatch view() const {
+      return {static_cast<int32_t>(context_len.size()), row_start.data(), context_len.data(),
+              block_start.data(), block_ids.data()};
+    }
+    int32_t rows() const { return row_start.back(); }
+  };
+  Batch MakeBatch(const std::vector<size_t>& sequences,
+                  const std::vector<SequenceCase>& parts) const;
+
+ private:
+  std::vector<char> bytes_;
+  KvLayerView view_;
+  std::vector<GuardedMatrix> keys_, values_;
+  std::vector<std::vector<int32_t>> slots_, blocks_;
+};
+
+inline AttentionParams ParamsOf(const AttentionCase& c) {
+  return {c.heads, 1.0f / __builtin_sqrtf(static_cast<float>(c.head_dim)), c.window, c.soft_cap};
+}
+
+}  // namespace pregate
+
+#endif  // PREGATE_TESTS_KERNELS_KERNEL_CASES_H_
