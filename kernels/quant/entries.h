@@ -1,0 +1,20 @@
+// Entries that several tables share.
+#ifndef PREGATE_KERNELS_QUANT_ENTRIES_H_
+#define PREGATE_KERNELS_QUANT_ENTRIES_H_
+
+#include <cstdint>
+
+#include "kernels/device.h"
+#include "kernels/tensor.h"
+
+namespace pregate {
+
+// Kernels::embed. One row for each token: too little work for an instruction set of its own.
+void EmbedRows(Device& device, ConstTensor table, const int32_t* ids, float scale, Tensor out);
+
+// Kernels::quantize_rows for machines with AVX2; the same bytes as the reference.
+void QuantizeRowsAvx2(Device& device, ConstTensor x, Tensor out);
+
+}  // namespace pregate
+
+#endif  // PREGATE_KERNELS_QUANT_ENTRIES_H_
