@@ -23,10 +23,13 @@ struct SampledTokens {
 
 class Sampler {
  public:
+  // Tokens are below `vocab_size`; rows of logits may be longer (padding of the embedding table).
   Sampler(Device* device, int32_t vocab_size, int32_t max_num_seqs);
+  ~Sampler();
 
-  // Binds a slot to a sequence; `prompt` feeds the repetition penalty. `generated` is not empty
-  // when the sequence comes back after a preemption: tokens of its answer that stand.
+  // Binds a slot to a sequence, whatever it held before; `prompt` feeds the repetition penalty.
+  // `generated` is not empty when the sequence comes back after a preemption: tokens of its answer
+  // that stand.
   void Open(int32_t slot, const SamplingParams& params, absl::Span<const int32_t> prompt,
             absl::Span<const int32_t> generated);
   void Close(int32_t slot);
@@ -37,6 +40,11 @@ class Sampler {
 
  private:
   struct Slot;
+  struct Outcome;
+  // One row: `target` is the token to score, or -1 to sample the token of `position`.
+  static Outcome Choose(const Slot& slot, int32_t target, int32_t position,
+                        absl::Span<float> logits);
+
   Device* device_;
   int32_t vocab_size_;
   std::vector<Slot> slots_;

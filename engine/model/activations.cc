@@ -1,0 +1,81 @@
+#include "engine/model/activations.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+namespace pregate {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+
+Tensor FirstRows(Tensor tensor, int64_t rows) {
+  tensor.rows = rows;
+  return tensor;
+}
+
+}  // namespace
+
+Activations Activations::Narrow(int64_t rows, int64_t logit_rows) const {
+  Activations narrow = *this;
+  for (Tensor* tensor : {&narrow.hidden, &narrow.normed, &narrow.query, &narrow.attended,
+                         &narrow.key, &narrow.value, &narrow.gate, &narrow.up, &narrow.projected,
+                         &narrow.rope, &narrow.local_rope, &narrow.quantized}) {
+    *tensor = FirstRows(*tensor, rows);
+  }
+  narrow.head_rows = FirstRows(narrow.head_rows, logit_rows);
+  narrow.logits = FirstRows(narrow.logits, logit_rows);
+  return narrow;
+}
+
+absl::StatusOr<ActivationMemory> AllocateActivations(const ModelConfig& config, Device* device,
+                                                     int32_t max_rows, int32_t max_logits) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t query = int64_t{config.num_heads} * config.head_dim;
+  const int64_t kv = int64_t{config.num_kv_heads} * config.head_dim;
+  const int64_t rotated = 2 * static_cast<int64_t>(config.inv_freq.size());
+  const int64_t local_rotated = 2 * static_cast<int64_t>(config.local_inv_freq.size());
+  const int64_t widest = std::max({hidden, query, int64_t{config.ffn_size}});
+  const int64_t rows = max_rows, logits = max_logits;
+
+  ActivationMemory memory;
+  Activations& all = memory.all;
+  struct Part {
+    Tensor* tensor;
+    DType dtype;
+    int64_t rows, cols;
+  };
+  const std::vector<Part> parts = {
+      {&all.hidden, DType::kF32, rows, hidden},
+      {&all.normed, DType::kF32, rows, hidden},
+      {&all.query, DType::kF32, rows, query},
+      {&all.attended, DType::kF32, rows, query},
+      {&all.key, DType::kF32, rows, kv},
+      {&all.value, DType::kF32, rows, kv},
+      {&all.gate, DType::kF32, rows, config.ffn_size},
+      {&all.up, DType::kF32, rows, config.ffn_size},
+      {&all.projected, DType::kF32, rows, hidden},
+      {&all.rope, DType::kF32, rows, rotated},
+      {&all.local_rope, DType::kF32, rows, local_rotated},
+      {&all.quantized, DType::kQ8Act, std::max(rows, logits), (widest + 31) / 32 * 32},
+      {&all.head_rows, DType::kF32, logits, hidden},
+      {&all.logits, DType::kF32, logits, config.vocab_size},
+  };
+  const auto padded_bytes = [](const Part& part) {
+    const int64_t bytes = part.rows * RowBytes(part.dtype, part.cols);
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  };
+  int64_t total = 0;
+  for (const Part& part : parts) total += padded_bytes(part);
+  absl::StatusOr<DeviceBuffer> buffer = device->Allocate(static_cast<size_t>(total));
+  if (!buffer.ok()) return buffer.status();
+  memory.buffer = *std::move(buffer);
+  char* next = static_cast<char*>(memory.buffer.data());
+  for (const Part& part : parts) {
+    *part.tensor = MakeView(static_cast<void*>(next), part.dtype, part.rows, part.cols);
+    next += padded_bytes(part);
+  }
+  return memory;
+}
+
+}  // namespace pregate

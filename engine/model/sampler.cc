@@ -1,0 +1,144 @@
+#include "engine/model/sampler.h"
+
+#include <algorithm>
+#include <cassert>
+#include <limits>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "engine/model/philox.h"
+#include "engine/model/token_choice.h"
+
+namespace pregate {
+namespace {
+
+// Below this temperature the softmax is the argmax in all but name, and 1 / T would overflow.
+constexpr float kGreedyTemperature = 1e-5f;
+
+// A token of the sequence, and how often its answer has it.
+struct SeenToken {
+  int32_t id;
+  int32_t count;
+};
+
+PositionLogprobs MeasureLogprobs(absl::Span<const float> logits, int32_t chosen, int32_t count) {
+  const double log_sum = LogSumExp(logits);
+  const auto logprob = [&](float logit) {
+    // A row without any number has no distribution: every token is impossible.
+    return logit > -std::numeric_limits<float>::infinity() ? static_cast<float>(logit - log_sum)
+                                                           : logit;
+  };
+  PositionLogprobs logprobs;
+  logprobs.chosen = {chosen, logprob(logits[static_cast<size_t>(chosen)])};
+  logprobs.top = TopLogits(logits, count);
+  for (TokenLogprob& token : logprobs.top) token.logprob = logprob(token.logprob);
+  return logprobs;
+}
+
+}  // namespace
+
+struct Sampler::Slot {
+  SamplingParams params;
+  int32_t generated = 0;
+  std::vector<SeenToken> seen;                 // what penalties touch, in order of first appearance
+  absl::flat_hash_map<int32_t, size_t> index;  // of a token in `seen`
+
+  bool HasPenalties() const {
+    return params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
+           params.frequency_penalty != 0.0f;
+  }
+  void See(int32_t id, int32_t count) {
+    if (!HasPenalties()) return;
+    const auto [it, is_new] = index.try_emplace(id, seen.size());
+    if (is_new) seen.push_back({id, 0});
+    seen[it->second].count += count;
+  }
+  void Generate(int32_t id) {
+    ++generated;
+    See(id, 1);
+  }
+
+  // In the order that users of vLLM know: bias, min_tokens, penalties.
+  void Adjust(absl::Span<float> logits) const {
+    for (const auto& [id, bias] : params.logit_bias) logits[static_cast<size_t>(id)] += bias;
+    if (generated < params.min_tokens) {
+      for (const int32_t id : params.stop_ids) {
+        logits[static_cast<size_t>(id)] = -std::numeric_limits<float>::infinity();
+      }
+    }
+    for (const SeenToken& token : seen) {
+      float& logit = logits[static_cast<size_t>(token.id)];
+      logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
+      if (token.count == 0) continue;
+      logit -= params.frequency_penalty * static_cast<float>(token.count) + params.presence_penalty;
+    }
+  }
+};
+
+struct Sampler::Outcome {
+  int32_t token_id;
+  std::optional<PositionLogprobs> logprobs;
+};
+
+Sampler::Sampler(Device* device, int32_t vocab_size, int32_t max_num_seqs)
+    : device_(device), vocab_size_(vocab_size), slots_(static_cast<size_t>(max_num_seqs)) {}
+Sampler::~Sampler() = default;
+
+void Sampler::Open(int32_t slot, const SamplingParams& params, absl::Span<const int32_t> prompt,
+                   absl::Span<const int32_t> generated) {
+  assert(std::all_of(prompt.begin(), prompt.end(), [&](int32_t id) { return id < vocab_size_; }));
+  Slot& opened = slots_[static_cast<size_t>(slot)];
+  opened = Slot();
+  opened.params = params;
+  for (const int32_t id : prompt) opened.See(id, 0);
+  for (const int32_t id : generated) opened.Generate(id);
+}
+
+void Sampler::Close(int32_t slot) { slots_[static_cast<size_t>(slot)] = Slot(); }
+
+Sampler::Outcome Sampler::Choose(const Slot& slot, int32_t target, int32_t position,
+                                 absl::Span<float> logits) {
+  const SamplingParams& params = slot.params;
+  SanitizeLogits(logits);
+  std::vector<float> raw;  // the model's own word, before anything is adjusted
+  if (params.logprobs >= 0) raw.assign(logits.begin(), logits.end());
+
+  Outcome outcome = {target, std::nullopt};
+  if (target < 0) {
+    slot.Adjust(logits);
+    outcome.token_id =
+        params.temperature < kGreedyTemperature
+            ? ArgMax(logits)
+            : DrawToken(logits, params, UniformAt(params.seed, static_cast<uint64_t>(position)));
+  }
+  if (params.logprobs >= 0) {
+    outcome.logprobs = MeasureLogprobs(raw, outcome.token_id, params.logprobs);
+  }
+  return outcome;
+}
+
+SampledTokens Sampler::Sample(const BatchPlan& plan, Tensor logits) {
+  const int32_t count = plan.logits();
+  assert(logits.rows == count && logits.cols >= vocab_size_);
+  SampledTokens sampled;
+  sampled.token_ids.resize(static_cast<size_t>(count));
+  sampled.logprobs.resize(static_cast<size_t>(count));
+  device_->ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const size_t k = static_cast<size_t>(i);
+      const int32_t next_position = plan.positions[static_cast<size_t>(plan.logit_rows[k])] + 1;
+      const absl::Span<float> row(logits.Row<float>(i), static_cast<size_t>(vocab_size_));
+      Outcome outcome = Choose(slots_[static_cast<size_t>(plan.logit_slots[k])],
+                               plan.logit_targets[k], next_position, row);
+      sampled.token_ids[k] = outcome.token_id;
+      sampled.logprobs[k] = std::move(outcome.logprobs);
+    }
+  });
+  for (size_t k = 0; k < sampled.token_ids.size(); ++k) {
+    if (plan.logit_targets[k] >= 0) continue;
+    slots_[static_cast<size_t>(plan.logit_slots[k])].Generate(sampled.token_ids[k]);
+  }
+  return sampled;
+}
+
+}  // namespace pregate

@@ -1,0 +1,39 @@
+#include "engine/model/step_inputs.h"
+
+#include <cassert>
+#include <utility>
+
+namespace pregate {
+
+void StepInputs::Load(const BatchPlan& plan) {
+  const std::pair<const std::vector<int32_t>*, const int32_t**> arrays[] = {
+      {&plan.token_ids, &token_ids_},
+      {&plan.positions, &positions_},
+      {&plan.kv_slots, &kv_slots_},
+      {&plan.logit_rows, &logit_rows_},
+      {&plan.row_start, &attention_.row_start},
+      {&plan.context_len, &attention_.context_len},
+      {&plan.block_start, &attention_.block_start},
+      {&plan.block_ids, &attention_.block_ids},
+  };
+  staging_.clear();
+  for (const auto& [source, unused] : arrays) {
+    staging_.insert(staging_.end(), source->begin(), source->end());
+  }
+  const size_t bytes = staging_.size() * sizeof(int32_t);
+  if (memory_.size() < bytes) {
+    // The lists of blocks have no useful bound, so the memory doubles as they grow.
+    absl::StatusOr<DeviceBuffer> grown = device_->Allocate(2 * bytes);
+    assert(grown.ok());
+    memory_ = *std::move(grown);
+  }
+  device_->CopyToDevice(memory_.data(), staging_.data(), bytes);
+  const int32_t* next = static_cast<const int32_t*>(memory_.data());
+  for (const auto& [source, target] : arrays) {
+    *target = next;
+    next += source->size();
+  }
+  attention_.num_sequences = plan.sequences();
+}
+
+}  // namespace pregate

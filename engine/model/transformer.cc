@@ -1,0 +1,167 @@
+#include "engine/model/transformer.h"
+
+#include <cassert>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/model/activations.h"
+#include "engine/model/step_inputs.h"
+#include "engine/model/weights.h"
+
+namespace pregate {
+namespace {
+
+// A decoder of the Llama kind: pre-norm attention with rotary positions and a gated FFN, with the
+// additions of Qwen (biases, q/k norms) and Gemma 3 (post-norms, local layers) where the model has
+// them.
+class Decoder : public Transformer {
+ public:
+  Decoder(const ModelConfig& config, Device* device, const Kernels* kernels, const Options& options,
+          Weights weights, ActivationMemory scratch, DeviceBuffer inv_freq)
+      : config_(config),
+        device_(*device),
+        kernels_(*kernels),
+        options_(options),
+        weights_(std::move(weights)),
+        scratch_(std::move(scratch)),
+        inv_freq_(std::move(inv_freq)),
+        inputs_(device) {}
+
+  Tensor Forward(const BatchPlan& plan, const KvStorage& kv) override {
+    assert(plan.rows() > 0 && plan.rows() <= options_.max_rows);
+    assert(plan.logits() <= options_.max_logits);
+    inputs_.Load(plan);
+    const Activations a = scratch_.all.Narrow(plan.rows(), plan.logits());
+    kernels_.embed(device_, weights_.embedding, inputs_.token_ids(), config_.embedding_scale,
+                   a.hidden);
+    BuildRopeTables(a);
+    for (int i = 0; i < config_.num_layers; ++i) {
+      const LayerWeights& layer = weights_.layers[static_cast<size_t>(i)];
+      Attend(layer, config_.IsLocal(i), kv.Layer(i), a);
+      FeedForward(layer, a);
+    }
+    if (plan.logits() == 0) return a.logits;
+    kernels_.gather_rows(device_, a.hidden, inputs_.logit_rows(), a.head_rows);
+    Norm(a.head_rows, weights_.output_norm, a.head_rows);
+    Project(a.head_rows, {{&weights_.head, a.logits}});
+    return a.logits;
+  }
+
+  int64_t weight_bytes() const override { return weights_.step_bytes; }
+  int64_t num_parameters() const override { return weights_.parameters; }
+
+ private:
+  // hidden += PostNorm(W_o Attention(Rope(Norm(W_q x)), Rope(Norm(W_k x)), W_v x)), x =
+  // Norm(hidden)
+  void Attend(const LayerWeights& layer, bool local, const KvLayerView& kv, const Activations& a) {
+    Norm(a.hidden, layer.attention_norm, a.normed);
+    Project(a.normed, {{&layer.query, a.query}, {&layer.key, a.key}, {&layer.value, a.value}});
+    if (layer.query_norm) NormHeads(a.query, layer.query_norm);
+    if (layer.key_norm) NormHeads(a.key, layer.key_norm);
+
+    const ConstTensor rope = local && a.local_rope.cols > 0 ? a.local_rope : a.rope;
+    kernels_.rope(device_, a.query, config_.head_dim, rope, config_.rope_style);
+    kernels_.rope(device_, a.key, config_.head_dim, rope, config_.rope_style);
+    kernels_.kv_append(device_, a.key, a.value, inputs_.kv_slots(), kv);
+
+    AttentionParams params;
+    params.num_heads = config_.num_heads;
+    params.scale = config_.attention_scale;
+    params.window = local ? config_.sliding_window : 0;
+    params.soft_cap = config_.attention_soft_cap;
+    kernels_.attention(device_, a.query, kv, inputs_.attention(), params, a.attended);
+
+    Project(a.attended, {{&layer.attention_output, a.projected}});
+    if (layer.post_attention_norm) Norm(a.projected, layer.post_attention_norm, a.projected);
+    kernels_.add(device_, a.hidden, a.projected, a.hidden);
+  }
+
+  // hidden += PostNorm(W_down (act(W_gate x) * W_up x)), x = Norm(hidden)
+  void FeedForward(const LayerWeights& layer, const Activations& a) {
+    Norm(a.hidden, layer.ffn_norm, a.normed);
+    Project(a.normed, {{&layer.gate, a.gate}, {&layer.up, a.up}});
+    kernels_.gated_activation(device_, config_.activation, a.gate, a.up, a.gate);
+    Project(a.gate, {{&layer.down, a.projected}});
+    if (layer.post_ffn_norm) Norm(a.projected, layer.post_ffn_norm, a.projected);
+    kernels_.add(device_, a.hidden, a.projected, a.hidden);
+  }
+
+  void Norm(ConstTensor x, ConstTensor weight, Tensor out) {
+    kernels_.rms_norm(device_, x, weight, config_.norm_weight_offset, config_.rms_norm_eps, out);
+  }
+
+  // Normalises each head of x [R, heads * head_dim], in place: heads are taken as rows.
+  void NormHeads(Tensor x, ConstTensor weight) {
+    const Tensor heads =
+        MakeView(x.data, x.dtype, x.rows * x.cols / config_.head_dim, config_.head_dim);
+    Norm(heads, weight, heads);
+  }
+
+  struct Projection {
+    const Linear* linear;
+    Tensor out;
+  };
+  // Applies every Linear to the same x, quantised once for all of those that want it so.
+  void Project(ConstTensor x, std::initializer_list<Projection> projections) {
+    Tensor quantized;
+    for (const Projection& projection : projections) {
+      const Linear& linear = *projection.linear;
+      if (linear.input == DType::kQ8Act && !quantized) {
+        quantized = MakeView(scratch_.all.quantized.data, DType::kQ8Act, x.rows, x.cols);
+        kernels_.quantize_rows(device_, x, quantized);
+      }
+      const ConstTensor input = linear.input == DType::kQ8Act ? ConstTensor(quantized) : x;
+      kernels_.matmul[static_cast<size_t>(linear.weight.dtype)](device_, input, linear.weight,
+                                                                linear.bias, projection.out);
+    }
+  }
+
+  // Once for all layers: angles depend on positions alone.
+  void BuildRopeTables(const Activations& a) {
+    const float* inv_freq = static_cast<const float*>(inv_freq_.data());
+    kernels_.rope_table(device_, inputs_.positions(), inv_freq, config_.rope_magnitude, a.rope);
+    if (a.local_rope.cols == 0) return;
+    // Local layers never look far: their positions are not scaled, nor is their magnitude.
+    kernels_.rope_table(device_, inputs_.positions(), inv_freq + config_.inv_freq.size(), 1.0f,
+                        a.local_rope);
+  }
+
+  const ModelConfig& config_;
+  Device& device_;
+  const Kernels& kernels_;
+  const Options options_;
+  const Weights weights_;
+  const ActivationMemory scratch_;
+  const DeviceBuffer inv_freq_;  // inv_freq, then local_inv_freq
+  StepInputs inputs_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelFile& file,
+                                                                 Device* device,
+                                                                 const Kernels* kernels,
+                                                                 const Options& options) {
+  assert(options.max_rows > 0 && options.max_logits > 0);
+  const ModelConfig& config = file.config();
+  if (config.final_logit_soft_cap != 0.0f) {
+    return absl::UnimplementedError(
+        absl::StrCat("final_logit_softcapping: must be absent; got ", config.final_logit_soft_cap));
+  }
+  absl::StatusOr<Weights> weights = LoadWeights(file, device, *kernels, options.float_activations);
+  if (!weights.ok()) return weights.status();
+  absl::StatusOr<ActivationMemory> scratch =
+      AllocateActivations(config, device, options.max_rows, options.max_logits);
+  if (!scratch.ok()) return scratch.status();
+
+  std::vector<float> frequencies = config.inv_freq;
+  frequencies.insert(frequencies.end(), config.local_inv_freq.begin(), config.local_inv_freq.end());
+  absl::StatusOr<DeviceBuffer> inv_freq = device->Allocate(frequencies.size() * sizeof(float));
+  if (!inv_freq.ok()) return inv_freq.status();
+  device->CopyToDevice(inv_freq->data(), frequencies.data(), inv_freq->size());
+  return std::make_unique<Decoder>(config, device, kernels, options, *std::move(weights),
+                                   *std::move(scratch), *std::move(inv_freq));
+}
+
+}  // namespace pregate

@@ -1,0 +1,51 @@
+// The weights of a decoder, found by name in a model file and checked once.
+#ifndef PREGATE_ENGINE_MODEL_WEIGHTS_H_
+#define PREGATE_ENGINE_MODEL_WEIGHTS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/model/model_file.h"
+#include "kernels/device.h"
+#include "kernels/kernels.h"
+
+namespace pregate {
+
+// y = W x + b.
+struct Linear {
+  ConstTensor weight;           // [out, in]
+  const float* bias = nullptr;  // [out] or null
+  DType input = DType::kF32;    // what the kernel wants x to be: kF32 or kQ8Act
+};
+
+// One decoder layer. Views without data are parts that the model does not have.
+struct LayerWeights {
+  ConstTensor attention_norm;  // [1, H]
+  Linear query, key, value, attention_output;
+  ConstTensor query_norm, key_norm;  // [1, head_dim]
+  ConstTensor post_attention_norm;   // [1, H]
+  ConstTensor ffn_norm;              // [1, H]
+  Linear gate, up, down;
+  ConstTensor post_ffn_norm;  // [1, H]
+};
+
+struct Weights {
+  ConstTensor embedding;  // [vocab, H]
+  std::vector<LayerWeights> layers;
+  ConstTensor output_norm;  // [1, H]
+  Linear head;              // [vocab, H]: the embedding again when the two are tied
+
+  std::vector<DeviceBuffer> owned;  // vectors, in float; matrices stay in the file's mapping
+  int64_t step_bytes = 0;           // bytes that one step reads (the embedding's rows not counted)
+  int64_t parameters = 0;           // tied ones counted once
+};
+
+// FAILED_PRECONDITION names a missing or misshapen tensor; UNIMPLEMENTED a tensor whose type
+// `kernels` cannot multiply. `float_activations`: every Linear takes kF32.
+absl::StatusOr<Weights> LoadWeights(const ModelFile& file, Device* device, const Kernels& kernels,
+                                    bool float_activations);
+
+}  // namespace pregate
+
+#endif  // PREGATE_ENGINE_MODEL_WEIGHTS_H_
