@@ -35,10 +35,9 @@ struct TokenizerSpec {
 
   Model model = Model::kByteBpe;
   std::string pre_tokenizer;  // GGUF `tokenizer.ggml.pre`: "smollm", "llama-bpe", "qwen2", ...
-  // A pre-tokeniser spelled out by tokenizer.json as regexes applied one after another; used
-  // instead of `pre_tokenizer` when not empty.
+  // A pre-tokeniser spelled out by tokenizer.json as regexes applied one after another, each match
+  // and each gap a word; used instead of `pre_tokenizer` when not empty.
   std::vector<std::string> split_patterns;
-  bool split_digits = false;  // every digit alone (HF Digits(individual_digits=true)), before them
 
   std::vector<std::string> tokens;   // [vocab] as the file spells them
   std::vector<float> scores;         // [vocab] or empty
@@ -49,9 +48,15 @@ struct TokenizerSpec {
   std::vector<int32_t> end_of_turn_ids;  // other ids that end an answer: <|im_end|>, <end_of_turn>
   bool add_bos = false;
   bool add_eos = false;
-  bool add_space_prefix = false;  // SentencePiece's dummy prefix
-  bool ignore_merges = false;     // Llama 3: a word that is a token is taken whole
-  bool nfc_normalize = false;     // Qwen 2
+  // SentencePiece's dummy prefix: each stretch of text between added tokens gets a space in front.
+  bool add_space_prefix = false;
+  bool prefix_first_only = false;    // ... only the stretch that begins the text
+  bool prefix_unless_space = false;  // ... only a stretch that does not begin with a space
+  bool ignore_merges = false;        // Llama 3: a word that is a token is taken whole
+  bool nfc_normalize = false;        // Qwen 2
+  bool fuse_unknown = true;          // neighbours that are not in the vocabulary give one token
+  // Added tokens that swallow the white space before / after them (HF lstrip, rstrip).
+  std::vector<int32_t> strip_before_ids, strip_after_ids;
 };
 
 // Reads tokenizer.json (and the optional tokenizer_config.json and generation_config.json texts).
@@ -72,22 +77,28 @@ class Tokenizer {
     bool add_special = true;     // BOS / EOS as the file asks for
     bool parse_special = false;  // "<|im_start|>" in the text becomes its control token
   };
-  // Any bytes are accepted: what is not UTF-8 is encoded as its bytes where the vocabulary has
-  // them, else as the unknown token. Time and memory O(n log n) in the length of `text`.
+  // Any bytes are accepted. A byte that is not part of a valid UTF-8 character becomes its own byte
+  // token, or the unknown token where the vocabulary has none (nothing where it has neither), and
+  // parts the text: what stands on either side is encoded by itself. Control and unknown tokens
+  // come out of plain text only with `parse_special`; user-defined tokens are always matched. Of
+  // these the match that starts first, then the longest, wins. Time O(n log n), memory O(n) in the
+  // length of `text`.
   virtual std::vector<int32_t> Encode(std::string_view text,
                                       const EncodeOptions& options) const = 0;
 
-  // The bytes of one token: may be part of a character. Control tokens give "" unless
+  // The bytes of one token: may be part of a character. Control and unknown tokens give "" unless
   // `show_special`. `id` must be below vocab_size().
   virtual std::string TokenBytes(int32_t id, bool show_special = false) const = 0;
 
   // Text of a whole sequence (with SentencePiece's first space removed). Bytes that form no
-  // character become U+FFFD.
+  // character become U+FFFD, one for each maximal part of a character (Unicode 15, section 3.9).
   virtual std::string Decode(absl::Span<const int32_t> ids, bool show_special = false) const = 0;
 
   virtual int32_t vocab_size() const = 0;
+  // What the tokenizer was made of, without the merges, which are dropped to save memory.
   virtual const TokenizerSpec& spec() const = 0;
-  // Ids that end an answer: EOS and the end-of-turn tokens.
+  // Ids that end an answer, ascending: EOS, the end-of-turn tokens of the spec, and control tokens
+  // spelled as the public families spell theirs ("<|im_end|>", "<end_of_turn>", ...).
   virtual absl::Span<const int32_t> stop_ids() const = 0;
   // Id of the token that is spelled exactly so, control tokens included.
   virtual std::optional<int32_t> FindToken(std::string_view token) const = 0;

@@ -1,0 +1,115 @@
+#include "engine/tokenizer.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "absl/status/status.h"
+#include "engine/tokenizer/added_tokens.h"
+#include "engine/tokenizer/pre_tokenizers.h"
+#include "engine/tokenizer/text_encoder.h"
+#include "engine/tokenizer/vocabulary.h"
+
+namespace pregate {
+namespace {
+
+// How the public model families spell the tokens that end a turn or a text. Many files name only
+// one of them as EOS.
+constexpr std::string_view kEndSpellings[] = {
+    "<|im_end|>",    "<|eot_id|>", "<|eom_id|>",      "<|eot|>",
+    "<end_of_turn>", "<|end|>",    "<|endoftext|>",   "<|end_of_text|>",
+    "<|return|>",    "<EOT>",      "<|end_of_turn|>", "<｜end▁of▁sentence｜>"};
+
+class BpeTokenizer : public Tokenizer {
+ public:
+  BpeTokenizer(std::unique_ptr<Vocabulary> vocabulary, std::unique_ptr<TextEncoder> text_encoder)
+      : vocabulary_(std::move(vocabulary)),
+        text_encoder_(std::move(text_encoder)),
+        added_tokens_(*vocabulary_),
+        stop_ids_(FindStopIds(*vocabulary_)) {}
+
+  std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options) const override;
+  std::string TokenBytes(int32_t id, bool show_special) const override;
+  std::string Decode(absl::Span<const int32_t> ids, bool show_special) const override;
+
+  int32_t vocab_size() const override { return vocabulary_->size(); }
+  const TokenizerSpec& spec() const override { return vocabulary_->spec(); }
+  absl::Span<const int32_t> stop_ids() const override { return stop_ids_; }
+  std::optional<int32_t> FindToken(std::string_view token) const override {
+    const int32_t id = vocabulary_->Find(token);
+    return id == Vocabulary::kNoToken ? std::nullopt : std::optional<int32_t>(id);
+  }
+
+ private:
+  static std::vector<int32_t> FindStopIds(const Vocabulary& vocabulary);
+
+  const std::unique_ptr<Vocabulary> vocabulary_;
+  const std::unique_ptr<TextEncoder> text_encoder_;
+  const AddedTokens added_tokens_;
+  const std::vector<int32_t> stop_ids_;
+};
+
+std::vector<int32_t> BpeTokenizer::FindStopIds(const Vocabulary& vocabulary) {
+  std::vector<int32_t> ids = vocabulary.spec().end_of_turn_ids;
+  if (vocabulary.spec().eos_id.has_value()) ids.push_back(*vocabulary.spec().eos_id);
+  for (const std::string_view spelling : kEndSpellings) {
+    const int32_t id = vocabulary.Find(spelling);
+    if (id != Vocabulary::kNoToken && vocabulary.type(id) == TokenizerSpec::kControl) {
+      ids.push_back(id);
+    }
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
+std::vector<int32_t> BpeTokenizer::Encode(std::string_view text,
+                                          const EncodeOptions& options) const {
+  std::vector<int32_t> ids;
+  ids.reserve(text.size() / 3 + 2);
+  const TokenizerSpec& spec = vocabulary_->spec();
+  if (options.add_special && spec.add_bos) ids.push_back(*spec.bos_id);
+  for (const AddedTokens::Piece& piece : added_tokens_.Split(text, options.parse_special)) {
+    if (piece.id >= 0) {
+      ids.push_back(piece.id);
+    } else {
+      text_encoder_->Encode(piece.text, piece.text.data() == text.data(), &ids);
+    }
+  }
+  if (options.add_special && spec.add_eos) ids.push_back(*spec.eos_id);
+  return ids;
+}
+
+std::string BpeTokenizer::TokenBytes(int32_t id, bool show_special) const {
+  assert(id >= 0 && id < vocab_size());
+  const TokenizerSpec::TokenType type = vocabulary_->type(id);
+  const bool special = type == TokenizerSpec::kControl || type == TokenizerSpec::kUnknown;
+  if (special && !show_special) return "";
+  return std::string(vocabulary_->bytes(id));
+}
+
+std::string BpeTokenizer::Decode(absl::Span<const int32_t> ids, bool show_special) const {
+  IncrementalDetokenizer detokenizer(this, show_special);
+  std::string text;
+  for (const int32_t id : ids) text += detokenizer.Add(id);
+  return text + detokenizer.Finish();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Create(TokenizerSpec spec) {
+  const bool byte_level = spec.model == TokenizerSpec::Model::kByteBpe;
+  const PreTokenizer* named = FindPreTokenizer(spec.pre_tokenizer);
+  if (byte_level && spec.split_patterns.empty() && named != nullptr) {
+    spec.ignore_merges |= named->ignore_merges;
+    spec.nfc_normalize |= named->nfc_normalize;
+  }
+  absl::StatusOr<std::unique_ptr<Vocabulary>> vocabulary = Vocabulary::Create(std::move(spec));
+  if (!vocabulary.ok()) return vocabulary.status();
+  absl::StatusOr<std::unique_ptr<TextEncoder>> text_encoder =
+      byte_level ? MakeByteLevelText(vocabulary->get()) : MakeSentencePieceText(vocabulary->get());
+  if (!text_encoder.ok()) return text_encoder.status();
+  (*vocabulary)->DropMerges();
+  return std::make_unique<BpeTokenizer>(*std::move(vocabulary), *std::move(text_encoder));
+}
+
+}  // namespace pregate
