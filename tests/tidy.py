@@ -23,6 +23,7 @@ ROOMS = {
     "engine/model": ["kernels/", "engine/plan/batch_plan.h", "engine/tokenizer.h"],
     "engine": ["kernels/", "engine/"],
     "server": [
+        "engine/bench.h",
         "engine/engine.h",
         "engine/tokenizer.h",
         "engine/model/inspect.h",

@@ -25,6 +25,7 @@ constexpr char kUsage[] =
     "\n"
     "  pregate serve MODEL [flags]         answer over gRPC\n"
     "  pregate generate MODEL -p TEXT      one answer in the terminal, without a server\n"
+    "  pregate bench MODEL                 how fast prefill and decode are\n"
     "  pregate inspect MODEL               what is in a model file\n"
     "  pregate --version\n"
     "\n"
@@ -178,6 +179,8 @@ absl::Status CheckInspect(const InspectConfig& config) {
   return RequireGiven("MODEL", config.model);
 }
 
+absl::Status CheckBench(const BenchConfig& config) { return RequireGiven("MODEL", config.model); }
+
 struct CommandSyntax {
   const char* name;
   const char* synopsis;
@@ -237,8 +240,12 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv, cons
     return ParseCommand({"inspect", "MODEL", false}, InspectFlags, CheckInspect, std::move(words),
                         get_env);
   }
+  if (command == "bench") {
+    return ParseCommand({"bench", "MODEL [flags]", false}, BenchFlags, CheckBench, std::move(words),
+                        get_env);
+  }
   return absl::InvalidArgumentError(absl::StrCat(
-      "command: must be serve, generate or inspect; got ", Quoted(command), "\n\n", kUsage));
+      "command: must be serve, generate, bench or inspect; got ", Quoted(command), "\n\n", kUsage));
 }
 
 std::string FlagsMarkdown() {

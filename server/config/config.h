@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "engine/bench.h"
 #include "engine/engine.h"
 
 namespace pregate {
@@ -58,12 +59,20 @@ struct InspectConfig {
   std::string model;
 };
 
+// `pregate bench MODEL`.
+struct BenchConfig {
+  std::string model;
+  EngineOptions engine;
+  BenchOptions bench;
+  bool json = false;  // the report as JSON instead of a table
+};
+
 // `--help` or `--version`: print this on standard output and exit with 0.
 struct PrintAndExit {
   std::string text;
 };
 
-using Command = std::variant<ServeConfig, GenerateConfig, InspectConfig, PrintAndExit>;
+using Command = std::variant<ServeConfig, GenerateConfig, InspectConfig, BenchConfig, PrintAndExit>;
 
 // Reads the environment: a variable's value, or nothing.
 using GetEnv = std::function<std::optional<std::string>(const std::string& name)>;

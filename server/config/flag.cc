@@ -158,6 +158,28 @@ Flag DurationFlag(std::string name, std::string help, absl::Duration* target) {
   return Flag{std::move(name), "TIME", std::move(help), std::move(shown), std::move(set)};
 }
 
+Flag IntegerListFlag(std::string name, std::string help, std::vector<int32_t>* target, int64_t low,
+                     int64_t high) {
+  constexpr size_t kMaxNumbers = 64;
+  std::string shown = absl::StrJoin(*target, ",");
+  auto set = [name, target, low, high](absl::string_view text) -> absl::Status {
+    const std::vector<absl::string_view> words = absl::StrSplit(text, ',');
+    if (words.size() > kMaxNumbers) {
+      return Refuse(name, absl::StrCat("at most ", kMaxNumbers, " numbers"), text);
+    }
+    std::vector<int32_t> numbers;
+    for (absl::string_view word : words) {
+      int64_t number = 0;
+      absl::Status status = ParseInteger(name, word, low, high, &number);
+      if (!status.ok()) return status;
+      numbers.push_back(static_cast<int32_t>(number));
+    }
+    *target = std::move(numbers);
+    return absl::OkStatus();
+  };
+  return Flag{std::move(name), "N,N", std::move(help), std::move(shown), std::move(set)};
+}
+
 Flag SeedFlag(std::string name, std::string help, uint64_t* target) {
   std::string shown = absl::StrCat(*target);
   auto set = [name, target](absl::string_view text) { return ParseUnsigned(name, text, target); };

@@ -60,6 +60,9 @@ Flag IntegerFlag(std::string name, std::string help, T* target, int64_t low, int
   };
   return Flag{std::move(name), "N", std::move(help), std::move(shown), std::move(set)};
 }
+// Whole numbers in [low, high], separated by commas; at least one, at most 64.
+Flag IntegerListFlag(std::string name, std::string help, std::vector<int32_t>* target, int64_t low,
+                     int64_t high);
 Flag SeedFlag(std::string name, std::string help, uint64_t* target);
 
 // One word of `words`, "a|b|c", stored as it is.

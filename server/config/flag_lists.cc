@@ -121,4 +121,22 @@ std::vector<Flag> GenerateFlags(GenerateConfig* config) {
 
 std::vector<Flag> InspectFlags(InspectConfig* config) { return {ModelFlag(&config->model)}; }
 
+std::vector<Flag> BenchFlags(BenchConfig* config) {
+  BenchOptions* bench = &config->bench;
+  std::vector<Flag> flags = {ModelFlag(&config->model)};
+  flags.push_back(IntegerListFlag("prompt-tokens", "prompt lengths, comma-separated",
+                                  &bench->prompt_tokens, 1, kMaxInt32));
+  flags.push_back(IntegerListFlag("batch-sizes", "sequences at once, comma-separated",
+                                  &bench->batch_sizes, 1, 4096));
+  flags.push_back(IntegerFlag("decode-tokens", "tokens decoded after the prompt",
+                              &bench->decode_tokens, 1, kMaxInt32));
+  flags.push_back(IntegerFlag("repetitions", "runs of each cell; the median is shown",
+                              &bench->repetitions, 1, 1000));
+  flags.push_back(SwitchFlag("json", "print the report as JSON", &config->json));
+  flags.push_back(IntegerFlag("max-num-batched-tokens", "tokens computed in one step",
+                              &config->engine.max_num_batched_tokens, 1, 65536));
+  AppendComputeFlags(&config->engine, &flags);
+  return flags;
+}
+
 }  // namespace pregate

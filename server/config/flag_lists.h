@@ -14,6 +14,7 @@ namespace pregate {
 std::vector<Flag> ServeFlags(ServeConfig* config);
 std::vector<Flag> GenerateFlags(GenerateConfig* config);
 std::vector<Flag> InspectFlags(InspectConfig* config);
+std::vector<Flag> BenchFlags(BenchConfig* config);
 
 inline constexpr char kModelFlag[] = "model";
 

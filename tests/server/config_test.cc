@@ -158,6 +158,14 @@ TEST(CommandLine, GenerateAndInspect) {
   const absl::StatusOr<Command> inspect = Parse({"inspect", "m.gguf"});
   ASSERT_TRUE(inspect.ok());
   EXPECT_EQ(std::get<InspectConfig>(*inspect).model, "m.gguf");
+  const absl::StatusOr<Command> bench =
+      Parse({"bench", "m.gguf", "--batch-sizes", "1,8,32", "--json"});
+  ASSERT_TRUE(bench.ok()) << bench.status();
+  EXPECT_EQ(std::get<BenchConfig>(*bench).bench.batch_sizes, (std::vector<int32_t>{1, 8, 32}));
+  EXPECT_EQ(std::get<BenchConfig>(*bench).bench.prompt_tokens, (std::vector<int32_t>{512}));
+  EXPECT_TRUE(std::get<BenchConfig>(*bench).json);
+  EXPECT_FALSE(Parse({"bench", "m.gguf", "--batch-sizes", "1,,3"}).ok());
+  EXPECT_FALSE(Parse({"bench", "m.gguf", "--batch-sizes", "0"}).ok());
 }
 
 TEST(CommandLine, FlagBeforeEnvironmentBeforeFile) {
@@ -221,7 +229,7 @@ TEST(CommandLine, UnknownWordsAreNamedWithTheirNeighbours) {
   EXPECT_EQ(Error({"serve", "m", "--prot=4"}), "prot: unknown flag");
   EXPECT_EQ(Error({"serve", "m", "n"}), "MODEL: must be one path; got n as well");
   EXPECT_THAT(Error({"serv", "m"}),
-              StartsWith("command: must be serve, generate or inspect; got serv\n"));
+              StartsWith("command: must be serve, generate, bench or inspect; got serv\n"));
   EXPECT_THAT(Error({"serve", "m", "--threads"}), HasSubstr("--threads"));
 }
 
