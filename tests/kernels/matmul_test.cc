@@ -1,0 +1,224 @@
+// Matrix products of every table and weight type against the reference, and the laws of a table.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "kernels/quant/q8_act.h"
+#include "tests/kernels/kernel_cases.h"
+#include "tests/kernels/table_test.h"
+#include "tests/kernels/weights.h"
+
+namespace pregate {
+namespace {
+
+// Around tiles of 8 and 16 columns, blocks of 64 rows and register tiles of 6 and 8 rows.
+const std::vector<int64_t> kRows = {1, 2, 3, 7, 8, 9, 16, 17, 33, 64, 65};
+const std::vector<int64_t> kColumns = {1, 7, 8, 9, 15, 16, 17, 63, 64, 65, 192};
+constexpr int64_t kMostRows = 65;
+constexpr int64_t kMostColumns = 192;
+
+// Around blocks of 32 and 256 and stretches of 256; plain types also take any length.
+std::vector<int64_t> DepthsOf(DType dtype) {
+  const int block = GetDTypeInfo(dtype).block_elements;
+  if (block == 256) return {256, 512, 768};
+  if (block == 32) return {32, 64, 96, 256, 288, 576, 768};
+  return {1, 2, 7, 32, 63, 257, 576};
+}
+
+Tensor FirstRows(const GuardedMatrix& matrix, int64_t first, int64_t rows) {
+  Tensor view = matrix.view();
+  view.data = view.Row<char>(first);
+  view.rows = rows;
+  return view;
+}
+
+class MatmulTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
+ protected:
+  void SetUp() override {
+    const CpuTable& table = std::get<0>(GetParam());
+    if (!table.runnable) GTEST_SKIP() << "this processor cannot run " << table.kernels->name;
+  }
+  const Kernels& kernels() const { return *std::get<0>(GetParam()).kernels; }
+  DType dtype() const { return std::get<1>(GetParam()); }
+
+  // kF32, and kQ8Act where the table wants it.
+  std::vector<DType> ActivationTypes() const {
+    const DType wanted = kernels().activation_dtype[static_cast<int>(dtype())];
+    return wanted == DType::kF32 ? std::vector<DType>{wanted}
+                                 : std::vector<DType>{DType::kF32, wanted};
+  }
+
+  // x [rows, cols] in the type asked for.
+  GuardedMatrix Activations(DType type, int64_t rows, int64_t cols, uint64_t seed) {
+    GuardedMatrix x = RandomMatrix(rows, cols, seed);
+    if (type == DType::kF32) return x;
+    GuardedMatrix quantised(type, rows, cols);
+    kernels().quantize_rows(*device_, x.view(), quantised.view());
+    return quantised;
+  }
+
+  void Multiply(const Kernels& table, Device& device, ConstTensor x, ConstTensor weight,
+                const float* bias, Tensor out) {
+    const auto function = table.matmul[static_cast<int>(dtype())];
+    ASSERT_NE(function, nullptr);
+    function(device, x, weight, bias, out);
+  }
+
+  // Checks out = x * weight^T + bias against the reference, to the rounding that the number of
+  // additions into one accumulator explains.
+  void ExpectNearReference(ConstTensor x, const GuardedMatrix& weight, const float* bias) {
+    const ConstTensor w = weight.view();
+    GuardedMatrix got(DType::kF32, x.rows, w.rows);
+    GuardedMatrix want(DType::kF32, x.rows, w.rows);
+    Multiply(kernels(), *device_, x, w, bias, got.view());
+    Multiply(ReferenceKernels(), *device_, x, w, bias, want.view());
+    EXPECT_TRUE(got.GuardsIntact());
+    const double additions =
+        x.dtype == DType::kF32 ? static_cast<double>(x.cols) / 2 : static_cast<double>(x.cols) / 16;
+    for (int64_t n = 0; n < w.rows; ++n) {
+      const std::vector<double> parts = PartsOfRow(w, n);
+      for (int64_t r = 0; r < x.rows; ++r) {
+        double size = bias == nullptr ? 0 : std::fabs(double{bias[n]});
+        for (int64_t k = 0; k < x.cols; ++k) {
+          size += parts[static_cast<size_t>(k)] * std::fabs(ValueOf(x, r, k));
+        }
+        const double tolerance = (additions + 8) * kEpsilon / 2 * size + 1e-42;
+        ASSERT_NEAR(got.Row(r)[n], want.Row(r)[n], tolerance)
+            << "row " << r << " of " << x.rows << ", column " << n << ", depth " << x.cols;
+      }
+    }
+  }
+
+  static double ValueOf(ConstTensor x, int64_t row, int64_t k) {
+    if (x.dtype == DType::kF32) return double{x.Row<float>(row)[k]};
+    const Q8ActRow<const char> q(x.Row<char>(row), x.cols);
+    return double{q.scales()[k / 32]} * q.quants()[k];
+  }
+
+  const std::unique_ptr<Device> device_ = MakeCpuDevice(2);
+};
+
+TEST_P(MatmulTest, AgreesWithTheReference) {
+  for (const DType type : ActivationTypes()) {
+    for (const int64_t depth : DepthsOf(dtype())) {
+      SCOPED_TRACE(GetDTypeInfo(type).name);
+      const GuardedMatrix weight = MakeWeights(dtype(), 37, depth, 5);
+      const GuardedMatrix bias = RandomMatrix(1, 37, 6);
+      const GuardedMatrix x = Activations(type, 11, depth, 7);
+      ExpectNearReference(x.view(), weight, nullptr);
+      ExpectNearReference(x.view(), weight, bias.Row(0));
+    }
+  }
+}
+
+TEST_P(MatmulTest, ExtremesAgreeWithTheReference) {
+  const int64_t depth = 768;
+  for (const WeightStyle style : {WeightStyle::kZero, WeightStyle::kOnes, WeightStyle::kTopBits,
+                                  WeightStyle::kTinyScales, WeightStyle::kLargeScales}) {
+    SCOPED_TRACE(static_cast<int>(style));
+    const GuardedMatrix weight = MakeWeights(dtype(), 17, depth, 8, style);
+    for (const DType type : ActivationTypes()) {
+      // Every quant at its limit, of either sign and of mixed signs; zeros; small and large.
+      for (const float size : {1.0f, -1.0f, 0.0f, 1e-30f, 1e25f}) {
+        GuardedMatrix x = RandomMatrix(3, depth, 9, size);
+        for (int64_t k = 0; k < depth; ++k) {
+          x.view().Row<float>(0)[k] = size;
+          x.view().Row<float>(1)[k] = k % 3 == 0 ? size : -size;
+        }
+        if (type == DType::kF32) {
+          ExpectNearReference(x.view(), weight, nullptr);
+          continue;
+        }
+        GuardedMatrix quantised(type, 3, depth);
+        kernels().quantize_rows(*device_, x.view(), quantised.view());
+        ExpectNearReference(quantised.view(), weight, nullptr);
+      }
+    }
+  }
+}
+
+// The law: a row's result depends on that row alone. Every shape against one large product.
+TEST_P(MatmulTest, EveryShapeGivesTheSameBits) {
+  const int64_t depth = GetDTypeInfo(dtype()).block_elements == 256 ? 512 : 288;
+  const GuardedMatrix weight = MakeWeights(dtype(), kMostColumns, depth, 10);
+  const GuardedMatrix bias = RandomMatrix(1, kMostColumns, 11);
+  for (const DType type : ActivationTypes()) {
+    const GuardedMatrix x = Activations(type, kMostRows, depth, 12);
+    GuardedMatrix whole(DType::kF32, kMostRows, kMostColumns);
+    Multiply(kernels(), *device_, x.view(), weight.view(), bias.Row(0), whole.view());
+    for (const int64_t columns : kColumns) {
+      for (const int64_t rows : kRows) {
+        // The last rows of x, so that a row changes its place in the block.
+        const int64_t first = kMostRows - rows;
+        GuardedMatrix part(DType::kF32, rows, columns);
+        Multiply(kernels(), *device_, FirstRows(x, first, rows), FirstRows(weight, 0, columns),
+                 bias.Row(0), part.view());
+        ASSERT_TRUE(part.GuardsIntact());
+        for (int64_t r = 0; r < rows; ++r) {
+          const size_t bytes = static_cast<size_t>(columns) * sizeof(float);
+          ASSERT_EQ(std::memcmp(part.Row(r), whole.Row(first + r), bytes), 0)
+              << rows << " x " << columns << ", row " << r;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(MatmulTest, ThreadsAndRepeatsGiveTheSameBits) {
+  const int64_t depth = 256;
+  const GuardedMatrix weight = MakeWeights(dtype(), 150, depth, 13);
+  for (const DType type : ActivationTypes()) {
+    for (const int64_t rows : {1, 5, 300}) {
+      const GuardedMatrix x = Activations(type, rows, depth, 14);
+      GuardedMatrix first(DType::kF32, rows, 150);
+      Multiply(kernels(), *device_, x.view(), weight.view(), nullptr, first.view());
+      for (const int threads : {1, 2, 5, 5}) {
+        const std::unique_ptr<Device> device = MakeCpuDevice(threads);
+        GuardedMatrix again(DType::kF32, rows, 150);
+        Multiply(kernels(), *device, x.view(), weight.view(), nullptr, again.view());
+        EXPECT_TRUE(again.SameBits(first)) << threads << " threads, " << rows << " rows";
+      }
+    }
+  }
+}
+
+TEST_P(MatmulTest, NoRowsAreNoWork) {
+  const GuardedMatrix weight = MakeWeights(dtype(), 16, 256, 15);
+  for (const DType type : ActivationTypes()) {
+    GuardedMatrix out(DType::kF32, 0, 16);
+    const GuardedMatrix x(type, 0, 256);
+    Multiply(kernels(), *device_, x.view(), weight.view(), nullptr, out.view());
+    EXPECT_TRUE(out.GuardsIntact());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Tables, MatmulTest,
+                         testing::Combine(testing::ValuesIn(TablesUnderTest()),
+                                          testing::ValuesIn(kWeightTypes)),
+                         [](const testing::TestParamInfo<MatmulTest::ParamType>& info) {
+                           return std::string(std::get<0>(info.param).kernels->name) + "_" +
+                                  std::string(GetDTypeInfo(std::get<1>(info.param)).name);
+                         });
+
+// The reference itself, on numbers worked out by hand.
+TEST(MatmulReferenceTest, HandMadeProduct) {
+  const std::unique_ptr<Device> device = MakeCpuDevice(1);
+  const float x[] = {1, 2, 3, -1, 0, 4};
+  const float w[] = {1, 0, -1, 0.5f, 2, 1};
+  const float bias[] = {10, 20};
+  float out[4];
+  ReferenceKernels().matmul[static_cast<int>(DType::kF32)](
+      *device, MakeView(static_cast<const void*>(x), DType::kF32, 2, 3),
+      MakeView(static_cast<const void*>(w), DType::kF32, 2, 3), bias,
+      MakeView(static_cast<void*>(out), DType::kF32, 2, 2));
+  EXPECT_THAT(out, testing::ElementsAre(8, 27.5f, 5, 23.5f));
+}
+
+}  // namespace
+}  // namespace pregate

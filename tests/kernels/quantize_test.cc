@@ -1,0 +1,136 @@
+// The block formats, quantised activations and the embedding table.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "kernels/quant/dequantize.h"
+#include "kernels/quant/q8_act.h"
+#include "tests/kernels/kernel_cases.h"
+#include "tests/kernels/table_test.h"
+#include "tests/kernels/weights.h"
+
+namespace pregate {
+namespace {
+
+std::string FromHex(const std::string& hex) {
+  std::string bytes;
+  for (size_t i = 0; i + 1 < hex.size(); i += 2) {
+    bytes.push_back(static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16)));
+  }
+  return bytes;
+}
+
+// dequantize_golden.txt was made by make_dequantize_golden.py with an implementation not ours.
+TEST(DequantizeTest, BitForBitAsTheFormatsSay) {
+  std::ifstream golden("tests/kernels/dequantize_golden.txt");
+  int lines = 0;
+  std::string name, block_hex, value_hex;
+  while (golden >> name >> block_hex >> value_hex) {
+    ++lines;
+    SCOPED_TRACE(name);
+    const std::string block = FromHex(block_hex);
+    const std::string values = FromHex(value_hex);
+    const auto dtype = std::find_if(kWeightTypes.begin(), kWeightTypes.end(),
+                                    [&](DType d) { return GetDTypeInfo(d).name == name; });
+    ASSERT_NE(dtype, kWeightTypes.end());
+    ASSERT_EQ(block.size(), static_cast<size_t>(GetDTypeInfo(*dtype).block_bytes));
+    const int cols = GetDTypeInfo(*dtype).block_elements;
+    std::vector<float> want(static_cast<size_t>(cols)), got(static_cast<size_t>(cols));
+    ASSERT_EQ(values.size(), want.size() * sizeof(float));
+    std::memcpy(want.data(), values.data(), values.size());
+    DequantizeRow(*dtype, block.data(), cols, got.data());
+    for (size_t i = 0; i < want.size(); ++i) {
+      ASSERT_EQ(std::memcmp(&want[i], &got[i], sizeof(float)), 0)
+          << "element " << i << ": " << got[i] << " instead of " << want[i];
+    }
+  }
+  EXPECT_EQ(lines, 27);
+}
+
+using QuantizeTest = TableTest;
+INSTANTIATE_TEST_SUITE_P(Tables, QuantizeTest, testing::ValuesIn(TablesUnderTest()), TableName);
+
+TEST_P(QuantizeTest, HandMadeRow) {
+  GuardedMatrix x(DType::kF32, 1, 64);
+  float* row = x.view().Row<float>(0);
+  for (int i = 0; i < 64; ++i) row[i] = 0;
+  row[0] = 254;      // the largest: scale 2
+  row[1] = -254;     // -127
+  row[2] = 3;        // 1.5, to even: 2
+  row[3] = 5;        // 2.5, to even: 2
+  row[16] = -1;      // -0.5, to even: 0
+  row[17] = -1.25f;  // -1
+  GuardedMatrix out(DType::kQ8Act, 1, 64);
+  kernels().quantize_rows(*device_, x.view(), out.view());
+  const Q8ActRow<char> q(out.view().Row<char>(0), 64);
+  EXPECT_EQ(q.scales()[0], 2.0f);
+  EXPECT_EQ(q.scales()[1], 0.0f);
+  const std::vector<int> want = {127, -127, 2, 2, 0};
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(q.quants()[i], want[i]) << i;
+  EXPECT_EQ(q.quants()[16], 0);
+  EXPECT_EQ(q.quants()[17], -1);
+  EXPECT_EQ(q.sums()[0], 4);
+  EXPECT_EQ(q.sums()[1], -1);
+  EXPECT_EQ(q.sums()[2], 0);
+  EXPECT_TRUE(out.GuardsIntact());
+}
+
+TEST_P(QuantizeTest, SameBytesAsTheReference) {
+  const float subnormal = std::numeric_limits<float>::denorm_min();
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const float size : {1.0f, 0.0f, 1e-38f, 150 * subnormal, 3e38f, infinity}) {
+    for (const int64_t cols : {32, 64, 576}) {
+      GuardedMatrix x = RandomMatrix(13, cols, 16, std::isinf(size) ? 1.0f : size);
+      if (std::isinf(size)) x.view().Row<float>(5)[7] = -infinity;
+      GuardedMatrix got(DType::kQ8Act, 13, cols);
+      GuardedMatrix want(DType::kQ8Act, 13, cols);
+      kernels().quantize_rows(*device_, x.view(), got.view());
+      reference().quantize_rows(*device_, x.view(), want.view());
+      EXPECT_TRUE(got.SameBits(want)) << size << ", " << cols << " columns";
+      EXPECT_TRUE(got.GuardsIntact());
+    }
+  }
+}
+
+// An element is off by half a step at most: what keeps a product with quantised activations near
+// the product with the activations themselves.
+TEST_P(QuantizeTest, ErrorIsHalfAStep) {
+  const GuardedMatrix x = RandomMatrix(7, 288, 17, 30.0f);
+  GuardedMatrix out(DType::kQ8Act, 7, 288);
+  kernels().quantize_rows(*device_, x.view(), out.view());
+  for (int64_t r = 0; r < 7; ++r) {
+    const Q8ActRow<char> q(out.view().Row<char>(r), 288);
+    for (int64_t k = 0; k < 288; ++k) {
+      const double step = q.scales()[k / 32];
+      ASSERT_NEAR(step * q.quants()[k], x.Row(r)[k], step * 0.50001);
+    }
+  }
+}
+
+TEST_P(QuantizeTest, EmbedsRowsOfEveryType) {
+  const std::vector<int32_t> ids = {3, 0, 18, 3, 7};
+  for (const DType dtype : kWeightTypes) {
+    SCOPED_TRACE(GetDTypeInfo(dtype).name);
+    const GuardedMatrix table = MakeWeights(dtype, 19, 256, 18);
+    GuardedMatrix out(DType::kF32, static_cast<int64_t>(ids.size()), 256);
+    kernels().embed(*device_, table.view(), ids.data(), 1.5f, out.view());
+    EXPECT_TRUE(out.GuardsIntact());
+    std::vector<float> row(256);
+    for (size_t r = 0; r < ids.size(); ++r) {
+      DequantizeRow(dtype, table.view().Row<char>(ids[r]), 256, row.data());
+      for (size_t k = 0; k < row.size(); ++k) {
+        ASSERT_EQ(out.Row(static_cast<int64_t>(r))[k], row[k] * 1.5f) << r << ", " << k;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pregate
