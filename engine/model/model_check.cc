@@ -36,17 +36,20 @@ std::vector<TensorRule> LayerRules(const ModelConfig& c) {
   std::vector<TensorRule> rules = {
       {"attn_norm.weight", 1, hidden, true},
       {"attn_q.weight", q, hidden, true},
-      {"attn_k.weight", kv, hidden, true},
-      {"attn_v.weight", kv, hidden, true},
       {"attn_q.bias", 1, q, biased},
+      {"attn_k.weight", kv, hidden, true},
       {"attn_k.bias", 1, kv, biased},
+      {"attn_v.weight", kv, hidden, true},
       {"attn_v.bias", 1, kv, biased},
       {"attn_output.weight", hidden, q, true},
       {"attn_output.bias", 1, hidden, false},
       {"ffn_norm.weight", 1, hidden, true},
       {"ffn_gate.weight", c.ffn_size, hidden, true},
+      {"ffn_gate.bias", 1, c.ffn_size, false},
       {"ffn_up.weight", c.ffn_size, hidden, true},
+      {"ffn_up.bias", 1, c.ffn_size, false},
       {"ffn_down.weight", hidden, c.ffn_size, true},
+      {"ffn_down.bias", 1, hidden, false},
   };
   if (head_norms) {
     rules.push_back({"attn_q_norm.weight", 1, c.head_dim, true});

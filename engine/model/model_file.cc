@@ -1,5 +1,7 @@
 #include "engine/model/model_file.h"
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "engine/model/file_error.h"
@@ -34,7 +36,9 @@ absl::StatusOr<ModelContents> OpenGguf(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ModelFile>> ModelFile::Open(const std::string& path) {
-  absl::StatusOr<ModelContents> contents = OpenGguf(path);
+  std::error_code ignored;  // what cannot be examined is not a folder; opening it says why
+  const bool folder = std::filesystem::is_directory(path, ignored);
+  absl::StatusOr<ModelContents> contents = folder ? ReadHuggingFaceModel(path) : OpenGguf(path);
   if (!contents.ok()) return contents.status();
   return std::make_unique<OpenedModel>(*std::move(contents));
 }
