@@ -15,7 +15,7 @@ constexpr int32_t kBlockTokens = 16;
 constexpr int32_t kDefaultMaxModelLen = 8192;
 constexpr int32_t kMaxLogitRows = 256;
 
-absl::Status Refuse(std::string_view flag, std::string_view rule, int64_t got) {
+absl::Status Refuse(absl::string_view flag, absl::string_view rule, int64_t got) {
   return absl::InvalidArgumentError(absl::StrCat(flag, ": must be ", rule, "; got ", got));
 }
 
@@ -98,7 +98,7 @@ ModelInfo DescribeServed(const EngineSetup& setup, const Kernels& kernels) {
   info.vocab_size = setup.tokenizer->vocab_size();
   info.kv_blocks = setup.kv->num_blocks();
   info.block_tokens = kBlockTokens;
-  info.device = absl::StrCat("cpu (", kernels.name, ", ", setup.device->num_threads(),
+  info.device = absl::StrCat("cpu (", std::string(kernels.name), ", ", setup.device->num_threads(),
                              setup.device->num_threads() == 1 ? " thread)" : " threads)");
   info.chat_template = setup.file->chat_template();
   return info;
