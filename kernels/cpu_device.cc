@@ -1,9 +1,9 @@
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cassert>
 #include <cstdlib>
 #include <cstring>
-#include <limits>
 #include <string>
 #include <utility>
 
@@ -17,6 +17,13 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
+
+// More than this would be promised by the system and then end the process on use.
+size_t PhysicalMemory() {
+  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);  // NOLINT
+  assert(pages > 0 && page > 0);
+  return static_cast<size_t>(pages) * static_cast<size_t>(page);
+}
 
 class CpuDevice : public Device {
  public:
@@ -32,7 +39,7 @@ class CpuDevice : public Device {
     // Large buffers on huge pages: weights and caches are read in long sweeps.
     const size_t alignment = bytes >= 2 * kHugePage ? kHugePage : kAlignment;
     void* data = nullptr;
-    if (bytes <= std::numeric_limits<size_t>::max() - alignment) {
+    if (bytes <= PhysicalMemory()) {
       const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
       data = std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded);
     }

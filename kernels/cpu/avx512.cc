@@ -12,6 +12,7 @@
 // wide code can end up in a function that other files share.
 #pragma GCC push_options
 // GCC 12's own headers start "undefined" registers from themselves (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
 

@@ -65,9 +65,21 @@ void RegisterRopeCase(const Kernels* k, const RopeCase& c) {
   }
 }
 
+// What a parallel loop costs before it does anything.
+void RegisterForkJoin() {
+  benchmark::RegisterBenchmark("fork_join", [](benchmark::State& state) {
+    Device& device = BenchDevice();
+    for (auto _ : state) {
+      device.ParallelFor(device.num_threads(), 1,
+                         [](int64_t begin, int64_t) { benchmark::DoNotOptimize(begin); });
+    }
+  })->UseRealTime();
+}
+
 }  // namespace
 
 void RegisterElementwiseBenchmarks() {
+  RegisterForkJoin();
   for (const Kernels* kernels : BenchTables()) {
     for (const MatrixCase& c : kMatrixCases) {
       if (c.rows * c.cols >= 8192) RegisterMatrixCase(kernels, c);
