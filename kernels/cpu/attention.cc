@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kMaxLines = 96;     // enough to hide the packing of a tile of keys and values
 constexpr int64_t kMinLines = 8;      // tiles are not made smaller than this to find more work
 constexpr int64_t kPackingLines = 8;  // packing costs about as much as this many lines
-constexpr int64_t kSmallWork = 256 * 1024;  // line-positions x head_dim that one thread does alone
+constexpr int64_t kSmallWork = 64 * 1024;  // line-positions x head_dim: some microseconds
 
 // 64-byte aligned memory of this thread, kept between calls.
 float* ThreadScratch(size_t floats) {
@@ -67,7 +67,11 @@ std::vector<RowTile> CutIntoTiles(const AttentionCall& call, int64_t rows_per_ti
 
 // Large tiles while there are enough of them for every thread.
 std::vector<RowTile> PlanTiles(const AttentionCall& call, int threads) {
-  int64_t rows = std::max<int64_t>(1, kMaxLines / call.group);
+  int64_t longest = 1;
+  for (int32_t s = 0; s < call.batch.num_sequences; ++s) {
+    longest = std::max<int64_t>(longest, call.batch.row_start[s + 1] - call.batch.row_start[s]);
+  }
+  int64_t rows = std::clamp<int64_t>(kMaxLines / call.group, 1, longest);
   std::vector<RowTile> tiles = CutIntoTiles(call, rows);
   while (static_cast<int64_t>(tiles.size()) < 4 * threads && threads > 1 && rows > 1 &&
          rows * call.group > kMinLines) {

@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/cpu_tables.h"
+#include "kernels/cpu/rope_table.h"
 #include "kernels/cpu/work_split.h"
 #include "kernels/kv_layout.h"
 
@@ -34,6 +35,7 @@ namespace pregate {
 
 void FillCpuAvx2(Kernels* kernels) {
   kernels->rms_norm = avx2::RmsNorm;
+  kernels->rope_table = RopeTable;
   kernels->rope = avx2::Rope;
   kernels->kv_append = avx2::KvAppend;
   kernels->attention = avx2::Attention;

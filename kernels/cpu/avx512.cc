@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/cpu_tables.h"
+#include "kernels/cpu/rope_table.h"
 #include "kernels/cpu/work_split.h"
 #include "kernels/kv_layout.h"
 
@@ -37,6 +38,7 @@ namespace pregate {
 
 void FillCpuAvx512(Kernels* kernels) {
   kernels->rms_norm = avx512::RmsNorm;
+  kernels->rope_table = RopeTable;
   kernels->rope = avx512::Rope;
   kernels->kv_append = avx512::KvAppend;
   kernels->attention = avx512::Attention;

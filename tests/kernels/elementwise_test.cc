@@ -175,6 +175,18 @@ TEST_P(ElementwiseTest, RopeTableFormsAnglesInDouble) {
   }
 }
 
+TEST_P(ElementwiseTest, RopeTableRowsAreTheReferences) {
+  for (const auto& c : kRopeCases) {
+    const GuardedMatrix inv_freq = RandomMatrix(1, c.rotated / 2, 10);
+    std::vector<int32_t> positions;
+    for (int32_t r = 0; r < c.rows; ++r) positions.push_back(r * 977);
+    GuardedMatrix got(DType::kF32, c.rows, c.rotated), want(DType::kF32, c.rows, c.rotated);
+    kernels().rope_table(*device_, positions.data(), inv_freq.Row(0), 1.5f, got.view());
+    reference().rope_table(*device_, positions.data(), inv_freq.Row(0), 1.5f, want.view());
+    EXPECT_TRUE(got.SameBits(want));
+  }
+}
+
 TEST_P(ElementwiseTest, RopeTurnsByARightAngle) {
   // cos 0, sin 1: (a, b) becomes (-b, a).
   const float quarter[4] = {0, 1, 0, 1};
