@@ -56,6 +56,7 @@ float Largest(absl::Span<const float> values) {
 struct Candidate {
   float weight;  // proportional to the probability; the likeliest token of the row has 1
   int32_t id;
+  float surprise = 0.0f;  // how far its information is from the entropy: typical_p's order
 };
 
 bool Likelier(const Candidate& a, const Candidate& b) {
@@ -98,12 +99,12 @@ void KeepTypical(std::vector<Candidate>& candidates, double typical_p) {
   for (const Candidate& c : candidates) {
     entropy -= c.weight / total * std::log(double{c.weight});
   }
-  const auto distance = [&](const Candidate& c) {
-    return std::fabs(std::log(total) - std::log(double{c.weight}) - entropy);
-  };
-  KeepShare(candidates, typical_p, total, [&](const Candidate& a, const Candidate& b) {
-    const double to_a = distance(a), to_b = distance(b);
-    return to_a != to_b ? to_a < to_b : a.id < b.id;
+  for (Candidate& c : candidates) {
+    c.surprise =
+        static_cast<float>(std::fabs(std::log(total) - std::log(double{c.weight}) - entropy));
+  }
+  KeepShare(candidates, typical_p, total, [](const Candidate& a, const Candidate& b) {
+    return a.surprise != b.surprise ? a.surprise < b.surprise : a.id < b.id;
   });
 }
 
@@ -135,7 +136,8 @@ float WeightBound(absl::Span<const float> weights, double share, double total) {
 std::vector<Candidate> AtLeast(absl::Span<const float> weights, float bound) {
   std::vector<Candidate> candidates;
   for (size_t i = 0; i < weights.size(); ++i) {
-    if (weights[i] >= bound) candidates.push_back({weights[i], static_cast<int32_t>(i)});
+    if (weights[i] >= bound)
+      candidates.push_back({.weight = weights[i], .id = static_cast<int32_t>(i)});
   }
   return candidates;
 }
@@ -145,7 +147,7 @@ std::vector<Candidate> LikeliestOf(absl::Span<const float> logits, int k, float 
   const std::vector<TokenLogprob> top = TopLogits(logits, k);
   for (const TokenLogprob& token : top) {
     const float weight = ExpNonPositive((token.logprob - top[0].logprob) * (1.0f / temperature));
-    if (weight > 0.0f) candidates.push_back({weight, token.token_id});
+    if (weight > 0.0f) candidates.push_back({.weight = weight, .id = token.token_id});
   }
   return candidates;
 }

@@ -1,0 +1,87 @@
+#include "tests/model/model_runner.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+namespace pregate {
+namespace {
+
+constexpr int32_t kBlockTokens = 16;
+
+template <typename T>
+T OrAbort(absl::StatusOr<T> value) {
+  if (value.ok()) return *std::move(value);
+  fprintf(stderr, "%s\n", std::string(value.status().message()).c_str());
+  abort();
+}
+
+}  // namespace
+
+ModelRunner::ModelRunner(const ModelFile& file, const Kernels& kernels, const Options& options)
+    : options_(options),
+      device_(MakeCpuDevice(options.threads)),
+      lengths_(static_cast<size_t>(options.num_sequences)) {
+  Transformer::Options transformer_options;
+  transformer_options.max_rows = options.max_rows;
+  transformer_options.max_logits = options.max_rows;
+  transformer_options.float_activations = options.float_activations;
+  transformer_ = OrAbort(Transformer::Create(file, device_.get(), &kernels, transformer_options));
+  const int32_t blocks = (options.max_tokens + kBlockTokens - 1) / kBlockTokens;
+  kv_ = OrAbort(KvStorage::Create(device_.get(), file.config(), options.kv_dtype, kBlockTokens,
+                                  blocks * options.num_sequences));
+}
+
+Tensor ModelRunner::Step(const std::vector<Piece>& pieces) {
+  BatchPlan plan;
+  plan.row_start = {0};
+  plan.block_start = {0};
+  for (const Piece& piece : pieces) {
+    int32_t& length = lengths_[static_cast<size_t>(piece.sequence)];
+    const auto block_of = [&](int32_t position) {
+      return kv_->num_blocks() - 1 -
+             (position / kBlockTokens * options_.num_sequences + piece.sequence);
+    };
+    for (const int32_t id : piece.ids) {
+      plan.token_ids.push_back(id);
+      plan.positions.push_back(length);
+      plan.kv_slots.push_back(block_of(length) * kBlockTokens + length % kBlockTokens);
+      plan.logit_rows.push_back(plan.rows() - 1);
+      ++length;
+    }
+    for (int32_t p = 0; p < length; p += kBlockTokens) plan.block_ids.push_back(block_of(p));
+    plan.sequence_slots.push_back(piece.sequence);
+    plan.row_start.push_back(plan.rows());
+    plan.context_len.push_back(length);
+    plan.block_start.push_back(static_cast<int32_t>(plan.block_ids.size()));
+  }
+  return transformer_->Forward(plan, *kv_);
+}
+
+std::vector<float> ModelRunner::Run(int32_t sequence, absl::Span<const int32_t> ids,
+                                    int32_t chunk) {
+  Forget(sequence);
+  std::vector<float> all;
+  for (size_t done = 0; done < ids.size(); done += static_cast<size_t>(chunk)) {
+    const Tensor logits = Step({{sequence, ids.subspan(done, static_cast<size_t>(chunk))}});
+    for (int64_t r = 0; r < logits.rows; ++r) {
+      all.insert(all.end(), logits.Row<float>(r), logits.Row<float>(r) + logits.cols);
+    }
+  }
+  return all;
+}
+
+std::vector<int32_t> ModelRunner::Greedy(absl::Span<const int32_t> ids, int32_t count) {
+  Forget(0);
+  std::vector<int32_t> answer;
+  Tensor logits = Step({{0, ids}});
+  while (true) {
+    const float* last = logits.Row<float>(logits.rows - 1);
+    answer.push_back(static_cast<int32_t>(std::max_element(last, last + logits.cols) - last));
+    if (static_cast<int32_t>(answer.size()) == count) return answer;
+    logits = Step({{0, absl::MakeConstSpan(&answer.back(), 1)}});
+  }
+}
+
+}  // namespace pregate

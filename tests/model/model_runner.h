@@ -1,0 +1,59 @@
+// Drives a transformer from a test: sequences of ids in, logits out.
+#ifndef PREGATE_TESTS_MODEL_MODEL_RUNNER_H_
+#define PREGATE_TESTS_MODEL_MODEL_RUNNER_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "engine/model/kv_storage.h"
+#include "engine/model/model_file.h"
+#include "engine/model/transformer.h"
+#include "kernels/device.h"
+#include "kernels/kernels.h"
+
+namespace pregate {
+
+class ModelRunner {
+ public:
+  struct Options {
+    bool float_activations = false;
+    DType kv_dtype = DType::kF32;
+    int32_t num_sequences = 1;
+    int32_t max_tokens = 1024;  // of each sequence
+    int32_t max_rows = 512;     // of a step; logits are taken of every row
+    int threads = 0;
+  };
+  // Aborts the test when the model cannot be made. `file` must outlive the runner.
+  ModelRunner(const ModelFile& file, const Kernels& kernels, const Options& options);
+
+  // The next ids of one sequence.
+  struct Piece {
+    int32_t sequence;
+    absl::Span<const int32_t> ids;
+  };
+  // One step over `pieces`, at most one for each sequence. Logits of all rows, in their order;
+  // valid until the next step. Blocks of the sequences are interleaved and run backwards.
+  Tensor Step(const std::vector<Piece>& pieces);
+
+  // Logits [ids, vocab] of one sequence, `chunk` rows a step. Forgets the sequence before.
+  std::vector<float> Run(int32_t sequence, absl::Span<const int32_t> ids, int32_t chunk);
+  void Forget(int32_t sequence) { lengths_[static_cast<size_t>(sequence)] = 0; }
+
+  // The `count` ids that greedy decoding adds to `ids`.
+  std::vector<int32_t> Greedy(absl::Span<const int32_t> ids, int32_t count);
+
+  const Transformer& transformer() const { return *transformer_; }
+
+ private:
+  Options options_;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Transformer> transformer_;
+  std::unique_ptr<KvStorage> kv_;
+  std::vector<int32_t> lengths_;  // [num_sequences] positions in the cache
+};
+
+}  // namespace pregate
+
+#endif  // PREGATE_TESTS_MODEL_MODEL_RUNNER_H_

@@ -1,0 +1,226 @@
+// The sampler: parameters one by one, the order between them, and what it promises about company.
+#include "engine/model/sampler.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+
+namespace pregate {
+namespace {
+
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// A plan of logit rows alone: what the sampler reads of it.
+struct Row {
+  int32_t slot;
+  int32_t position;  // of the row's token; the sampled one comes after
+  std::vector<float> logits;
+  int32_t target = -1;
+};
+
+SampledTokens SampleRows(Sampler& sampler, const std::vector<Row>& rows) {
+  BatchPlan plan;
+  std::vector<float> logits;
+  for (const Row& row : rows) {
+    plan.logit_rows.push_back(static_cast<int32_t>(plan.positions.size()));
+    plan.positions.push_back(row.position);
+    plan.logit_slots.push_back(row.slot);
+    plan.logit_targets.push_back(row.target);
+    logits.insert(logits.end(), row.logits.begin(), row.logits.end());
+  }
+  return sampler.Sample(plan, MakeView(static_cast<void*>(logits.data()), DType::kF32,
+                                       static_cast<int64_t>(rows.size()),
+                                       static_cast<int64_t>(rows[0].logits.size())));
+}
+
+class SamplerTest : public ::testing::Test {
+ protected:
+  int32_t SampleOne(const std::vector<float>& logits, int32_t position = 0) {
+    return SampleRows(sampler_, {{0, position, logits}}).token_ids[0];
+  }
+  // How often each of four tokens is drawn over many positions.
+  std::vector<int> Count(const std::vector<float>& logits, int draws = 2000) {
+    std::vector<int> counts(logits.size());
+    for (int i = 0; i < draws; ++i) ++counts[static_cast<size_t>(SampleOne(logits, i))];
+    return counts;
+  }
+  void OpenGreedy(SamplingParams params, absl::Span<const int32_t> prompt = {},
+                  absl::Span<const int32_t> generated = {}) {
+    params.temperature = 0.0f;
+    sampler_.Open(0, params, prompt, generated);
+  }
+
+  std::unique_ptr<Device> device_ = MakeCpuDevice(2);
+  Sampler sampler_{device_.get(), 4, 3};
+  SamplingParams params_;
+};
+
+TEST_F(SamplerTest, GreedyTakesTheLowestIdOfTheLargest) {
+  OpenGreedy(params_);
+  EXPECT_EQ(SampleOne({1, 3, 3, 2}), 1);
+  EXPECT_EQ(SampleOne({5, 5, 5, 5}), 0);
+}
+
+TEST_F(SamplerTest, TinyTemperatureIsGreedy) {
+  params_.temperature = 5e-6f;
+  sampler_.Open(0, params_, {}, {});
+  for (int position = 0; position < 50; ++position) {
+    EXPECT_EQ(SampleOne({0, 1e-3f, 0, 0}, position), 1);
+  }
+}
+
+TEST_F(SamplerTest, BrokenLogitsAreNeverChosen) {
+  for (const float temperature : {0.0f, 1.0f}) {
+    params_.temperature = temperature;
+    sampler_.Open(0, params_, {}, {});
+    EXPECT_EQ(SampleOne({kNaN, -kInfinity, 1, kNaN}), 2);
+    EXPECT_EQ(SampleOne({kNaN, kNaN, kNaN, kNaN}), 0);
+    EXPECT_EQ(SampleOne({0, 1, 2, kInfinity}), 3);
+  }
+}
+
+TEST_F(SamplerTest, PaddingOfTheLogitsIsIgnored) {
+  OpenGreedy(params_);
+  EXPECT_EQ(SampleOne({0, 1, 0, 0, 99, 99}), 1);
+}
+
+TEST_F(SamplerTest, LogitBias) {
+  params_.logit_bias = {{2, 10.0f}, {0, -1.0f}};
+  OpenGreedy(params_);
+  EXPECT_EQ(SampleOne({5, 0, 0, 0}), 2);
+}
+
+TEST_F(SamplerTest, StopIdsWaitForMinTokens) {
+  params_.min_tokens = 2;
+  params_.stop_ids = {3};
+  params_.logit_bias = {{3, 50.0f}};  // not even a bias brings it forward
+  OpenGreedy(params_);
+  EXPECT_EQ(SampleOne({0, 1, 0, 9}), 1);
+  EXPECT_EQ(SampleOne({0, 1, 0, 9}), 1);
+  EXPECT_EQ(SampleOne({0, 1, 0, 9}), 3);
+}
+
+TEST_F(SamplerTest, RepetitionPenaltySeesPromptAndAnswer) {
+  params_.repetition_penalty = 2.0f;
+  OpenGreedy(params_, {1, 1});
+  EXPECT_EQ(SampleOne({1.5f, 2.9f, 0, 0}), 0);         // 2.9 / 2 < 1.5
+  EXPECT_EQ(SampleOne({1.5f, 2.9f, 0, 0}), 1);         // both halved now
+  EXPECT_EQ(SampleOne({-1, -1.5f, -2.5f, -1.9f}), 3);  // negative ones are multiplied
+}
+
+TEST_F(SamplerTest, PresenceAndFrequencySeeTheAnswerAlone) {
+  params_.presence_penalty = 1.0f;
+  params_.frequency_penalty = 0.5f;
+  OpenGreedy(params_, {1, 1, 1});
+  EXPECT_EQ(SampleOne({0, 2.1f, 0, 0}), 1);    // the prompt does not count
+  EXPECT_EQ(SampleOne({0, 1.4f, 0, 0}), 0);    // 1.4 - 1 - 0.5 < 0
+  EXPECT_EQ(SampleOne({0, 1.6f, 0, 0}), 1);    // 1.6 - 1.5 > 0
+  EXPECT_EQ(SampleOne({-9, 1.9f, 0, -9}), 2);  // twice in the answer: 1.9 - 1 - 2 * 0.5 < 0
+}
+
+TEST_F(SamplerTest, PreemptedSequenceTakesItsAnswerAlong) {
+  params_.frequency_penalty = 1.0f;
+  params_.min_tokens = 2;
+  params_.stop_ids = {3};
+  OpenGreedy(params_, {0}, {1, 1});
+  EXPECT_EQ(SampleOne({0, 1.9f, 0, 0}), 0);  // 1.9 - 2 < 0, and ids 0 and 3 tie
+  EXPECT_EQ(SampleOne({0, 0, 0, 9}), 3);     // min_tokens is reached
+}
+
+TEST_F(SamplerTest, FiltersLeaveWhatTheyName) {
+  const std::vector<float> logits = {std::log(0.5f), std::log(0.3f), std::log(0.15f),
+                                     std::log(0.05f)};
+  const auto survivors = [&](const SamplingParams& params) {
+    sampler_.Open(0, params, {}, {});
+    std::vector<int> alive;
+    const std::vector<int> counts = Count(logits);
+    for (int id = 0; id < 4; ++id) {
+      if (counts[static_cast<size_t>(id)] > 0) alive.push_back(id);
+    }
+    return alive;
+  };
+  using Ids = std::vector<int>;
+  EXPECT_EQ(survivors({}), (Ids{0, 1, 2, 3}));
+  EXPECT_EQ(survivors({.top_k = 3}), (Ids{0, 1, 2}));
+  EXPECT_EQ(survivors({.top_k = 1}), (Ids{0}));
+  EXPECT_EQ(survivors({.top_p = 0.79f}), (Ids{0, 1}));
+  EXPECT_EQ(survivors({.top_p = 0.81f}), (Ids{0, 1, 2}));
+  EXPECT_EQ(survivors({.top_p = 1e-6f}), (Ids{0}));
+  EXPECT_EQ(survivors({.min_p = 0.31f}), (Ids{0, 1}));
+  EXPECT_EQ(survivors({.min_p = 1.0f}), (Ids{0}));
+  // Entropy 1.14: information 1.20 of token 1 is the closest, then 0.69 of 0, then 1.90 of 2.
+  EXPECT_EQ(survivors({.typical_p = 0.25f}), (Ids{1}));
+  EXPECT_EQ(survivors({.typical_p = 0.7f}), (Ids{0, 1}));
+  // top_k renormalises for top_p: 0.5 / 0.8 = 0.625 of what is left.
+  EXPECT_EQ(survivors({.top_k = 2, .top_p = 0.6f}), (Ids{0}));
+  EXPECT_EQ(survivors({.top_k = 3, .min_p = 0.5f}), (Ids{0, 1}));
+}
+
+TEST_F(SamplerTest, LogprobsAreTheModelsOwn) {
+  params_.temperature = 0.0f;
+  params_.logprobs = 2;
+  params_.logit_bias = {{3, 100.0f}};
+  sampler_.Open(0, params_, {}, {});
+  const std::vector<float> logits = {std::log(0.1f), std::log(0.2f), std::log(0.6f),
+                                     std::log(0.1f)};
+  const SampledTokens sampled = SampleRows(sampler_, {{0, 0, logits}, {0, 1, logits, 1}});
+  ASSERT_TRUE(sampled.logprobs[0].has_value() && sampled.logprobs[1].has_value());
+  EXPECT_EQ(sampled.token_ids[0], 3);
+  EXPECT_NEAR(sampled.logprobs[0]->chosen.logprob, std::log(0.1), 1e-6);
+  ASSERT_EQ(sampled.logprobs[0]->top.size(), 2u);
+  EXPECT_EQ(sampled.logprobs[0]->top[0].token_id, 2);
+  EXPECT_NEAR(sampled.logprobs[0]->top[0].logprob, std::log(0.6), 1e-6);
+  EXPECT_EQ(sampled.logprobs[0]->top[1].token_id, 1);
+  // A scored row gives its target back.
+  EXPECT_EQ(sampled.token_ids[1], 1);
+  EXPECT_NEAR(sampled.logprobs[1]->chosen.logprob, std::log(0.2), 1e-6);
+}
+
+TEST_F(SamplerTest, NoLogprobsUnlessAsked) {
+  sampler_.Open(0, params_, {}, {});
+  EXPECT_FALSE(SampleRows(sampler_, {{0, 0, {1, 2, 3, 4}}}).logprobs[0].has_value());
+}
+
+// A token depends on its own logits, parameters, history and position: not on the slot, the
+// neighbours or the threads.
+TEST(SamplerCompany, TokensAreTheSameInAnyCompany) {
+  constexpr int32_t kVocab = 1000, kSteps = 20, kSequences = 7;
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal(0, 3);
+  std::vector<std::vector<float>> logits(kSteps * kSequences, std::vector<float>(kVocab));
+  for (auto& row : logits) {
+    for (float& logit : row) logit = normal(random);
+  }
+  std::vector<SamplingParams> params(kSequences);
+  for (int s = 0; s < kSequences; ++s) {
+    params[s] = {.temperature = 0.3f * static_cast<float>(s), .seed = 42u + unsigned(s)};
+    if (s % 2 == 1) params[s].top_p = 0.9f;
+    if (s % 3 == 1) params[s].top_k = 40;
+    if (s % 3 == 2) params[s].repetition_penalty = 1.2f;
+  }
+
+  const auto device = MakeCpuDevice(2), alone_device = MakeCpuDevice(1);
+  Sampler together(device.get(), kVocab, kSequences);
+  for (int s = 0; s < kSequences; ++s) together.Open(s, params[s], {}, {});
+  std::vector<std::vector<int32_t>> tokens(kSequences);
+  for (int step = 0; step < kSteps; ++step) {
+    std::vector<Row> rows;
+    for (int s = 0; s < kSequences; ++s) rows.push_back({s, step, logits[step * kSequences + s]});
+    const SampledTokens sampled = SampleRows(together, rows);
+    for (int s = 0; s < kSequences; ++s) tokens[s].push_back(sampled.token_ids[s]);
+  }
+  for (int s = 0; s < kSequences; ++s) {
+    Sampler alone(alone_device.get(), kVocab, 1);
+    alone.Open(0, params[s], {}, {});
+    for (int step = 0; step < kSteps; ++step) {
+      EXPECT_EQ(SampleRows(alone, {{0, step, logits[step * kSequences + s]}}).token_ids[0],
+                tokens[s][step]);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pregate
