@@ -62,6 +62,7 @@ int main(int argc, char** argv) {
   pregate::PrintRoof();
   pregate::RegisterElementwiseBenchmarks();
   pregate::RegisterAttentionBenchmarks();
+  pregate::RegisterMatmulBenchmarks();
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
 }

@@ -27,6 +27,7 @@ void SetRates(benchmark::State& state, double bytes, double flops);
 // Each file's rows.
 void RegisterElementwiseBenchmarks();
 void RegisterAttentionBenchmarks();
+void RegisterMatmulBenchmarks();
 
 }  // namespace pregate
 

@@ -1,0 +1,105 @@
+// Matrix products on the shapes of real models.
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/peaks.h"
+#include "tests/kernels/bench.h"
+#include "tests/kernels/kernel_cases.h"
+#include "tests/kernels/weights.h"
+
+namespace pregate {
+namespace {
+
+struct WeightCase {
+  DType dtype;
+  int64_t rows;  // N
+  int64_t cols;  // K
+};
+
+// SmolLM2 135M, Gemma 3 270M, a Llama of 1.5 B, and plain types.
+const std::vector<WeightCase> kWeightCases = {
+    {DType::kQ4_1, 576, 576},   {DType::kQ4_1, 192, 576},   {DType::kQ4_1, 1536, 576},
+    {DType::kQ4_1, 576, 1536},  {DType::kQ8_0, 49152, 576}, {DType::kQ5_0, 2048, 640},
+    {DType::kQ8_0, 256, 640},   {DType::kQ4_K, 640, 1024},  {DType::kQ6_K, 640, 2048},
+    {DType::kQ4_K, 2048, 2048}, {DType::kQ4_K, 8192, 2048}, {DType::kQ6_K, 2048, 8192},
+    {DType::kF16, 2048, 2048},  {DType::kBF16, 2048, 2048}, {DType::kF32, 2048, 2048},
+};
+const std::vector<int64_t> kBatches = {1, 4, 16, 64, 512};
+
+// A step of a model reads each matrix once: copies make the weights come from memory as they do
+// there, up to this many bytes.
+constexpr int64_t kWeightBytes = 96 << 20;
+
+double Int8Rate() {
+  static const double rate = MeasureInt8Rate(BenchDevice());
+  return rate;
+}
+
+// Copies of the case's matrix, one below the other; kept until another case is asked for.
+const GuardedMatrix& StackedWeights(const WeightCase& c) {
+  static const WeightCase* current = nullptr;
+  static std::unique_ptr<GuardedMatrix> stack;
+  if (current != &c) {
+    const int64_t bytes = c.rows * RowBytes(c.dtype, c.cols);
+    const int64_t copies = std::max<int64_t>(1, kWeightBytes / bytes);
+    stack = std::make_unique<GuardedMatrix>(MakeWeights(c.dtype, copies * c.rows, c.cols, 1));
+    current = &c;
+  }
+  return *stack;
+}
+
+void RunMatmul(benchmark::State& state, const Kernels& kernels, const WeightCase& c, int64_t batch,
+               DType activation) {
+  Device& device = BenchDevice();
+  const GuardedMatrix& stack = StackedWeights(c);
+  const GuardedMatrix x = RandomMatrix(batch, c.cols, 2);
+  const GuardedMatrix quantised(DType::kQ8Act, batch, c.cols);
+  kernels.quantize_rows(device, x.view(), quantised.view());
+  const ConstTensor left = activation == DType::kF32 ? x.view() : quantised.view();
+  const GuardedMatrix out(DType::kF32, batch, c.rows);
+  ConstTensor weight = stack.view();
+  weight.rows = c.rows;
+  int64_t first = 0;
+  for (auto _ : state) {
+    weight.data = stack.view().Row<char>(first);
+    kernels.matmul[static_cast<int>(c.dtype)](device, left, weight, nullptr, out.view());
+    first = (first + c.rows) % stack.view().rows;
+  }
+  const double operations = 2.0 * static_cast<double>(batch * c.rows * c.cols);
+  const double bytes = static_cast<double>(c.rows * RowBytes(c.dtype, c.cols));
+  SetRates(state, bytes, activation == DType::kF32 ? operations : 0);
+  if (activation == DType::kF32) return;
+  using benchmark::Counter;
+  const double total = static_cast<double>(state.iterations()) * operations;
+  state.counters["GOP/s"] = Counter(total / 1e9, Counter::kIsRate);
+  state.counters["%int8"] = Counter(100 * total / Int8Rate(), Counter::kIsRate);
+}
+
+void RegisterCase(const Kernels& kernels, const WeightCase& c, int64_t batch, DType activation) {
+  const std::string name = absl::StrCat(
+      "matmul/", std::string(kernels.name), "/", std::string(GetDTypeInfo(c.dtype).name), "_",
+      c.rows, "x", c.cols, "/", std::string(GetDTypeInfo(activation).name), "_", batch);
+  benchmark::RegisterBenchmark(name.c_str(), [&kernels, &c, batch,
+                                              activation](benchmark::State& state) {
+    RunMatmul(state, kernels, c, batch, activation);
+  })->UseRealTime();
+}
+
+}  // namespace
+
+void RegisterMatmulBenchmarks() {
+  for (const WeightCase& c : kWeightCases) {
+    for (const Kernels* kernels : BenchTables()) {
+      for (const DType activation : {DType::kF32, DType::kQ8Act}) {
+        const DType wanted = kernels->activation_dtype[static_cast<int>(c.dtype)];
+        if (activation == DType::kQ8Act && wanted != activation) continue;
+        for (const int64_t batch : kBatches) RegisterCase(*kernels, c, batch, activation);
+      }
+    }
+  }
+}
+
+}  // namespace pregate
