@@ -1,0 +1,142 @@
+#include "engine/model/inspect.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <string_view>
+
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "engine/model/file_error.h"
+#include "engine/model/model_file.h"
+
+namespace pregate {
+namespace {
+
+void AddLine(std::string& out, std::string_view label, std::string_view text) {
+  absl::StrAppendFormat(&out, "%-16s%s\n", ToAbsl(label), ToAbsl(text));
+}
+
+std::string Mebibytes(int64_t bytes) {
+  return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+int64_t NumElements(const TensorInfo& tensor) {
+  int64_t elements = 1;
+  for (const int64_t dim : tensor.shape) elements *= dim;
+  return elements;
+}
+
+std::string DescribeAttention(const ModelConfig& c) {
+  std::string text = absl::StrFormat("%d heads of %d, %d of keys and values, scale %g", c.num_heads,
+                                     c.head_dim, c.num_kv_heads, c.attention_scale);
+  const auto local = std::count(c.layer_is_local.begin(), c.layer_is_local.end(), 1);
+  if (local > 0) {
+    absl::StrAppendFormat(&text, "; %d of %d layers see %d tokens back", local, c.num_layers,
+                          c.sliding_window);
+  }
+  return text;
+}
+
+std::string DescribeRope(const ModelConfig& c) {
+  return absl::StrFormat("%d dimensions, %s, frequencies %g to %g, magnitude %g",
+                         2 * c.inv_freq.size(),
+                         c.rope_style == RopeStyle::kHalves ? "halves" : "interleaved",
+                         c.inv_freq.front(), c.inv_freq.back(), c.rope_magnitude);
+}
+
+std::string_view TokenizerModelName(TokenizerSpec::Model model) {
+  switch (model) {
+    case TokenizerSpec::Model::kByteBpe:
+      return "byte-level BPE";
+    case TokenizerSpec::Model::kSentencePieceBpe:
+      return "SentencePiece BPE by score";
+    case TokenizerSpec::Model::kMergedBpe:
+      return "BPE by merges with byte fallback";
+  }
+  return "";
+}
+
+std::string DescribeTokenizer(const TokenizerSpec& spec) {
+  std::string text =
+      absl::StrFormat("%s, %d tokens, %d merges", ToAbsl(TokenizerModelName(spec.model)),
+                      spec.tokens.size(), spec.merges.size());
+  if (!spec.pre_tokenizer.empty()) absl::StrAppend(&text, ", split as ", spec.pre_tokenizer);
+  return text;
+}
+
+// The tokens by id and, where they are printable, by name.
+std::string DescribeSpecialTokens(const TokenizerSpec& spec) {
+  const auto token = [&](int32_t id) {
+    return absl::StrCat(id, " ", Quoted(spec.tokens[static_cast<size_t>(id)]));
+  };
+  const auto optional = [&](const std::optional<int32_t>& id) { return id ? token(*id) : "none"; };
+  std::string text = absl::StrCat("BOS ", optional(spec.bos_id), spec.add_bos ? " (added)" : "",
+                                  ", EOS ", optional(spec.eos_id), spec.add_eos ? " (added)" : "");
+  for (const int32_t id : spec.end_of_turn_ids) absl::StrAppend(&text, ", end of turn ", token(id));
+  return text;
+}
+
+void AddSummary(std::string& out, const ModelFile& file) {
+  const ModelConfig& c = file.config();
+  int64_t parameters = 0;
+  int64_t bytes = 0;
+  for (const TensorInfo& tensor : file.tensors()) {
+    parameters += NumElements(tensor);
+    bytes += tensor.bytes;
+  }
+  AddLine(out, "format", file.format());
+  AddLine(out, "architecture", c.architecture);
+  AddLine(out, "name", c.name.empty() ? "(none)" : absl::CHexEscape(c.name));
+  AddLine(out, "parameters",
+          absl::StrFormat("%.1f million, %s", parameters / 1e6, Mebibytes(bytes)));
+  AddLine(
+      out, "sizes",
+      absl::StrFormat("%d layers, hidden %d, FFN %d, vocabulary %d%s", c.num_layers, c.hidden_size,
+                      c.ffn_size, c.vocab_size, c.tied_embeddings ? " (tied)" : ""));
+  AddLine(out, "context", absl::StrCat(c.context_length, " tokens"));
+  AddLine(out, "attention", DescribeAttention(c));
+  AddLine(out, "rotary", DescribeRope(c));
+  AddLine(out, "tokenizer", DescribeTokenizer(file.tokenizer()));
+  AddLine(out, "special tokens", DescribeSpecialTokens(file.tokenizer()));
+  AddLine(
+      out, "chat template",
+      file.chat_template().empty() ? "none" : absl::StrCat(file.chat_template().size(), " bytes"));
+}
+
+void AddTensors(std::string& out, const ModelFile& file) {
+  size_t width = 0;
+  for (const TensorInfo& tensor : file.tensors()) width = std::max(width, tensor.name.size());
+  absl::StrAppendFormat(&out, "\n%-*s  %-5s %-18s %12s\n", width, "tensor", "type", "shape",
+                        "bytes");
+  struct Total {
+    int tensors = 0;
+    int64_t bytes = 0;
+  };
+  std::map<std::string_view, Total> totals;
+  for (const TensorInfo& tensor : file.tensors()) {
+    const std::string_view type = GetDTypeInfo(tensor.dtype).name;
+    absl::StrAppendFormat(&out, "%-*s  %-5s %-18s %12d\n", width, absl::CHexEscape(tensor.name),
+                          ToAbsl(type), absl::StrCat("[", absl::StrJoin(tensor.shape, ", "), "]"),
+                          tensor.bytes);
+    ++totals[type].tensors;
+    totals[type].bytes += tensor.bytes;
+  }
+  out += '\n';
+  for (const auto& [type, total] : totals) {
+    AddLine(out, type, absl::StrFormat("%d tensors, %s", total.tensors, Mebibytes(total.bytes)));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> DescribeModel(const std::string& path) {
+  const absl::StatusOr<std::unique_ptr<ModelFile>> file = ModelFile::Open(path);
+  if (!file.ok()) return file.status();
+  std::string text;
+  AddSummary(text, **file);
+  AddTensors(text, **file);
+  return text;
+}
+
+}  // namespace pregate

@@ -1,0 +1,17 @@
+// What `pregate inspect` prints about a model.
+#ifndef PREGATE_ENGINE_MODEL_INSPECT_H_
+#define PREGATE_ENGINE_MODEL_INSPECT_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace pregate {
+
+// Opens the model at `path` and describes it in lines of readable text: format, sizes, tokenizer,
+// every tensor, totals by element type. Errors as ModelFile::Open.
+absl::StatusOr<std::string> DescribeModel(const std::string& path);
+
+}  // namespace pregate
+
+#endif  // PREGATE_ENGINE_MODEL_INSPECT_H_
