@@ -24,19 +24,6 @@ std::string Utf8(uint32_t code_point) {
           static_cast<char>(0x80 | (code_point & 0x3F))};
 }
 
-// The spelling of each byte in byte-level BPE (GPT-2): printable bytes stand for themselves, the
-// others for U+0100 onwards.
-std::vector<std::string> ByteAlphabet() {
-  std::vector<std::string> alphabet;
-  uint32_t next = 0x100;
-  for (uint32_t byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) ||
-                           (byte >= 0xAE && byte <= 0xFF);
-    alphabet.push_back(Utf8(printable ? byte : next++));
-  }
-  return alphabet;
-}
-
 void AddTokenizer(GgufWriter& writer) {
   std::vector<std::string> tokens = ByteAlphabet();
   tokens.insert(tokens.end(), {"th", "<|endoftext|>", "<|im_end|>"});
@@ -80,6 +67,17 @@ void AddLayer(GgufWriter& writer, const TinyGgufOptions& o, int layer) {
 }
 
 }  // namespace
+
+std::vector<std::string> ByteAlphabet() {
+  std::vector<std::string> alphabet;
+  uint32_t next = 0x100;
+  for (uint32_t byte = 0; byte < 256; ++byte) {
+    const bool printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) ||
+                           (byte >= 0xAE && byte <= 0xFF);
+    alphabet.push_back(Utf8(printable ? byte : next++));
+  }
+  return alphabet;
+}
 
 std::string GgufString(std::string_view text) {
   return Bytes<uint64_t>(text.size()) + std::string(text);

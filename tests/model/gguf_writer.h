@@ -20,6 +20,10 @@ std::string Bytes(T value) {
 // A GGUF string: its length in 64 bits, then its characters.
 std::string GgufString(std::string_view text);
 
+// The spelling of each byte in byte-level BPE (GPT-2): printable bytes stand for themselves, the
+// others for U+0100 onwards.
+std::vector<std::string> ByteAlphabet();
+
 // A file in the making. Keys and tensors are written in the order in which they were first set.
 class GgufWriter {
  public:
