@@ -1,0 +1,62 @@
+// Metrics: what the server tells Prometheus, and the listener that tells it.
+#ifndef PREGATE_SERVER_METRICS_METRICS_H_
+#define PREGATE_SERVER_METRICS_METRICS_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "engine/engine.h"
+#include "server/config/config.h"
+
+namespace pregate {
+
+// One finished answer.
+struct AnswerRecord {
+  FinishReason finish = FinishReason::kNone;
+  int32_t prompt_tokens = 0;
+  int32_t cached_prompt_tokens = 0;
+  int32_t completion_tokens = 0;
+  RequestTiming timing;
+  absl::Duration end_to_end;  // arrival of the call to its last byte handed over
+};
+
+// Why a request was turned away before the engine took it.
+enum class Rejection : uint8_t { kInvalid, kQueueFull, kDraining, kNotFound, kUnimplemented };
+
+// Observing takes no lock and allocates nothing: it is safe on the engine's thread, from any number
+// of threads at once, and whatever a scraper does. All label values are known beforehand.
+class Metrics {
+ public:
+  // `engine` is asked for its stats at each scrape and must outlive this. `served_model_name` is
+  // the model_name label of the series under vLLM's names.
+  Metrics(const Engine* engine, std::string served_model_name, MetricsCompat compat);
+  ~Metrics();  // stops the listener
+  Metrics(const Metrics&) = delete;
+  Metrics& operator=(const Metrics&) = delete;
+
+  void ObserveStep(const StepStats& step);     // for Engine::SetStepObserver
+  void ObserveInterToken(absl::Duration gap);  // between two outputs of one answer
+  void ObserveAnswer(const AnswerRecord& answer);
+  void CountRejection(Rejection reason);
+
+  // Serves /metrics over HTTP. Port 0 takes any free one. Call once. UNAVAILABLE when the address
+  // cannot be listened on.
+  absl::Status StartServer(const std::string& host, int port);
+  int port() const;  // in use; 0 before StartServer
+
+ private:
+  struct Instruments;
+  class Page;
+  class Listener;
+
+  std::unique_ptr<Instruments> instruments_;
+  std::shared_ptr<Page> page_;
+  std::unique_ptr<Listener> listener_;
+};
+
+}  // namespace pregate
+
+#endif  // PREGATE_SERVER_METRICS_METRICS_H_
