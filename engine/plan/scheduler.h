@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/plan/batch_plan.h"
+#include "engine/plan/prefix_cache.h"
 #include "engine/plan/request.h"
 
 namespace pregate {
@@ -25,6 +26,7 @@ struct SchedulerConfig {
   int32_t num_blocks = 0;                  // KV blocks in the pool
   int32_t block_tokens = 16;
   bool enable_prefix_caching = true;
+  PrefixHash prefix_hash = HashPrefix;
   SchedulingPolicy policy = SchedulingPolicy::kFcfs;
   int32_t max_preemptions = 3;    // a sequence preempted so often is not chosen again
   int32_t wait_steps_max = 1000;  // passed over for so many plans: goes first, whatever its class
@@ -76,11 +78,12 @@ class Scheduler {
   AddResult Add(Request request);
 
   // Ends a sequence before its time; false when there is no such sequence (any more). The event is
-  // handed out by the next TakeEvents() and its blocks and slot are free at once.
+  // handed out by the next TakeEvents() and its blocks and slot are free at once; between Plan and
+  // Commit, one that the plan carries is only marked, and ends with Commit.
   bool Cancel(SequenceId id, FinishReason reason);
 
-  // Decides the next step. Empty when there is nothing to run. Must be followed by Commit or Fail
-  // of this plan before the next Plan.
+  // Decides the next step. Empty when there is nothing to run; else it must be followed by Commit
+  // or Fail of this plan before the next Plan.
   BatchPlan Plan();
 
   // Sequences that the last Plan() gave a slot.

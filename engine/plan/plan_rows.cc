@@ -1,0 +1,57 @@
+#include "engine/plan/plan_rows.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace pregate {
+namespace {
+
+constexpr int32_t kNoLogits = -2;
+constexpr int32_t kSample = -1;
+
+// What the logits of a position are for: the newest token's are sampled, and those of a prompt's
+// position may be asked for to score the token that follows it.
+int32_t LogitTarget(const Sequence& sequence, int32_t position) {
+  if (position == sequence.size() - 1) return kSample;
+  const bool score = sequence.request.prompt_logits && position + 1 < sequence.prompt_size();
+  return score ? sequence.tokens[position + 1] : kNoLogits;
+}
+
+}  // namespace
+
+BatchPlan EmptyPlan() {
+  BatchPlan plan;
+  plan.row_start.push_back(0);
+  plan.block_start.push_back(0);
+  return plan;
+}
+
+int32_t RowsWithinLogits(const Sequence& sequence, int32_t rows, int32_t logits) {
+  if (sequence.request.prompt_logits) return std::min(rows, logits);
+  return rows == sequence.missing() && logits < 1 ? rows - 1 : rows;
+}
+
+void AppendRows(const Sequence& sequence, int32_t rows, int32_t block_tokens, BatchPlan* plan) {
+  const int32_t context = sequence.computed + rows;
+  assert(rows > 0 && context <= sequence.size());
+  for (int32_t position = sequence.computed; position < context; ++position) {
+    const int32_t block = sequence.blocks[position / block_tokens];
+    if (const int32_t target = LogitTarget(sequence, position); target != kNoLogits) {
+      plan->logit_rows.push_back(plan->rows());
+      plan->logit_slots.push_back(sequence.slot);
+      plan->logit_targets.push_back(target);
+    }
+    plan->token_ids.push_back(sequence.tokens[position]);
+    plan->positions.push_back(position);
+    plan->kv_slots.push_back(block * block_tokens + position % block_tokens);
+  }
+  const int32_t blocks = (context + block_tokens - 1) / block_tokens;
+  plan->sequence_slots.push_back(sequence.slot);
+  plan->row_start.push_back(plan->rows());
+  plan->context_len.push_back(context);
+  plan->block_ids.insert(plan->block_ids.end(), sequence.blocks.begin(),
+                         sequence.blocks.begin() + blocks);
+  plan->block_start.push_back(static_cast<int32_t>(plan->block_ids.size()));
+}
+
+}  // namespace pregate

@@ -1,0 +1,40 @@
+// Sequence: the progress of one request, in token ids and block ids.
+#ifndef PREGATE_ENGINE_PLAN_SEQUENCE_H_
+#define PREGATE_ENGINE_PLAN_SEQUENCE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/plan/prefix_cache.h"
+#include "engine/plan/request.h"
+
+namespace pregate {
+
+struct Sequence {
+  Request request;
+  std::vector<int32_t> tokens;  // prompt, then answer
+  int32_t computed = 0;         // positions whose keys and values are in the cache; < size()
+  int32_t planned_rows = 0;     // computed by the step that is being planned or executed
+  int32_t slot = -1;            // while running
+
+  std::vector<int32_t> blocks;                  // KV blocks, in order of position
+  int32_t shared_blocks = 0;                    // leading blocks known to the prefix cache
+  PrefixId prefix = PrefixCache::kEmptyPrefix;  // what those hold; kNoPrefix: shares no more
+
+  int64_t arrival = 0;        // order of Add
+  int64_t waiting_since = 0;  // number of the plan that gave it rows last, or before it came
+  int64_t plans_waited = 0;   // plans that gave it no row, before that one
+  int32_t preemptions = 0;
+  int32_t held_back = 0;  // plans it was held back for a prefix that was being computed
+  bool admitted = false;  // has been running at least once
+  FinishReason ending = FinishReason::kNone;  // cancelled during a step: why
+
+  int32_t size() const { return static_cast<int32_t>(tokens.size()); }
+  int32_t prompt_size() const { return static_cast<int32_t>(request.prompt.size()); }
+  int32_t generated() const { return size() - prompt_size(); }
+  int32_t missing() const { return size() - computed; }
+};
+
+}  // namespace pregate
+
+#endif  // PREGATE_ENGINE_PLAN_SEQUENCE_H_
