@@ -132,8 +132,12 @@ void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& 
         }
       }
       const EngineStats stats = engine->stats();
-      if (setting.pool_tokens > 0) EXPECT_GT(stats.preemptions, 0) << setting.name;
-      if (setting.prefix_caching) EXPECT_GT(stats.prefix_hits, 0) << setting.name;
+      if (setting.pool_tokens > 0) {
+        EXPECT_GT(stats.preemptions, 0) << setting.name;
+      }
+      if (setting.prefix_caching) {
+        EXPECT_GT(stats.prefix_hits, 0) << setting.name;
+      }
     }
   }
 }
