@@ -208,7 +208,10 @@ class StepEngine : public Engine {
       sampling.logprobs = std::max(sampling.logprobs, answer.of->request.prompt_logprobs);
       setup_.sampler->Open(admission.slot, sampling, answer.prompt(), answer.generated);
     }
-    PublishDepartures();  // the queue has room again while the step runs
+    {
+      absl::MutexLock lock(&mutex_);
+      CountDepartures();  // the queue has room again while the step runs
+    }
     if (plan.empty()) return;
     const SteadyTime planned = Clock::now();
     const Tensor logits = setup_.transformer->Forward(plan, *setup_.kv);
@@ -248,9 +251,9 @@ class StepEngine : public Engine {
 
   // Makes the state after a step known to the other threads.
   void Publish() {
-    PublishDepartures();
     const SchedulerStats now = scheduler_.stats();
     absl::MutexLock lock(&mutex_);
+    CountDepartures();
     stats_.waiting = now.waiting;
     stats_.running = now.running;
     stats_.kv_cache_usage = static_cast<double>(now.blocks_used) / std::max(now.blocks_total, 1);
@@ -263,9 +266,8 @@ class StepEngine : public Engine {
     stats_.last_step = absl::Now();
   }
 
-  void PublishDepartures() {
+  void CountDepartures() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const LiveRequests::Departures gone = live_requests_.TakeDepartures();
-    absl::MutexLock lock(&mutex_);
     queued_answers_ -= gone.queued_answers;
     queued_tokens_ -= gone.queued_tokens;
     live_answers_ -= gone.ended_answers;
