@@ -97,8 +97,7 @@ class Tokenizer {
   virtual int32_t vocab_size() const = 0;
   // What the tokenizer was made of, without the merges, which are dropped to save memory.
   virtual const TokenizerSpec& spec() const = 0;
-  // Ids that end an answer, ascending: EOS, the end-of-turn tokens of the spec, and control tokens
-  // spelled as the public families spell theirs ("<|im_end|>", "<end_of_turn>", ...).
+  // Ids that end an answer, ascending: EOS and the end-of-turn tokens.
   virtual absl::Span<const int32_t> stop_ids() const = 0;
   // Id of the token that is spelled exactly so, control tokens included.
   virtual std::optional<int32_t> FindToken(std::string_view token) const = 0;

@@ -12,6 +12,35 @@ std::vector<int32_t> Sorted(std::vector<int32_t> ids) {
   return ids;
 }
 
+// Bytes of white space (ASCII's or a visible space) at the start / the end of `text`.
+size_t LeadingSpace(std::string_view text) {
+  size_t at = 0;
+  while (at < text.size()) {
+    if (absl::ascii_isspace(text[at])) {
+      ++at;
+    } else if (text.substr(at).starts_with(kVisibleSpace)) {
+      at += kVisibleSpace.size();
+    } else {
+      break;
+    }
+  }
+  return at;
+}
+
+size_t TrailingSpace(std::string_view text) {
+  const size_t size = text.size();
+  while (!text.empty()) {
+    if (absl::ascii_isspace(text.back())) {
+      text.remove_suffix(1);
+    } else if (text.ends_with(kVisibleSpace)) {
+      text.remove_suffix(kVisibleSpace.size());
+    } else {
+      break;
+    }
+  }
+  return size - text.size();
+}
+
 bool Has(const std::vector<int32_t>& sorted, int32_t id) {
   return std::binary_search(sorted.begin(), sorted.end(), id);
 }
@@ -22,11 +51,13 @@ AddedTokens::AddedTokens(const Vocabulary& vocabulary)
     : first_(256, -1),
       strip_before_(Sorted(vocabulary.spec().strip_before_ids)),
       strip_after_(Sorted(vocabulary.spec().strip_after_ids)) {
+  const bool byte_level = vocabulary.spec().model == TokenizerSpec::Model::kByteBpe;
   for (int32_t id = 0; id < vocabulary.size(); ++id) {
     const TokenizerSpec::TokenType type = vocabulary.type(id);
     const bool special = type == TokenizerSpec::kControl || type == TokenizerSpec::kUnknown;
     if (special || type == TokenizerSpec::kUserDefined) {
-      Insert(vocabulary.bytes(id), id, special);
+      const std::string spelling(vocabulary.bytes(id));
+      Insert(byte_level ? spelling : SpacesToVisible(spelling), id, special);
     }
   }
 }
@@ -83,15 +114,11 @@ std::vector<AddedTokens::Piece> AddedTokens::Split(std::string_view text,
       continue;
     }
     size_t end = at;
-    if (Has(strip_before_, match.id)) {
-      while (end > start && absl::ascii_isspace(text[end - 1])) --end;
-    }
+    if (Has(strip_before_, match.id)) end -= TrailingSpace(text.substr(start, at - start));
     if (end > start) pieces.push_back({text.substr(start, end - start)});
     pieces.push_back({text.substr(at, match.bytes), match.id});
     at += match.bytes;
-    if (Has(strip_after_, match.id)) {
-      while (at < text.size() && absl::ascii_isspace(text[at])) ++at;
-    }
+    if (Has(strip_after_, match.id)) at += LeadingSpace(text.substr(at));
     start = at;
   }
   if (start < text.size()) pieces.push_back({text.substr(start)});

@@ -23,8 +23,8 @@ class AddedTokens {
 
   explicit AddedTokens(const Vocabulary& vocabulary);
 
-  // Cuts `text` into pieces, in order, none empty. Control and unknown tokens are looked for only
-  // with `parse_special`.
+  // Cuts `text` (with visible spaces unless the vocabulary is byte-level) into pieces, in order,
+  // none empty. Control and unknown tokens are looked for only with `parse_special`.
   std::vector<Piece> Split(std::string_view text, bool parse_special) const;
 
  private:

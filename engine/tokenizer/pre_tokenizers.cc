@@ -9,10 +9,7 @@ constexpr std::string_view kGpt2Pattern =
 namespace {
 
 constexpr std::string_view kDigit = R"(\p{N})";
-constexpr std::string_view kThreeDigits = R"([0-9][0-9][0-9])";
 constexpr std::string_view kUpToThreeDigits = R"(\p{N}{1,3})";
-// The Punctuation pre-tokeniser of tokenizer.json: category P and ASCII's other signs, in runs.
-constexpr std::string_view kPunctuationRun = R"([\p{P}$+<=>\^`|~]+)";
 constexpr std::string_view kLineBreak = R"([\r\n])";
 
 // Llama 3's tokenizer.json.
@@ -59,7 +56,6 @@ const std::vector<PreTokenizer>& Table() {
       {"refact", {kDigit, kGpt2Pattern}},
       {"command-r", {kDigit, kGpt2Pattern}},
       {"codeshell", {kDigit, kGpt2Pattern}},
-      {"falcon", {kPunctuationRun, kGpt2Pattern, R"(\p{N}+)", kThreeDigits}},
       {"llama-bpe", {kLlama3}, /*ignore_merges=*/true},
       {"llama3", {kLlama3}, /*ignore_merges=*/true},
       {"llama-v3", {kLlama3}, /*ignore_merges=*/true},

@@ -55,6 +55,13 @@ size_t AppendEscape(std::string_view pattern, size_t at, std::string* out) {
   return bytes;
 }
 
+// A control character, then all printable ones.
+std::string AnyAscii() {
+  std::string text(1, '\x01');
+  for (char c = ' '; c <= '~'; ++c) text.push_back(c);
+  return text;
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> ToPcre2Pattern(std::string_view pattern) {
@@ -158,8 +165,9 @@ bool RegexSplitter::BacktracksWithoutBound() const {
   for (const char* unit : {"a", "A", " ", "1", "!", "\n", "ab", " a", "a\n", " \n", "\xC3\xA9"}) {
     std::string probe;
     while (probe.size() < kProbeLength) probe += unit;
-    // A last character of another kind makes the run fail where it could have matched.
-    for (const char* end : {"", "\x01", "~", "z"}) {
+    // What follows makes a match that ran to the end of the run fail, and holds whatever character
+    // the pattern may look for first.
+    for (const std::string& end : {std::string(), AnyAscii()}) {
       const int result = Match(probe + end, 0, &scratch);
       if (result < 0 && result != PCRE2_ERROR_NOMATCH) return true;
     }

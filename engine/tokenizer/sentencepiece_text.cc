@@ -100,25 +100,21 @@ class SentencePieceText : public TextEncoder {
 
 void SentencePieceText::Encode(std::string_view text, bool begins_text,
                                std::vector<int32_t>* ids) const {
-  std::string escaped;
-  if (WantsSpacePrefix(vocabulary_.spec(), text, begins_text)) escaped = kVisibleSpace;
+  std::string stretch;  // with the space prefix, if any
+  if (WantsSpacePrefix(vocabulary_.spec(), text, begins_text)) stretch = kVisibleSpace;
   const size_t text_first = ids->size();
   BpeMerger::Scratch scratch;
   ForEachUtf8Stretch(
       text,
       [&](std::string_view valid) {
-        if (vocabulary_.spec().nfc_normalize) {
-          escaped += SpacesToVisible(NfcNormalize(valid));
-        } else {
-          escaped += SpacesToVisible(valid);
-        }
-        EncodeValid(escaped, text_first, &scratch, ids);
-        escaped.clear();
+        stretch += vocabulary_.spec().nfc_normalize ? NfcNormalize(valid) : std::string(valid);
+        EncodeValid(stretch, text_first, &scratch, ids);
+        stretch.clear();
       },
       [&](uint8_t byte) {
         // The prefix before a broken byte.
-        EncodeValid(escaped, text_first, &scratch, ids);
-        escaped.clear();
+        EncodeValid(stretch, text_first, &scratch, ids);
+        stretch.clear();
         const char c = static_cast<char>(byte);
         AppendBytes(std::string_view(&c, 1), text_first, ids);
       });

@@ -15,7 +15,8 @@ namespace pregate {
 class TextEncoder {
  public:
   virtual ~TextEncoder() = default;
-  // Appends the ids of `text` (not empty, any bytes), a stretch without added tokens.
+  // Appends the ids of `text` (not empty, any bytes; with visible spaces unless byte-level), a
+  // stretch without added tokens.
   // `begins_text`: nothing stands before it.
   virtual void Encode(std::string_view text, bool begins_text, std::vector<int32_t>* ids) const = 0;
 };

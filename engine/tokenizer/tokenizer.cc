@@ -12,13 +12,6 @@
 namespace pregate {
 namespace {
 
-// How the public model families spell the tokens that end a turn or a text. Many files name only
-// one of them as EOS.
-constexpr std::string_view kEndSpellings[] = {
-    "<|im_end|>",    "<|eot_id|>", "<|eom_id|>",      "<|eot|>",
-    "<end_of_turn>", "<|end|>",    "<|endoftext|>",   "<|end_of_text|>",
-    "<|return|>",    "<EOT>",      "<|end_of_turn|>", "<｜end▁of▁sentence｜>"};
-
 class BpeTokenizer : public Tokenizer {
  public:
   BpeTokenizer(std::unique_ptr<Vocabulary> vocabulary, std::unique_ptr<TextEncoder> text_encoder)
@@ -51,12 +44,6 @@ class BpeTokenizer : public Tokenizer {
 std::vector<int32_t> BpeTokenizer::FindStopIds(const Vocabulary& vocabulary) {
   std::vector<int32_t> ids = vocabulary.spec().end_of_turn_ids;
   if (vocabulary.spec().eos_id.has_value()) ids.push_back(*vocabulary.spec().eos_id);
-  for (const std::string_view spelling : kEndSpellings) {
-    const int32_t id = vocabulary.Find(spelling);
-    if (id != Vocabulary::kNoToken && vocabulary.type(id) == TokenizerSpec::kControl) {
-      ids.push_back(id);
-    }
-  }
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   return ids;
@@ -68,6 +55,11 @@ std::vector<int32_t> BpeTokenizer::Encode(std::string_view text,
   ids.reserve(text.size() / 3 + 2);
   const TokenizerSpec& spec = vocabulary_->spec();
   if (options.add_special && spec.add_bos) ids.push_back(*spec.bos_id);
+  std::string escaped;
+  if (spec.model != TokenizerSpec::Model::kByteBpe) {
+    escaped = SpacesToVisible(text);
+    text = escaped;
+  }
   for (const AddedTokens::Piece& piece : added_tokens_.Split(text, options.parse_special)) {
     if (piece.id >= 0) {
       ids.push_back(piece.id);

@@ -145,6 +145,11 @@ absl::Status ParsePreTokenizer(const Json& root, TokenizerSpec* spec) {
   const bool byte_level = IsByteLevel(steps);
   spec->model = byte_level ? TokenizerSpec::Model::kByteBpe : TokenizerSpec::Model::kMergedBpe;
   for (size_t i = 0; i < steps.size(); ++i) {
+    // After it the text is spelled in the byte alphabet, where our patterns would see other
+    // letters.
+    if (i > 0 && StringField(*steps[i - 1], "type") == "ByteLevel") {
+      return Unsupported("pre_tokenizer", StringField(*steps[i], "type") + " after ByteLevel");
+    }
     const absl::Status status =
         byte_level ? AddByteLevelStep(*steps[i], i == 0, spec) : AddCharacterStep(*steps[i], spec);
     if (!status.ok()) return status;

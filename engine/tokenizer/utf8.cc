@@ -92,7 +92,7 @@ void AppendUtf8(char32_t code_point, std::string* out) {
     return;
   }
   const int continuation_bytes = code_point < 0x800 ? 1 : code_point < 0x10000 ? 2 : 3;
-  const int lead_mark = 0xF00 >> continuation_bytes & 0xF0;
+  const int lead_mark = 0xF00 >> (continuation_bytes + 1) & 0xF0;
   out->push_back(static_cast<char>(lead_mark | code_point >> 6 * continuation_bytes));
   for (int i = continuation_bytes - 1; i >= 0; --i) {
     out->push_back(static_cast<char>(0x80 | (code_point >> 6 * i & 0x3F)));

@@ -155,7 +155,8 @@ void Vocabulary::FindByteTokens() {
 }
 
 void Vocabulary::AppendUnknown(size_t first, std::vector<int32_t>* ids) const {
-  if (!spec_.unknown_id.has_value()) return;
+  // Files without a true unknown token name some control token, which text must not become.
+  if (!spec_.unknown_id.has_value() || type(*spec_.unknown_id) == TokenizerSpec::kControl) return;
   const bool after_unknown = ids->size() > first && ids->back() == *spec_.unknown_id;
   if (!after_unknown || !spec_.fuse_unknown) ids->push_back(*spec_.unknown_id);
 }
