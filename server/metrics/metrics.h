@@ -26,6 +26,10 @@ struct AnswerRecord {
 // Why a request was turned away before the engine took it.
 enum class Rejection : uint8_t { kInvalid, kQueueFull, kDraining, kNotFound, kUnimplemented };
 
+struct Instruments;
+class MetricsListener;
+class MetricsPage;
+
 // Observing takes no lock and allocates nothing: it is safe on the engine's thread, from any number
 // of threads at once, and whatever a scraper does. All label values are known beforehand.
 class Metrics {
@@ -48,13 +52,9 @@ class Metrics {
   int port() const;  // in use; 0 before StartServer
 
  private:
-  struct Instruments;
-  class Page;
-  class Listener;
-
-  std::unique_ptr<Instruments> instruments_;
-  std::shared_ptr<Page> page_;
-  std::unique_ptr<Listener> listener_;
+  std::shared_ptr<Instruments> instruments_;
+  std::shared_ptr<MetricsPage> page_;
+  std::unique_ptr<MetricsListener> listener_;
 };
 
 }  // namespace pregate

@@ -1,0 +1,75 @@
+#include "server/metrics/metrics.h"
+
+#include <utility>
+
+#include "server/metrics/instruments.h"
+#include "server/metrics/metrics_listener.h"
+#include "server/metrics/metrics_page.h"
+
+namespace pregate {
+namespace {
+
+// Where kFinishLabels has the reason; not for kNone.
+size_t FinishIndex(FinishReason reason) {
+  static_assert(static_cast<size_t>(FinishReason::kError) == kFinishLabels.size());
+  return static_cast<size_t>(reason) - 1;
+}
+static_assert(static_cast<size_t>(Rejection::kUnimplemented) + 1 == kRejectionLabels.size());
+
+}  // namespace
+
+Metrics::Metrics(const Engine* engine, std::string served_model_name, MetricsCompat compat)
+    : instruments_(std::make_shared<Instruments>()),
+      page_(std::make_shared<MetricsPage>(engine, instruments_, std::move(served_model_name),
+                                          compat)) {}
+
+Metrics::~Metrics() = default;
+
+void Metrics::ObserveStep(const StepStats& step) {
+  const absl::Duration phases[] = {step.plan, step.execute, step.sample, step.commit};
+  for (size_t i = 0; i < std::size(phases); ++i) {
+    instruments_->step_seconds[i].Observe(absl::ToDoubleSeconds(phases[i]));
+  }
+  instruments_->step_rows.Observe(step.rows);
+  instruments_->step_tokens.Observe(step.prompt_tokens + step.generated_tokens);
+  instruments_->generation_tokens.Add(step.generated_tokens);
+}
+
+void Metrics::ObserveInterToken(absl::Duration gap) {
+  instruments_->inter_token_latency.Observe(absl::ToDoubleSeconds(gap));
+}
+
+void Metrics::ObserveAnswer(const AnswerRecord& answer) {
+  Instruments& to = *instruments_;
+  const RequestTiming& timing = answer.timing;
+  if (answer.finish == FinishReason::kNone) return;  // no answer has ended
+  to.finished[FinishIndex(answer.finish)].Add(1);
+  to.end_to_end.Observe(absl::ToDoubleSeconds(answer.end_to_end));
+  to.queue_time.Observe(absl::ToDoubleSeconds(timing.queue));
+  to.prompt_length.Observe(answer.prompt_tokens);
+  to.answer_length.Observe(answer.completion_tokens);
+  if (answer.completion_tokens == 0) return;  // it ended before its prompt was through
+  to.prompt_tokens.Add(answer.prompt_tokens);
+  to.time_to_first_token.Observe(absl::ToDoubleSeconds(timing.time_to_first_token));
+  to.prefill_time.Observe(absl::ToDoubleSeconds(timing.prefill));
+  to.decode_time.Observe(absl::ToDoubleSeconds(timing.decode));
+  if (answer.completion_tokens == 1) return;  // nothing was decoded after the first
+  to.time_per_output_token.Observe(absl::ToDoubleSeconds(timing.decode) /
+                                   (answer.completion_tokens - 1));
+}
+
+void Metrics::CountRejection(Rejection reason) {
+  instruments_->rejected[static_cast<size_t>(reason)].Add(1);
+}
+
+absl::Status Metrics::StartServer(const std::string& host, int port) {
+  absl::StatusOr<std::unique_ptr<MetricsListener>> listener =
+      MetricsListener::Start(host, port, page_);
+  if (!listener.ok()) return listener.status();
+  listener_ = *std::move(listener);
+  return absl::OkStatus();
+}
+
+int Metrics::port() const { return listener_ == nullptr ? 0 : listener_->port(); }
+
+}  // namespace pregate

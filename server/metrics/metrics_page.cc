@@ -1,0 +1,128 @@
+#include "server/metrics/metrics_page.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/metrics/families.h"
+#include "server/metrics/process_metrics.h"
+
+namespace pregate {
+namespace {
+
+using Families = std::vector<prometheus::MetricFamily>;
+
+void Append(Families more, Families* page) {
+  page->insert(page->end(), std::make_move_iterator(more.begin()),
+               std::make_move_iterator(more.end()));
+}
+
+Families WithPrefix(const char* prefix, Families families) {
+  for (prometheus::MetricFamily& family : families) family.name.insert(0, prefix);
+  return families;
+}
+
+Families WithModelName(const std::string& model_name, Families families) {
+  for (prometheus::MetricFamily& family : families) {
+    for (prometheus::ClientMetric& series : family.metric) {
+      series.label.push_back({"model_name", model_name});
+    }
+  }
+  return families;
+}
+
+// What the endpoint pickers of gateways and autoscalers read.
+Families GatewayFamilies(const EngineStats& stats, const ModelInfo& model) {
+  return {
+      GaugeFamily("num_requests_waiting", "Answers that have not begun.", stats.waiting),
+      GaugeFamily("num_requests_running", "Answers that are being computed.", stats.running),
+      GaugeFamily("kv_cache_usage_perc", "Share of the KV cache that answers hold, 0 to 1.",
+                  stats.kv_cache_usage),
+      GaugeFamily("cache_config_info", "Size of the KV cache: tokens in a block, blocks.", 1,
+                  {{"block_size", absl::StrCat(model.block_tokens)},
+                   {"num_gpu_blocks", absl::StrCat(model.kv_blocks)}}),
+  };
+}
+
+Families AnswerFamilies(const Instruments& from) {
+  return {
+      HistogramFamily("time_to_first_token_seconds", "From submission to the first token.",
+                      from.time_to_first_token),
+      HistogramFamily("inter_token_latency_seconds", "From one token of an answer to the next.",
+                      from.inter_token_latency),
+      HistogramFamily("request_time_per_output_token_seconds",
+                      "An answer's mean time from token to token.", from.time_per_output_token),
+      HistogramFamily("e2e_request_latency_seconds", "From arrival to the end of the answer.",
+                      from.end_to_end),
+      HistogramFamily("request_queue_time_seconds", "From submission to the first step.",
+                      from.queue_time),
+      HistogramFamily("request_prefill_time_seconds", "From the first step to the first token.",
+                      from.prefill_time),
+      HistogramFamily("request_decode_time_seconds", "From the first token to the last.",
+                      from.decode_time),
+      HistogramFamily("request_prompt_tokens", "Tokens of an answer's prompt.", from.prompt_length),
+      HistogramFamily("request_generation_tokens", "Tokens of an answer.", from.answer_length),
+      HistogramFamily("iteration_tokens_total", "Prompt and generated tokens of a step.",
+                      from.step_tokens),
+      CounterFamily("prompt_tokens_total", "Prompt tokens of ended answers that had a token.",
+                    static_cast<double>(from.prompt_tokens.value())),
+      CounterFamily("generation_tokens_total", "Tokens sampled.",
+                    static_cast<double>(from.generation_tokens.value())),
+      CounterFamily("request_success_total", "Answers that have ended, by how.", "finished_reason",
+                    kFinishLabels, from.finished),
+  };
+}
+
+Families SchedulerFamilies(const EngineStats& stats) {
+  return {
+      CounterFamily("num_preemptions_total", "Answers set back to free memory for others.",
+                    static_cast<double>(stats.preemptions)),
+      CounterFamily("prefix_cache_queries_total", "Tokens looked up in the prefix cache.",
+                    static_cast<double>(stats.prefix_queries)),
+      CounterFamily("prefix_cache_hits_total", "Tokens found in the prefix cache.",
+                    static_cast<double>(stats.prefix_hits)),
+  };
+}
+
+// What only we have.
+Families OwnFamilies(const Instruments& from, absl::Duration last_step_age) {
+  return {
+      CounterFamily("requests_rejected_total", "Requests turned away, by reason.", "reason",
+                    kRejectionLabels, from.rejected),
+      HistogramFamily("step_seconds", "Time of one step, by phase.", "phase", kPhaseLabels,
+                      from.step_seconds),
+      HistogramFamily("step_rows", "Rows computed in one step.", from.step_rows),
+      GaugeFamily("last_step_age_seconds",
+                  "Since the end of the newest step; a stall only while answers run.",
+                  absl::ToDoubleSeconds(last_step_age)),
+      GaugeFamily("build_info", "What is running.", 1, {{"version", PREGATE_VERSION}}),
+  };
+}
+
+}  // namespace
+
+MetricsPage::MetricsPage(const Engine* engine, std::shared_ptr<const Instruments> instruments,
+                         std::string served_model_name, MetricsCompat compat)
+    : engine_(engine),
+      instruments_(std::move(instruments)),
+      served_model_name_(std::move(served_model_name)),
+      compat_(compat) {}
+
+Families MetricsPage::Collect() const {
+  const EngineStats stats = engine_->stats();
+  Families shared = GatewayFamilies(stats, engine_->model());
+  Append(AnswerFamilies(*instruments_), &shared);
+  Append(SchedulerFamilies(stats), &shared);
+
+  Families page = WithPrefix("pregate_", shared);
+  const absl::Time newest = std::max(stats.last_step, started_);
+  Append(WithPrefix("pregate_", OwnFamilies(*instruments_, absl::Now() - newest)), &page);
+  Append(ProcessFamilies(), &page);
+  if (compat_ == MetricsCompat::kVllm) {
+    Append(WithPrefix("vllm:", WithModelName(served_model_name_, std::move(shared))), &page);
+  }
+  return page;
+}
+
+}  // namespace pregate
