@@ -1,0 +1,134 @@
+// Ledger: what must be true of a run, kept from the outside. It knows each request, the answer it
+// has alone, and how far it has come, and compares every plan, event and count of a scheduler with
+// that. The first difference stays in broken().
+//
+// The invariants' numbers are used in the messages:
+//   I1  a request ends exactly once              I8  nobody waits beyond a bound
+//   I2  nothing comes after the end              I9  preemptions are bounded
+//   I3  blocks have one writer, used fit         I13 counts equal what happened
+//   I4  at rest no block is owned                I15 with work there is a plan
+//   I5  tokens are those of the answer alone, in order, without gaps
+//   I6  a plan keeps its budgets
+//   KV  every position before a row is in the blocks that the row is given
+#ifndef PREGATE_TESTS_PLAN_SIM_LEDGER_H_
+#define PREGATE_TESTS_PLAN_SIM_LEDGER_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "engine/plan/batch_plan.h"
+#include "engine/plan/scheduler.h"
+#include "tests/plan/fake_model.h"
+
+namespace pregate {
+
+class Ledger {
+ public:
+  // Plans that a sequence may be overtaken in, for a prefix that somebody else is computing.
+  static constexpr int32_t kMaxOvertaken = 64;
+
+  Ledger(const SchedulerConfig& config, int32_t vocabulary);
+
+  // A request was given to Add, which said `result`; `before` are the counts before it.
+  void Added(const Request& request, AddResult result, const SchedulerStats& before);
+
+  // Cancel was called and returned `accepted`.
+  void Cancelled(SequenceId id, FinishReason reason, bool accepted);
+
+  // A plan was made, and the model's memory is as it was before.
+  void Planned(const BatchPlan& plan, const std::vector<Admission>& admissions,
+               const FakeModel& model);
+
+  // The events handed out after the plan ran, or did not.
+  void Committed(const std::vector<SequenceEvent>& events, const std::vector<int32_t>& token_ids);
+  void Failed(const std::vector<SequenceEvent>& events);
+  // The events handed out while no plan was finished.
+  void Between(const std::vector<SequenceEvent>& events);
+
+  void CheckCounts(const SchedulerStats& stats);
+  void CheckAtRest(const SchedulerStats& stats);
+
+  int32_t live() const { return static_cast<int32_t>(live_.size()); }
+  std::vector<SequenceId> LiveIds() const;
+  const Request& request(SequenceId id) const { return all_.at(id).request; }
+  const std::vector<SequenceId>& slot_owner() const { return slot_owner_; }
+
+  // Something is wrong that was found elsewhere; "" is nothing.
+  void Break(const std::string& what) { Require(what.empty(), what.c_str()); }
+
+  // "" or the first thing that was wrong.
+  const std::string& broken() const { return broken_; }
+
+  // The longest that a request was there, as a share of what I8 allows it.
+  struct Slowest {
+    int64_t plans = 0;
+    int64_t allowed = 1;
+  };
+  const Slowest& slowest() const { return slowest_; }
+
+ private:
+  struct Account {
+    Request request;
+    SoloAnswer alone;
+    std::vector<int32_t> tokens;     // prompt, then the answer alone
+    std::vector<uint64_t> prefixes;  // of tokens
+    int32_t delivered = 0;           // tokens handed out
+    int32_t computed = 0;            // positions in memory
+    int32_t scored = 0;              // positions of the prompt scored
+    int32_t slot = -1;               // of its last admission, unless somebody else has it now
+    int32_t resumed = 0;             // admissions after the first
+    bool admitted = false;
+    bool planned = false;                      // has rows in the plan being executed
+    FinishReason asked = FinishReason::kNone;  // cancelled: why
+    bool ended = false;
+
+    int64_t arrival = 0;
+    int64_t plans = 0;      // since it came
+    int64_t waited = 0;     // of these, without a row
+    int64_t allowed = -1;   // plans before it must have ended; -1: not bounded yet
+    int32_t overtaken = 0;  // plans that admitted somebody behind it
+    int32_t size() const { return static_cast<int32_t>(request.prompt.size()) + delivered; }
+  };
+
+  bool Require(bool holds, const char* what, SequenceId id = 0);
+
+  void Admit(const Admission& admission);
+  void CheckBudgets(const BatchPlan& plan);
+  void CheckSequence(const BatchPlan& plan, int32_t index, const FakeModel& model);
+  void CheckLogits(const BatchPlan& plan, int32_t index, Account* account);
+  void CheckWriters(const BatchPlan& plan);
+  void CheckOvertaking(const std::vector<Admission>& admissions);
+  void CheckWaiting();
+  void CheckEvent(const SequenceEvent& event, const std::vector<int32_t>* token_ids);
+  void CheckToken(const SequenceEvent& event, const std::vector<int32_t>* token_ids,
+                  Account* account);
+  void CheckFinish(const SequenceEvent& event, bool step_failed, Account* account);
+  void CloseStep(bool step_failed);
+
+  bool GoesBefore(const Account& a, const Account& b) const;
+  int64_t Work(const Account& account) const;
+  void Bound(Account* account);
+
+  const SchedulerConfig config_;
+  const int32_t vocabulary_;
+  std::map<SequenceId, Account> all_;
+  std::map<SequenceId, Account*> live_;
+  std::vector<SequenceId> slot_owner_;  // [max_num_seqs] last admitted there
+  std::vector<int64_t> block_written_;  // [num_blocks] number of the plan that writes it
+  std::vector<int32_t> block_writer_;   // [num_blocks] index of its sequence in that plan
+  BatchPlan plan_;                      // the last one
+  bool step_failed_ = false;
+  int64_t plans_ = 0;
+  int64_t resumed_ = 0;
+  int64_t ended_preempted_ = 0;
+  int64_t prefix_queries_ = 0;
+  int64_t prefix_hits_ = 0;
+  Slowest slowest_;
+  std::string broken_;
+};
+
+}  // namespace pregate
+
+#endif  // PREGATE_TESTS_PLAN_SIM_LEDGER_H_

@@ -1,0 +1,226 @@
+#include "tests/plan/sim_world.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "tests/plan/plan_text.h"
+#include "tests/plan/sim_random.h"
+
+namespace pregate {
+namespace {
+
+// The most tokens of a prompt and of an answer, which the requests of a world have in common.
+struct Lengths {
+  int32_t prompt = 1;
+  int32_t answer = 1;
+};
+
+Lengths DrawLengths(SimRandom& random, bool crowded) {
+  if (crowded) return {random.LogDraw(1, 16), random.Draw(12, 48)};
+  const bool is_long = random.OneIn(8);
+  return {random.LogDraw(1, is_long ? 256 : 40), random.LogDraw(1, is_long ? 64 : 32)};
+}
+
+SchedulerConfig DrawConfig(SimRandom& random, const Lengths& lengths) {
+  const int32_t longest = lengths.prompt + lengths.answer;
+  SchedulerConfig config;
+  config.block_tokens = random.LogDraw(1, 16);
+  config.max_num_seqs = random.LogDraw(1, random.OneIn(4) ? 256 : 8);
+  config.max_num_batched_tokens = random.LogDraw(1, 256);
+  config.max_logits = config.max_num_seqs + random.LogDraw(1, 32) - 1;
+  // Some contexts end answers before their time, and some refuse prompts.
+  config.max_model_len = random.OneIn(3) ? random.Draw(2, longest + 1) : longest + 1;
+  if (random.OneIn(4)) {
+    config.num_blocks = random.LogDraw(4, 4096);
+  } else {  // so few that a handful of sequences fights for them
+    const int32_t blocks = longest / config.block_tokens + 1;
+    config.num_blocks = std::max(4, random.Draw(blocks, 4 * blocks) - random.Draw(0, blocks / 2));
+  }
+  if (random.OneIn(4)) config.max_num_queued_reqs = random.LogDraw(1, 16);
+  if (random.OneIn(4)) config.max_num_queued_tokens = random.LogDraw(1, 256);
+  config.enable_prefix_caching = !random.OneIn(4);
+  config.policy = random.OneIn(2) ? SchedulingPolicy::kPriority : SchedulingPolicy::kFcfs;
+  config.max_preemptions = random.Draw(0, 3);
+  config.wait_steps_max = random.LogDraw(1, 64);
+  return config;
+}
+
+// Long answers side by side in a pool that has room for few: preemption.
+void Crowd(SimRandom& random, const Lengths& lengths, SchedulerConfig* config) {
+  config->block_tokens = random.LogDraw(1, 4);
+  const int32_t blocks = (lengths.prompt + lengths.answer) / config->block_tokens + 1;
+  config->num_blocks = std::max(4, random.Draw(blocks, 2 * blocks));
+  config->max_num_seqs = random.Draw(2, 12);
+  config->max_logits = std::max(config->max_logits, config->max_num_seqs);
+  config->max_num_batched_tokens = std::max(config->max_num_batched_tokens, random.Draw(1, 16));
+  config->max_preemptions = random.Draw(0, 4);
+}
+
+std::vector<int32_t> DrawTokens(SimRandom& random, int32_t count, int32_t vocabulary) {
+  std::vector<int32_t> tokens(count);
+  for (int32_t& token : tokens) token = random.Draw(0, vocabulary - 1);
+  return tokens;
+}
+
+// Requests of one world have prefixes in common.
+class RequestDraw {
+ public:
+  RequestDraw(SimRandom& random, const Lengths& lengths, int32_t vocabulary)
+      : random_(random),
+        lengths_(lengths),
+        vocabulary_(vocabulary),
+        has_salts_(random.OneIn(4)),
+        scores_(random.OneIn(4)),
+        stops_(random.OneIn(2)) {
+    for (int32_t i = random.Draw(1, 3); i > 0; --i) {
+      stems_.push_back(DrawTokens(random, lengths_.prompt, vocabulary_));
+    }
+  }
+
+  Request Draw(SequenceId id) {
+    Request request;
+    request.id = id;
+    request.prompt = DrawPrompt();
+    last_prompt_ = request.prompt;
+    request.max_tokens = random_.Draw(1, lengths_.answer);
+    if (random_.OneIn(4)) request.min_tokens = random_.Draw(0, request.max_tokens);
+    if (stops_ && random_.OneIn(2)) {
+      request.stop_ids = DrawTokens(random_, random_.Draw(1, 2), vocabulary_);
+      std::sort(request.stop_ids.begin(), request.stop_ids.end());
+    }
+    request.priority = random_.Draw(-2, 2);
+    if (has_salts_) request.cache_salt = random_.Draw(0, 1);
+    request.prompt_logits = scores_ && random_.OneIn(4);
+    return request;
+  }
+
+ private:
+  std::vector<int32_t> DrawPrompt() {
+    // Another answer to the same prompt.
+    if (!last_prompt_.empty() && random_.OneIn(4)) return last_prompt_;
+    const int32_t size = random_.Draw(1, lengths_.prompt);
+    const int32_t shared = random_.OneIn(3) ? 0 : random_.Draw(0, size);
+    const std::vector<int32_t>& stem =
+        stems_[random_.Draw(0, static_cast<int32_t>(stems_.size()) - 1)];
+    std::vector<int32_t> prompt(stem.begin(), stem.begin() + shared);
+    const std::vector<int32_t> own = DrawTokens(random_, size - shared, vocabulary_);
+    prompt.insert(prompt.end(), own.begin(), own.end());
+    return prompt;
+  }
+
+  SimRandom& random_;
+  const Lengths lengths_;
+  const int32_t vocabulary_;
+  const bool has_salts_;
+  const bool scores_;
+  const bool stops_;
+  std::vector<std::vector<int32_t>> stems_;
+  std::vector<int32_t> last_prompt_;
+};
+
+// Bursts, or a stream in which somebody unimportant came first.
+void DrawArrivals(SimRandom& random, const Lengths& lengths, World* world) {
+  const bool stream = random.OneIn(8);
+  if (stream) {
+    world->config.max_num_seqs = random.Draw(1, 2);
+    world->config.max_logits = std::max(world->config.max_logits, world->config.max_num_seqs);
+    world->config.wait_steps_max = random.Draw(1, 8);
+  }
+  const int32_t requests = stream ? random.Draw(16, 40) : random.LogDraw(1, 32);
+  const int32_t burst = random.LogDraw(1, 16);
+  const int32_t gap = random.LogDraw(1, 16);
+  RequestDraw draw(random, lengths, world->vocabulary);
+  int32_t step = 0;
+  for (int32_t i = 1; i <= requests; ++i) {
+    Request request = draw.Draw(static_cast<SequenceId>(i));
+    if (stream) {
+      request.priority = i <= 3 ? 1 : 0;
+      if (i > 3) step += random.Draw(0, 3);
+    } else if (random.OneIn(burst)) {
+      step += random.Draw(1, gap);
+    }
+    world->arrivals.push_back({step, std::move(request)});
+  }
+}
+
+void DrawFaults(SimRandom& random, World* world) {
+  const int32_t requests = static_cast<int32_t>(world->arrivals.size());
+  const int32_t last_step = world->arrivals.back().step + 24;
+  const auto add = [&](FaultKind kind, int32_t count) {
+    for (; count > 0; --count) {
+      const SequenceId id = static_cast<SequenceId>(random.Draw(1, requests));
+      world->faults.push_back({kind, random.Draw(0, last_step), id});
+    }
+  };
+  if (random.OneIn(3)) add(FaultKind::kCancel, random.Draw(1, requests));
+  if (random.OneIn(4)) add(FaultKind::kDeadline, random.Draw(1, requests));
+  if (random.OneIn(3)) add(FaultKind::kCancelInStep, random.Draw(1, requests));
+  if (random.OneIn(4)) add(FaultKind::kFailStep, random.Draw(1, 4));
+  if (random.OneIn(16)) add(FaultKind::kCancelAll, 1);
+  if (random.OneIn(16)) {  // a storm: half of them at once
+    const int32_t step = random.Draw(0, last_step);
+    const FaultKind kind = random.OneIn(2) ? FaultKind::kCancel : FaultKind::kCancelInStep;
+    for (int32_t id = 1; id <= requests; ++id) {
+      if (random.OneIn(2)) world->faults.push_back({kind, step, static_cast<SequenceId>(id)});
+    }
+  }
+  std::stable_sort(world->faults.begin(), world->faults.end(),
+                   [](const Fault& a, const Fault& b) { return a.step < b.step; });
+}
+
+const char* Name(FaultKind kind) {
+  switch (kind) {
+    case FaultKind::kCancel:
+      return "cancel";
+    case FaultKind::kDeadline:
+      return "deadline";
+    case FaultKind::kCancelInStep:
+      return "cancel between plan and commit";
+    case FaultKind::kFailStep:
+      return "step fails";
+    case FaultKind::kCancelAll:
+      return "cancel all";
+  }
+  return "";
+}
+
+}  // namespace
+
+World DrawWorld(uint64_t seed) {
+  SimRandom random(seed);
+  World world;
+  const bool crowded = random.OneIn(3);
+  const Lengths lengths = DrawLengths(random, crowded);
+  world.config = DrawConfig(random, lengths);
+  if (crowded) Crowd(random, lengths, &world.config);
+  if (random.OneIn(3)) world.hash_bits = random.Draw(0, 4);
+  world.vocabulary = random.LogDraw(2, 64);
+  DrawArrivals(random, lengths, &world);
+  DrawFaults(random, &world);
+  return world;
+}
+
+std::string ToString(const World& world) {
+  std::ostringstream out;
+  const SchedulerConfig& c = world.config;
+  out << "blocks " << c.num_blocks << " x " << c.block_tokens << ", seqs " << c.max_num_seqs
+      << ", rows " << c.max_num_batched_tokens << ", logits " << c.max_logits << ", queue "
+      << c.max_num_queued_reqs << "/" << c.max_num_queued_tokens << ", model len "
+      << c.max_model_len << ", prefix caching " << c.enable_prefix_caching << ", policy "
+      << (c.policy == SchedulingPolicy::kFcfs ? "fcfs" : "priority") << ", preemptions "
+      << c.max_preemptions << ", wait steps " << c.wait_steps_max << ", hash bits "
+      << world.hash_bits << ", vocabulary " << world.vocabulary << "\n";
+  for (const Arrival& arrival : world.arrivals) {
+    out << "before step " << arrival.step << ": " << ToString(arrival.request) << "\n";
+  }
+  for (const Fault& fault : world.faults) {
+    out << "step " << fault.step << ": " << Name(fault.kind);
+    if (fault.kind != FaultKind::kFailStep && fault.kind != FaultKind::kCancelAll) {
+      out << " " << fault.id;
+    }
+    out << "\n";
+  }
+  return out.str();
+}
+
+}  // namespace pregate

@@ -1,0 +1,242 @@
+#include "tests/plan/simulation.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/plan/prefix_cache.h"
+#include "tests/plan/fake_model.h"
+#include "tests/plan/plan_text.h"
+#include "tests/plan/sim_random.h"
+
+namespace pregate {
+namespace {
+
+constexpr int32_t kMaxSteps = 100'000;
+
+// The prefix cache's hash, of which only a few bits are left: collisions all the time.
+template <int kBits>
+uint64_t WeakHash(PrefixId parent, uint64_t salt, const int32_t* tokens, int32_t count) {
+  return HashPrefix(parent, salt, tokens, count) >> 7 & ((uint64_t{1} << kBits) - 1);
+}
+
+PrefixHash HashOfBits(int32_t bits) {
+  constexpr PrefixHash kWeak[] = {WeakHash<0>, WeakHash<1>, WeakHash<2>, WeakHash<3>, WeakHash<4>};
+  return bits < static_cast<int32_t>(std::size(kWeak)) ? kWeak[bits] : HashPrefix;
+}
+
+SchedulerConfig ConfigOf(const World& world) {
+  SchedulerConfig config = world.config;
+  config.prefix_hash = HashOfBits(world.hash_bits);
+  return config;
+}
+
+class Simulation {
+ public:
+  Simulation(const World& world, std::ostream* log)
+      : world_(world),
+        log_(log),
+        scheduler_(ConfigOf(world)),
+        model_(world.config.num_blocks, world.config.block_tokens, world.config.max_num_seqs,
+               world.vocabulary),
+        ledger_(world.config, world.vocabulary) {}
+
+  SimulationResult Run() {
+    for (step_ = 0; ledger_.broken().empty(); ++step_) {
+      if (ledger_.live() == 0 && next_arrival_ == world_.arrivals.size()) break;
+      BetweenSteps();
+      Step();
+      Check();
+    }
+    if (ledger_.broken().empty()) ledger_.CheckAtRest(scheduler_.stats());
+    if (log_ != nullptr && !ledger_.broken().empty())
+      *log_ << "BROKEN " << ledger_.broken() << "\n";
+    result_.broken = ledger_.broken();
+    result_.slowest = ledger_.slowest();
+    result_.preemptions = scheduler_.stats().preemptions;
+    result_.prefix_hits = scheduler_.stats().prefix_hits;
+    return result_;
+  }
+
+ private:
+  void BetweenSteps();
+  void Step();
+  void Add(const Request& request);
+  void Cancel(SequenceId id, FinishReason reason);
+  bool CancelInStep(const BatchPlan& plan);
+  void Check();
+  std::vector<SequenceEvent> TakeEvents();
+  void Trace(const BatchPlan& plan);
+
+  const World& world_;
+  std::ostream* log_;
+  Scheduler scheduler_;
+  FakeModel model_;
+  Ledger ledger_;
+  int32_t step_ = 0;
+  size_t next_arrival_ = 0;
+  size_t next_fault_ = 0;
+  std::vector<Fault> in_step_;  // faults of this step that strike between Plan and Commit
+  SimulationResult result_;
+};
+
+void Simulation::BetweenSteps() {
+  while (next_arrival_ < world_.arrivals.size() && world_.arrivals[next_arrival_].step <= step_) {
+    Add(world_.arrivals[next_arrival_++].request);
+  }
+  in_step_.clear();
+  for (; next_fault_ < world_.faults.size() && world_.faults[next_fault_].step <= step_;
+       ++next_fault_) {
+    const Fault& fault = world_.faults[next_fault_];
+    switch (fault.kind) {
+      case FaultKind::kCancel:
+        Cancel(fault.id, FinishReason::kCancelled);
+        break;
+      case FaultKind::kDeadline:
+        Cancel(fault.id, FinishReason::kDeadline);
+        break;
+      case FaultKind::kCancelAll:
+        for (SequenceId id : ledger_.LiveIds()) Cancel(id, FinishReason::kCancelled);
+        break;
+      case FaultKind::kCancelInStep:
+      case FaultKind::kFailStep:
+        in_step_.push_back(fault);
+        break;
+    }
+  }
+  ledger_.Between(TakeEvents());
+}
+
+void Simulation::Add(const Request& request) {
+  const SchedulerStats before = scheduler_.stats();
+  const AddResult added = scheduler_.Add(request);
+  ++result_.requests;
+  result_.refused += added != AddResult::kOk;
+  if (log_ != nullptr) {
+    *log_ << "add " << ToString(request)
+          << (added == AddResult::kOk          ? ""
+              : added == AddResult::kQueueFull ? " -> queue full"
+                                               : " -> never fits")
+          << "\n";
+  }
+  ledger_.Added(request, added, before);
+}
+
+void Simulation::Cancel(SequenceId id, FinishReason reason) {
+  const bool accepted = scheduler_.Cancel(id, reason);
+  result_.cancelled += accepted;
+  if (log_ != nullptr) *log_ << "cancel " << id << (accepted ? "" : " -> unknown") << "\n";
+  ledger_.Cancelled(id, reason, accepted);
+}
+
+void Simulation::Step() {
+  const BatchPlan plan = scheduler_.Plan();
+  ledger_.Planned(plan, scheduler_.admissions(), model_);
+  if (log_ != nullptr && !plan.empty()) {
+    *log_ << "step " << step_ << ": "
+          << ToString(plan, scheduler_.admissions(), ledger_.slot_owner()) << "\n";
+  }
+  if (plan.empty() || !ledger_.broken().empty()) return;
+  Trace(plan);
+  ++result_.steps;
+  result_.rows += plan.rows();
+  for (const Admission& admission : scheduler_.admissions()) {
+    model_.Bind(admission.slot, ledger_.request(admission.id));
+  }
+  const bool fails = CancelInStep(plan);
+  if (fails) {
+    ++result_.failed_steps;
+    model_.RunBadly(plan);
+    scheduler_.Fail(plan);
+    ledger_.Failed(TakeEvents());
+  } else {
+    const std::vector<int32_t> token_ids = model_.Run(plan);
+    scheduler_.Commit(plan, token_ids);
+    ledger_.Committed(TakeEvents(), token_ids);
+  }
+}
+
+// Clients leave while the plan is executed: its blocks and slots must stay as they are. Returns
+// whether the step fails in the end.
+bool Simulation::CancelInStep(const BatchPlan& plan) {
+  bool fails = false;
+  for (const Fault& fault : in_step_) {
+    if (fault.kind == FaultKind::kFailStep) {
+      fails = true;
+    } else {
+      Cancel(fault.id, FinishReason::kCancelled);
+    }
+  }
+  if (in_step_.empty()) return false;
+  ledger_.Between(TakeEvents());
+  Check();
+  std::vector<int32_t> blocks = plan.block_ids;
+  std::sort(blocks.begin(), blocks.end());
+  blocks.erase(std::unique(blocks.begin(), blocks.end()), blocks.end());
+  const SchedulerStats stats = scheduler_.stats();
+  if (stats.blocks_used < std::ssize(blocks) || stats.running < plan.sequences()) {
+    ledger_.Break("I3: Cancel took blocks or slots from a plan that is executed");
+  }
+  return fails;
+}
+
+void Simulation::Check() {
+  ledger_.CheckCounts(scheduler_.stats());
+  ledger_.Break(scheduler_.CheckInvariants());
+  if (step_ > kMaxSteps) ledger_.Break("I15: does not come to an end");
+}
+
+std::vector<SequenceEvent> Simulation::TakeEvents() {
+  std::vector<SequenceEvent> events = scheduler_.TakeEvents();
+  for (const SequenceEvent& event : events) {
+    result_.trace = Mix(result_.trace, event.id);
+    result_.trace = Mix(result_.trace, static_cast<uint64_t>(event.slot));
+    result_.trace = Mix(result_.trace, static_cast<uint64_t>(event.token_id));
+    result_.trace = Mix(result_.trace, static_cast<uint64_t>(event.finish));
+  }
+  if (log_ != nullptr && !events.empty()) *log_ << "    " << ToString(events) << "\n";
+  return events;
+}
+
+void Simulation::Trace(const BatchPlan& plan) {
+  for (const std::vector<int32_t>* ids :
+       {&plan.token_ids, &plan.kv_slots, &plan.sequence_slots, &plan.block_ids, &plan.logit_rows}) {
+    for (int32_t id : *ids) result_.trace = Mix(result_.trace, static_cast<uint64_t>(id));
+  }
+}
+
+}  // namespace
+
+SimulationResult Simulate(const World& world, std::ostream* log) {
+  return Simulation(world, log).Run();
+}
+
+namespace {
+
+// Drops runs of `items`, long ones first, as long as `world` stays broken.
+template <typename Item>
+void DropWhileBroken(World* world, std::vector<Item> World::*items) {
+  for (size_t run = (world->*items).size(); run > 0; run /= 2) {
+    for (size_t first = 0; first < (world->*items).size();) {
+      World smaller = *world;
+      std::vector<Item>& left = smaller.*items;
+      const size_t count = std::min(run, left.size() - first);
+      left.erase(left.begin() + first, left.begin() + first + count);
+      if (Simulate(smaller).broken.empty()) {
+        first += count;
+      } else {
+        *world = std::move(smaller);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+World Shrink(World world) {
+  DropWhileBroken(&world, &World::faults);
+  DropWhileBroken(&world, &World::arrivals);
+  DropWhileBroken(&world, &World::faults);
+  return world;
+}
+
+}  // namespace pregate
