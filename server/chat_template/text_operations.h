@@ -1,0 +1,32 @@
+// Operations on tagged text that filters and methods share.
+#ifndef PREGATE_SERVER_CHAT_TEMPLATE_TEXT_OPERATIONS_H_
+#define PREGATE_SERVER_CHAT_TEMPLATE_TEXT_OPERATIONS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "server/chat_template/evaluation.h"
+#include "server/chat_template/tagged_text.h"
+
+namespace pregate {
+
+inline constexpr int64_t kMaxIndent = 256;
+
+// Strips spaces, or the characters of the string `chars` if it is one.
+Value StripText(Evaluation* evaluation, const TaggedText& text, const Value* chars, bool left,
+                bool right);
+// The first `limit` occurrences replaced; all if it is negative.
+Value ReplaceText(Evaluation* evaluation, const TaggedText& text, const TaggedText& old_text,
+                  const TaggedText& new_text, int64_t limit);
+// str.split() and str.split(separator): at most `limit` splits; all if it is negative.
+std::vector<TaggedText> SplitWords(Evaluation* evaluation, const TaggedText& text, int64_t limit);
+std::vector<TaggedText> SplitText(Evaluation* evaluation, const TaggedText& text,
+                                  const std::string& separator, int64_t limit, bool from_right);
+std::vector<TaggedText> SplitLines(Evaluation* evaluation, const TaggedText& text, bool keep_ends);
+// `number` with so many digits behind the point, correctly rounded, half to even.
+std::string FixedText(double number, int digits);
+
+}  // namespace pregate
+
+#endif  // PREGATE_SERVER_CHAT_TEMPLATE_TEXT_OPERATIONS_H_
