@@ -83,7 +83,7 @@ class CommandLineReader {
       absl::string_view name = word;
       if (!absl::ConsumePrefix(&name, "-")) {
         return absl::InvalidArgumentError(
-            absl::StrCat("MODEL: must be one path; got ", Quoted(word), " as well"));
+            absl::StrCat("MODEL: must be one path; got ", Shown(word), " as well"));
       }
       absl::ConsumePrefix(&name, "-");
       return UnknownName(name.substr(0, name.find('=')), "flag", flags);
@@ -139,7 +139,7 @@ absl::Status ApplySources(const Values& command_line, const GetEnv& get_env, boo
       status = flag.set(entry->second);
       if (!status.ok()) {
         return absl::InvalidArgumentError(
-            absl::StrCat(status.message(), " (from ", Quoted(*path), ")"));
+            absl::StrCat(status.message(), " (from ", Shown(*path), ")"));
       }
     }
     if (!status.ok()) return status;
@@ -245,7 +245,7 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv, cons
                         get_env);
   }
   return absl::InvalidArgumentError(absl::StrCat(
-      "command: must be serve, generate, bench or inspect; got ", Quoted(command), "\n\n", kUsage));
+      "command: must be serve, generate, bench or inspect; got ", Shown(command), "\n\n", kUsage));
 }
 
 std::string FlagsMarkdown() {

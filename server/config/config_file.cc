@@ -68,7 +68,7 @@ absl::StatusOr<Values> ParseConfigYaml(absl::string_view text, const std::vector
       if (!status.ok()) return status;
     }
   } catch (const YAML::Exception& error) {
-    return Refuse("must be YAML", Quoted(error.what()));
+    return Refuse("must be YAML", Shown(error.what()));
   }
   return values;
 }
@@ -77,11 +77,11 @@ absl::StatusOr<Values> ReadConfigFile(const std::string& path, const std::vector
   std::ifstream file(path, std::ios::binary);
   if (!file) {
     return Refuse("must name a readable file",
-                  absl::StrCat(Quoted(path), " (", std::strerror(errno), ")"));
+                  absl::StrCat(Shown(path), " (", std::strerror(errno), ")"));
   }
   std::string text(kMaxConfigFileBytes + 1, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad()) return Refuse("must name a readable file", Quoted(path));
+  if (file.bad()) return Refuse("must name a readable file", Shown(path));
   text.resize(static_cast<size_t>(file.gcount()));
   return ParseConfigYaml(text, flags);
 }

@@ -19,8 +19,7 @@ constexpr size_t kMaxNearNames = 3;
 constexpr size_t kMaxNameBytes = 64;  // longer words are no misspelling of a flag
 
 absl::Status Refuse(absl::string_view name, absl::string_view rule, absl::string_view value) {
-  return absl::InvalidArgumentError(
-      absl::StrCat(name, ": must be ", rule, "; got ", Quoted(value)));
+  return absl::InvalidArgumentError(absl::StrCat(name, ": must be ", rule, "; got ", Shown(value)));
 }
 
 bool ParseSwitch(absl::string_view text, bool* result) {
@@ -73,7 +72,7 @@ size_t EditDistance(absl::string_view a, absl::string_view b) {
 
 }  // namespace
 
-std::string Quoted(absl::string_view value) {
+std::string Shown(absl::string_view value) {
   if (value.empty()) return "\"\"";
   // Bytes above 0x7F pass as they are: names may be in any script.
   const std::string shown = absl::Utf8SafeCEscape(value.substr(0, kMaxShownBytes));
@@ -228,7 +227,7 @@ std::vector<std::string> NearNames(absl::string_view name, const std::vector<Fla
 absl::Status UnknownName(absl::string_view name, absl::string_view what,
                          const std::vector<Flag>& flags) {
   const std::vector<std::string> near = NearNames(name, flags);
-  std::string message = absl::StrCat(Quoted(name), ": unknown ", what);
+  std::string message = absl::StrCat(Shown(name), ": unknown ", what);
   if (!near.empty()) absl::StrAppend(&message, "; did you mean ", absl::StrJoin(near, ", "), "?");
   return absl::InvalidArgumentError(message);
 }

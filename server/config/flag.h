@@ -79,7 +79,7 @@ absl::Status UnknownName(absl::string_view name, absl::string_view what,
                          const std::vector<Flag>& flags);
 
 // A user's value as shown in a message: control characters escaped, cut when long.
-std::string Quoted(absl::string_view value);
+std::string Shown(absl::string_view value);
 
 }  // namespace pregate
 
