@@ -7,6 +7,7 @@
 #include <chrono>
 #include <deque>
 #include <iterator>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <variant>
@@ -37,6 +38,7 @@ SteadyTime ToSteady(absl::Time deadline, SteadyTime now) {
 
 struct Cancellation {
   uint64_t request_id;
+  std::optional<int32_t> index;  // of the answer; none: all of them
 };
 using Command = std::variant<Submission, Cancellation>;
 
@@ -84,10 +86,9 @@ class StepEngine : public Engine {
     return id;
   }
 
-  void Cancel(uint64_t request_id) override {
-    absl::MutexLock lock(&mutex_);
-    inbox_.push_back(Cancellation{request_id});
-  }
+  void Cancel(uint64_t request_id) override { Enqueue({request_id, std::nullopt}); }
+
+  void CancelAnswer(uint64_t request_id, int32_t index) override { Enqueue({request_id, index}); }
 
   void StartDrain() override {
     absl::MutexLock lock(&mutex_);
@@ -117,6 +118,11 @@ class StepEngine : public Engine {
   }
 
  private:
+  void Enqueue(Cancellation cancellation) {
+    absl::MutexLock lock(&mutex_);
+    inbox_.push_back(cancellation);
+  }
+
   // Tokens that an answer to a prompt may have: the context, and the pool, end it with kLength.
   int32_t RoomAfter(size_t prompt_size) const {
     const int64_t pool = static_cast<int64_t>(setup_.info.kv_blocks) * setup_.info.block_tokens;
@@ -183,7 +189,7 @@ class StepEngine : public Engine {
   }
 
   void Apply(const Cancellation& cancellation) {
-    for (SequenceId id : live_requests_.SequencesOf(cancellation.request_id)) {
+    for (SequenceId id : live_requests_.SequencesOf(cancellation.request_id, cancellation.index)) {
       scheduler_.Cancel(id, FinishReason::kCancelled);
     }
   }

@@ -137,6 +137,8 @@ class Engine {
   // Ends a request with kCancelled, at the next step at the latest; thread-safe, idempotent;
   // unknown ids are ignored.
   virtual void Cancel(uint64_t request_id) = 0;
+  // The same for one of its answers; the others go on.
+  virtual void CancelAnswer(uint64_t request_id, int32_t index) = 0;
 
   // Refuses new requests from now on.
   virtual void StartDrain() = 0;

@@ -165,11 +165,13 @@ void LiveRequests::LeaveQueue(const Answer& answer) {
   departures_.queued_tokens += static_cast<int64_t>(answer.prompt().size());
 }
 
-std::vector<SequenceId> LiveRequests::SequencesOf(uint64_t request_id) const {
+std::vector<SequenceId> LiveRequests::SequencesOf(uint64_t request_id,
+                                                  std::optional<int32_t> index) const {
   std::vector<SequenceId> ids;
   for (uint64_t i = 0; i < kMaxAnswers; ++i) {
-    if (answers_.contains(request_id * kMaxAnswers + i))
-      ids.push_back(request_id * kMaxAnswers + i);
+    const SequenceId id = request_id * kMaxAnswers + i;
+    const bool meant = !index.has_value() || i == static_cast<uint64_t>(*index);
+    if (meant && answers_.contains(id)) ids.push_back(id);
   }
   return ids;
 }

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -67,8 +68,9 @@ class LiveRequests {
   // step the event came from, null for events outside a step.
   void Deliver(const SequenceEvent& event, const SampledTokens* sampled, SteadyTime now);
 
-  // Sequences of a request that are still running; empty when it is not known (any more).
-  std::vector<SequenceId> SequencesOf(uint64_t request_id) const;
+  // Sequences of a request that are still running, of all its answers or of one; empty when it is
+  // not known (any more).
+  std::vector<SequenceId> SequencesOf(uint64_t request_id, std::optional<int32_t> index) const;
   // Sequences whose deadline has passed.
   std::vector<SequenceId> Expired(SteadyTime now) const;
   std::vector<SequenceId> All() const;

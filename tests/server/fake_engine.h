@@ -19,6 +19,7 @@ class FakeEngine : public Engine {
     return absl::UnimplementedError("engine: a fake");
   }
   void Cancel(uint64_t) override {}
+  void CancelAnswer(uint64_t, int32_t) override {}
   void StartDrain() override {}
   bool WaitUntilIdle(absl::Duration) override { return true; }
   EngineStats stats() const override { return engine_stats; }
