@@ -1,0 +1,66 @@
+// ServedModel: the model as front doors see it, with the rules for what clients may ask of it.
+#ifndef PREGATE_SERVER_GENERATION_SERVED_MODEL_H_
+#define PREGATE_SERVER_GENERATION_SERVED_MODEL_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "engine/engine.h"
+#include "server/generation/client_request.h"
+#include "server/generation/prompt_encoder.h"
+#include "server/generation/sip_hash.h"
+#include "server/metrics/metrics.h"
+
+namespace pregate {
+
+struct ServedModelOptions {
+  std::string name;
+  std::string chat_template;  // source; empty: the model's own
+  uint64_t default_seed = 0;  // of requests that bring none
+};
+
+// Safe to share between threads.
+class ServedModel {
+ public:
+  // Both must outlive this.
+  ServedModel(Engine* engine, Metrics* metrics, const ServedModelOptions& options);
+
+  // What the engine is to be asked. Numbers are the engine's to check. INVALID_ARGUMENT, NOT_FOUND
+  // (another model's name), FAILED_PRECONDITION (a chat, and there is no chat template).
+  absl::StatusOr<GenerationRequest> Translate(ClientRequest request) const;
+
+  // Text to ids, as a text prompt would be read.
+  absl::StatusOr<std::vector<int32_t>> Tokenize(absl::string_view model, const std::string& text,
+                                                const Tokenizer::EncodeOptions& options) const;
+  absl::StatusOr<std::string> Detokenize(absl::string_view model, absl::Span<const int32_t> ids,
+                                         bool show_special) const;
+
+  Engine& engine() const { return *engine_; }
+  Metrics& metrics() const { return *metrics_; }
+  const Tokenizer& tokenizer() const { return engine_->tokenizer(); }
+  const std::string& name() const { return name_; }
+  // The most tokens that ValidateRequest lets a prompt have.
+  int32_t max_prompt_tokens() const { return max_prompt_tokens_; }
+  // Why conversations cannot be served; OK: they can.
+  absl::Status chat_status() const { return prompt_encoder_.chat_status(); }
+
+ private:
+  absl::Status CheckName(absl::string_view model) const;
+  // Prefixes in the cache are shared within a tenant only.
+  uint64_t CacheSalt(const std::string& tenant) const;
+
+  Engine* engine_;
+  Metrics* metrics_;
+  std::string name_;
+  uint64_t default_seed_;
+  int32_t max_prompt_tokens_;
+  PromptEncoder prompt_encoder_;
+  SipKey tenant_key_ = RandomSipKey();
+};
+
+}  // namespace pregate
+
+#endif  // PREGATE_SERVER_GENERATION_SERVED_MODEL_H_
