@@ -65,6 +65,11 @@ absl::StatusOr<TokenizerSpec> ParseTokenizerJson(std::string_view tokenizer_json
                                                  std::string_view tokenizer_config_json,
                                                  std::string_view generation_config_json);
 
+// Adds the tokens that public chat formats end a turn with ("<|im_end|>", "<end_of_turn>", ...) to
+// `end_of_turn_ids`, sorted, whatever the file says of EOS. They become control tokens, since text
+// that spells one must not end an answer. For the readers of model files.
+void MarkEndOfTurnTokens(TokenizerSpec* spec);
+
 // Immutable, safe to share between threads.
 class Tokenizer {
  public:
@@ -83,8 +88,19 @@ class Tokenizer {
   // come out of plain text only with `parse_special`; user-defined tokens are always matched. Of
   // these the match that starts first, then the longest, wins. Time O(n log n), memory O(n) in the
   // length of `text`.
-  virtual std::vector<int32_t> Encode(std::string_view text,
-                                      const EncodeOptions& options) const = 0;
+  std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options) const {
+    return EncodeParts({{text, options.parse_special}}, options.add_special);
+  }
+
+  // A stretch of a text whose author may or may not write control tokens.
+  struct TextPart {
+    std::string_view text;
+    bool parse_special = false;
+  };
+  // Encodes the parts as the one text that they are together: a word may begin in one part and end
+  // in the next. Only a control token that lies whole within a part with `parse_special` is read.
+  virtual std::vector<int32_t> EncodeParts(absl::Span<const TextPart> parts,
+                                           bool add_special) const = 0;
 
   // The bytes of one token: may be part of a character. Control and unknown tokens give "" unless
   // `show_special`. `id` must be below vocab_size().

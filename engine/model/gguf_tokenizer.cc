@@ -11,12 +11,6 @@ namespace {
 
 constexpr std::string_view kPrefix = "tokenizer.ggml.";
 
-// Tokens that end an answer in the chat formats of public models, whatever the file says of EOS.
-constexpr std::string_view kEndOfTurnTokens[] = {
-    "<|im_end|>",    "<|eot_id|>",      "<|eom_id|>", "<end_of_turn>",   "<|end|>",
-    "<|endoftext|>", "<|end_of_text|>", "<EOT>",      "<|end_of_turn|>", "<end_of_utterance>",
-};
-
 // Pre-tokenisers of the Llama 3 kind: words that are tokens are taken whole, and BOS comes first.
 constexpr std::string_view kWholeWordPreTokenizers[] = {"llama3", "llama-v3", "llama-bpe"};
 
@@ -84,36 +78,14 @@ std::optional<int32_t> ReadId(GgufFields& fields, std::string_view key, const To
   return static_cast<int32_t>(*id);
 }
 
-bool IsSpecial(const TokenizerSpec& spec, size_t id) {
-  return spec.token_types.empty() || spec.token_types[id] == TokenizerSpec::kControl ||
-         spec.token_types[id] == TokenizerSpec::kUserDefined;
-}
-
-// The end-of-turn tokens of the vocabulary. They become control tokens: text that spells one must
-// not end an answer.
-void FindEndOfTurnTokens(TokenizerSpec& spec) {
-  for (size_t id = 0; id < spec.tokens.size(); ++id) {
-    const std::string& token = spec.tokens[id];
-    if (!IsSpecial(spec, id) || std::find(std::begin(kEndOfTurnTokens), std::end(kEndOfTurnTokens),
-                                          token) == std::end(kEndOfTurnTokens)) {
-      continue;
-    }
-    spec.end_of_turn_ids.push_back(static_cast<int32_t>(id));
-    if (!spec.token_types.empty()) spec.token_types[id] = TokenizerSpec::kControl;
-  }
-}
-
 void ReadSpecialTokens(GgufFields& fields, TokenizerSpec& spec) {
   spec.bos_id = ReadId(fields, "bos_token_id", spec);
   spec.eos_id = ReadId(fields, "eos_token_id", spec);
   spec.unknown_id = ReadId(fields, "unknown_token_id", spec);
-  FindEndOfTurnTokens(spec);
   for (const std::string_view key : {"eot_token_id", "eom_token_id"}) {
     if (const auto id = ReadId(fields, key, spec)) spec.end_of_turn_ids.push_back(*id);
   }
-  std::sort(spec.end_of_turn_ids.begin(), spec.end_of_turn_ids.end());
-  spec.end_of_turn_ids.erase(std::unique(spec.end_of_turn_ids.begin(), spec.end_of_turn_ids.end()),
-                             spec.end_of_turn_ids.end());
+  MarkEndOfTurnTokens(&spec);
 
   spec.add_bos = fields.OptionalBool("add_bos_token").value_or(spec.add_bos);
   spec.add_eos = fields.OptionalBool("add_eos_token").value_or(spec.add_eos);

@@ -88,12 +88,12 @@ void AddedTokens::Insert(std::string_view spelling, int32_t id, bool special) {
   nodes_[node].special = special;
 }
 
-AddedTokens::Match AddedTokens::LongestAt(std::string_view text, bool parse_special) const {
+AddedTokens::Match AddedTokens::LongestAt(std::string_view text, size_t max_special_bytes) const {
   Match longest = {-1, 0};
   int32_t node = first_[static_cast<uint8_t>(text[0])];
   for (size_t bytes = 1; node >= 0; ++bytes) {
     const Node& here = nodes_[node];
-    if (here.id >= 0 && (parse_special || !here.special)) longest = {here.id, bytes};
+    if (here.id >= 0 && (!here.special || bytes <= max_special_bytes)) longest = {here.id, bytes};
     if (bytes == text.size()) break;
     const uint8_t byte = static_cast<uint8_t>(text[bytes]);
     const auto edge = std::find_if(here.edges.begin(), here.edges.end(),
@@ -104,11 +104,13 @@ AddedTokens::Match AddedTokens::LongestAt(std::string_view text, bool parse_spec
 }
 
 std::vector<AddedTokens::Piece> AddedTokens::Split(std::string_view text,
-                                                   bool parse_special) const {
+                                                   const std::vector<Stretch>& stretches) const {
   std::vector<Piece> pieces;
   size_t start = 0;  // of the text that is not yet given out
+  auto stretch = stretches.begin();
   for (size_t at = 0; at < text.size();) {
-    const Match match = LongestAt(text.substr(at), parse_special);
+    while (stretch->end <= at) ++stretch;
+    const Match match = LongestAt(text.substr(at), stretch->parse_special ? stretch->end - at : 0);
     if (match.id < 0) {
       ++at;
       continue;

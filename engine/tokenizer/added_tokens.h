@@ -21,11 +21,18 @@ class AddedTokens {
     int32_t id = -1;
   };
 
+  // The bytes of a text up to `end`, behind those of the stretch before.
+  struct Stretch {
+    size_t end;
+    bool parse_special;
+  };
+
   explicit AddedTokens(const Vocabulary& vocabulary);
 
-  // Cuts `text` (with visible spaces unless the vocabulary is byte-level) into pieces, in order,
-  // none empty. Control and unknown tokens are looked for only with `parse_special`.
-  std::vector<Piece> Split(std::string_view text, bool parse_special) const;
+  // Cuts `text` (with visible spaces unless the vocabulary is byte-level), which `stretches` cover,
+  // into pieces, in order, none empty. Control and unknown tokens are looked for only within a
+  // stretch with `parse_special`.
+  std::vector<Piece> Split(std::string_view text, const std::vector<Stretch>& stretches) const;
 
  private:
   struct Edge {
@@ -43,8 +50,9 @@ class AddedTokens {
   };
 
   void Insert(std::string_view spelling, int32_t id, bool special);
-  // The longest token at the start of `text`; id -1 when there is none.
-  Match LongestAt(std::string_view text, bool parse_special) const;
+  // The longest token at the start of `text`, of at most `max_special_bytes` if it is a control or
+  // unknown one; id -1 when there is none.
+  Match LongestAt(std::string_view text, size_t max_special_bytes) const;
 
   std::vector<Node> nodes_;
   std::vector<int32_t> first_;                       // [256] node of the first byte, or -1

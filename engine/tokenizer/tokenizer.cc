@@ -20,7 +20,8 @@ class BpeTokenizer : public Tokenizer {
         added_tokens_(*vocabulary_),
         stop_ids_(FindStopIds(*vocabulary_)) {}
 
-  std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options) const override;
+  std::vector<int32_t> EncodeParts(absl::Span<const TextPart> parts,
+                                   bool add_special) const override;
   std::string TokenBytes(int32_t id, bool show_special) const override;
   std::string Decode(absl::Span<const int32_t> ids, bool show_special) const override;
 
@@ -49,25 +50,28 @@ std::vector<int32_t> BpeTokenizer::FindStopIds(const Vocabulary& vocabulary) {
   return ids;
 }
 
-std::vector<int32_t> BpeTokenizer::Encode(std::string_view text,
-                                          const EncodeOptions& options) const {
+std::vector<int32_t> BpeTokenizer::EncodeParts(absl::Span<const TextPart> parts,
+                                               bool add_special) const {
+  const TokenizerSpec& spec = vocabulary_->spec();
+  const bool byte_level = spec.model == TokenizerSpec::Model::kByteBpe;
+  std::string text;
+  std::vector<AddedTokens::Stretch> stretches;
+  for (const TextPart& part : parts) {
+    byte_level ? text.append(part.text) : text.append(SpacesToVisible(part.text));
+    stretches.push_back({text.size(), part.parse_special});
+  }
+
   std::vector<int32_t> ids;
   ids.reserve(text.size() / 3 + 2);
-  const TokenizerSpec& spec = vocabulary_->spec();
-  if (options.add_special && spec.add_bos) ids.push_back(*spec.bos_id);
-  std::string escaped;
-  if (spec.model != TokenizerSpec::Model::kByteBpe) {
-    escaped = SpacesToVisible(text);
-    text = escaped;
-  }
-  for (const AddedTokens::Piece& piece : added_tokens_.Split(text, options.parse_special)) {
+  if (add_special && spec.add_bos) ids.push_back(*spec.bos_id);
+  for (const AddedTokens::Piece& piece : added_tokens_.Split(text, stretches)) {
     if (piece.id >= 0) {
       ids.push_back(piece.id);
     } else {
       text_encoder_->Encode(piece.text, piece.text.data() == text.data(), &ids);
     }
   }
-  if (options.add_special && spec.add_eos) ids.push_back(*spec.eos_id);
+  if (add_special && spec.add_eos) ids.push_back(*spec.eos_id);
   return ids;
 }
 

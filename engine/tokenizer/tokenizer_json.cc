@@ -186,6 +186,7 @@ void ReadSpecialTokens(const SequenceTemplate& around, const Json& config, const
     spec->end_of_turn_ids.push_back(id);
     if (!spec->eos_id.has_value()) spec->eos_id = id;
   }
+  MarkEndOfTurnTokens(spec);
   spec->add_bos =
       spec->bos_id.has_value() && BoolField(config, "add_bos_token", !around.before.empty());
   spec->add_eos =

@@ -91,6 +91,65 @@ TEST(TokenizerJsonTest, ReadsTheCompanions) {
   EXPECT_FALSE(bare.bos_id.has_value() || bare.add_bos);
 }
 
+// The special tokens of public families with what their generation_config.json says, and without.
+TEST(TokenizerJsonTest, EndsATurnWhereTheFamilyDoes) {
+  struct Family {
+    std::vector<std::string> added;  // ids 0, 1, ...
+    const char* tokenizer_config;
+    const char* generation_config;
+    std::vector<int32_t> stops;
+  };
+  const Family families[] = {
+      // Llama 3: base and instruct.
+      {{"<|begin_of_text|>", "<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"},
+       R"({"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"})",
+       R"({"eos_token_id": [1, 2, 3]})",
+       {1, 2, 3}},
+      {{"<|begin_of_text|>", "<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"},
+       R"({"eos_token": "<|end_of_text|>"})",
+       "",
+       {1, 2, 3}},
+      // Qwen 2.5 and 3.
+      {{"<|endoftext|>", "<|im_start|>", "<|im_end|>"},
+       R"({"eos_token": "<|im_end|>", "bos_token": null})",
+       R"({"eos_token_id": [2, 0]})",
+       {0, 2}},
+      {{"<|endoftext|>", "<|im_start|>", "<|im_end|>"},
+       R"({"eos_token": "<|endoftext|>"})",
+       "",
+       {0, 2}},
+      // Gemma 3, whose tokenizer calls only <eos> so.
+      {{"<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"},
+       R"({"eos_token": "<eos>", "bos_token": "<bos>"})",
+       R"({"eos_token_id": [1, 4]})",
+       {1, 4}},
+      {{"<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"},
+       R"({"eos_token": "<eos>"})",
+       "",
+       {1, 4}},
+      // Mistral and Llama 2: EOS ends a turn.
+      {{"<unk>", "<s>", "</s>", "[INST]"},
+       R"({"eos_token": "</s>"})",
+       R"({"eos_token_id": 2})",
+       {2}},
+  };
+  for (const Family& family : families) {
+    Json root = Root("byte_level.json");
+    root["added_tokens"] = Json::array();
+    root["model"]["merges"] = Json::array();
+    root["model"]["vocab"] = {{"a", family.added.size()}};
+    for (size_t id = 0; id < family.added.size(); ++id) {
+      root["added_tokens"].push_back(
+          {{"id", id}, {"content", family.added[id]}, {"special", true}});
+    }
+    const auto tokenizer =
+        Tokenizer::Create(Parsed(root, family.tokenizer_config, family.generation_config));
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    EXPECT_THAT((*tokenizer)->stop_ids(), testing::ElementsAreArray(family.stops))
+        << family.added[1];
+  }
+}
+
 TEST(TokenizerJsonTest, MergesMayBePairs) {
   Json root = Root("byte_level.json");
   Json pairs = Json::array(), strings = Json::array();

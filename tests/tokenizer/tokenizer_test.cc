@@ -102,6 +102,85 @@ TEST(TokenizerTest, AddsBosAndEosAsTheFileAsks) {
   EXPECT_THAT(tokenizer->stop_ids(), ElementsAre(5, 8));
 }
 
+// A chat prompt: the template's control tokens are read, the client's are text, and words may begin
+// in one part and end in the next.
+TEST(TokenizerTest, PartsAreOneText) {
+  TokenizerSpec spec = SmallSpec();
+  spec.pre_tokenizer = "none";
+  spec.strip_before_ids = {6};
+  const auto tokenizer = Make(spec);
+  const auto encode = [&](std::initializer_list<Tokenizer::TextPart> parts) {
+    return tokenizer->EncodeParts(parts, /*add_special=*/false);
+  };
+  EXPECT_THAT(encode({{"<ab>a", true}, {"b<ab>", false}}), ElementsAre(5, 2, 9, 4));
+  EXPECT_THAT(encode({{"<ab>", false}, {"<ab>", true}, {"<ab>", false}}),
+              ElementsAre(9, 4, 5, 9, 4));
+  // Neither author wrote it whole.
+  EXPECT_THAT(encode({{"<a", true}, {"b>", false}}), ElementsAre(9, 4));
+  EXPECT_THAT(encode({{"<a", false}, {"b>", true}}), ElementsAre(9, 4));
+  EXPECT_THAT(encode({{"<a", true}, {"b>", true}}), ElementsAre(9, 4));
+  // User-defined tokens are text that anybody may write.
+  EXPECT_THAT(encode({{"[", true}, {"", true}, {"T]", false}}), ElementsAre(6));
+  EXPECT_THAT(encode({{"a", true}, {" ", false}, {"[T]", true}}), ElementsAre(0, 6));
+  EXPECT_THAT(encode({}), IsEmpty());
+  EXPECT_THAT(encode({{"", true}}), IsEmpty());
+}
+
+// Only the text's very first stretch gets the prefix, wherever its parts begin.
+TEST(TokenizerTest, PartsDoNotBeginAText) {
+  const auto made = MakeGoldenCase("llama2-metaspace");
+  ASSERT_TRUE(made.ok()) << made.status();
+  const Tokenizer& tokenizer = *made->tokenizer;
+  EXPECT_EQ(tokenizer.EncodeParts({{"the <s>w", true}, {"ater<s>", false}, {" of", true}}, true),
+            tokenizer.EncodeParts({{"the <s>", true}, {"water<s>", false}, {" of", true}}, true));
+  EXPECT_EQ(tokenizer.EncodeParts({{"<s>th", true}, {"e wat", true}, {"er", true}}, true),
+            tokenizer.Encode("<s>the water", {.add_special = true, .parse_special = true}));
+}
+
+// Where text is cut makes no difference, unless it cuts a control token.
+TEST(TokenizerTest, AnyCutOfARealTextIsTheWhole) {
+  for (const char* name : {"pre-qwen2", "pre-llama-bpe", "llama2", "llama2-scores"}) {
+    const auto made = MakeGoldenCase(name);
+    ASSERT_TRUE(made.ok()) << made.status();
+    const std::vector<std::string> lines = CorpusLines();
+    for (size_t i = 0; i < lines.size(); i += 7) {
+      const std::string_view line = lines[i];
+      const size_t cut = i * 31 % (line.size() + 1);
+      ASSERT_EQ(made->tokenizer->EncodeParts({{line.substr(0, cut)}, {line.substr(cut)}}, true),
+                made->tokenizer->Encode(line, {.add_special = true, .parse_special = false}))
+          << name << " line " << i;
+    }
+  }
+}
+
+// Which token ends an answer of a real model, whatever its file calls EOS.
+TEST(StopIdsTest, RealModels) {
+  for (const auto& [name, ids] : {std::pair<const char*, std::vector<std::string>>{
+                                      "smollm2", {"<|endoftext|>", "<|im_end|>"}},
+                                  {"gemma3", {"<eos>", "<end_of_turn>"}}}) {
+    const auto made = MakeGoldenCase(name);
+    if (made.status().code() == absl::StatusCode::kNotFound) GTEST_SKIP() << made.status();
+    ASSERT_TRUE(made.ok()) << made.status();
+    std::vector<std::string> stops;
+    for (const int32_t id : made->tokenizer->stop_ids()) {
+      stops.push_back(made->tokenizer->spec().tokens[id]);
+    }
+    EXPECT_EQ(stops, ids) << name;
+  }
+}
+
+TEST(StopIdsTest, PlainTokensAreNotMarked) {
+  TokenizerSpec spec;
+  spec.tokens = {"<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<EOT>"};
+  spec.token_types = {TokenizerSpec::kControl, TokenizerSpec::kUserDefined, TokenizerSpec::kNormal,
+                      TokenizerSpec::kUnused};
+  spec.end_of_turn_ids = {1};
+  MarkEndOfTurnTokens(&spec);
+  EXPECT_THAT(spec.end_of_turn_ids, ElementsAre(0, 1));
+  EXPECT_EQ(spec.token_types[1], TokenizerSpec::kControl);
+  EXPECT_EQ(spec.token_types[2], TokenizerSpec::kNormal);
+}
+
 TEST(TokenizerTest, AddedTokensSwallowTheSpaceThatTheySayTheyDo) {
   TokenizerSpec spec = SmallSpec();
   spec.strip_before_ids = {6};
