@@ -75,6 +75,7 @@ void RegisterAttentionBenchmarks() {
     for (const AttentionCase& c : kAttentionCases) {
       if (VisiblePairs(c) >= 1000) RegisterCase(kernels, c);
     }
+    for (const AttentionCase& c : kLargeAttentionCases) RegisterCase(kernels, c);
   }
 }
 

@@ -30,9 +30,10 @@ PagedKv::PagedKv(const AttentionCase& c, uint64_t seed) {
   }
   const int64_t half = c.kv_heads * c.block_tokens * RowBytes(c.dtype, c.head_dim);
   const int64_t stride = 2 * half + 64;
-  bytes_.assign(static_cast<size_t>(blocks * stride), '\xFF');
-  view_ = {bytes_.data(), bytes_.data() + half, c.dtype, c.block_tokens,
-           c.kv_heads,    c.head_dim,           stride};
+  memory_ = device_->Allocate(static_cast<size_t>(blocks * stride)).value();
+  std::memset(memory_.data(), 0xFF, memory_.size());
+  char* keys = static_cast<char*>(memory_.data());
+  view_ = {keys, keys + half, c.dtype, c.block_tokens, c.kv_heads, c.head_dim, stride};
 }
 
 void PagedKv::Append(Device& device, const Kernels& kernels) {

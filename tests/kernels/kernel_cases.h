@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -140,6 +141,12 @@ inline const std::vector<AttentionCase> kAttentionCases = {
     {"mixed", {{90, 33}, {500, 1}, {700, 97}, {2, 1}}, 8, 8, 64},
 };
 
+// For the benchmark alone: histories that no cache holds.
+inline const std::vector<AttentionCase> kLargeAttentionCases = {
+    {"decode_48x2048", std::vector<SequenceCase>(48, {2048, 1}), 9, 3, 64},
+    {"decode_48x2048_mha_q8", std::vector<SequenceCase>(48, {2048, 1}), 8, 8, 64, DType::kQ8_0},
+};
+
 // Keys and values of some sequences in shuffled blocks; memory that holds no position is poison.
 class PagedKv {
  public:
@@ -153,7 +160,9 @@ class PagedKv {
   const std::vector<int32_t>& slots(size_t s) const { return slots_[s]; }
   // Appends every position of every sequence with the entry of a table.
   void Append(Device& device, const Kernels& kernels);
-  bool SameBits(const PagedKv& other) const { return bytes_ == other.bytes_; }
+  bool SameBits(const PagedKv& other) const {
+    return std::memcmp(memory_.data(), other.memory_.data(), memory_.size()) == 0;
+  }
 
   // A batch in which sequence i is `sequences[i]`, `parts[i].rows` rows that end at
   // `parts[i].context`.
@@ -169,7 +178,8 @@ class PagedKv {
                   const std::vector<SequenceCase>& parts) const;
 
  private:
-  std::vector<char> bytes_;
+  std::unique_ptr<Device> device_ = MakeCpuDevice(1);  // gives the pages that a server would use
+  DeviceBuffer memory_;
   KvLayerView view_;
   std::vector<GuardedMatrix> keys_, values_;
   std::vector<std::vector<int32_t>> slots_, blocks_;
