@@ -9,14 +9,31 @@
 namespace pregate {
 namespace {
 
+// What a world is about. Each makes something likely that is rare by chance.
+enum class Scene : uint8_t {
+  kMixed,
+  kCrowd,   // long answers side by side in a pool that has room for few: preemption
+  kStream,  // somebody unimportant came before a stream of important requests: ageing
+  kLeader   // a long prompt is computed slowly, others wait for its prefix: overtaking
+};
+
+Scene DrawScene(SimRandom& random) {
+  const int32_t draw = random.Draw(1, 64);
+  return draw <= 24   ? Scene::kCrowd
+         : draw <= 32 ? Scene::kStream
+         : draw == 33 ? Scene::kLeader
+                      : Scene::kMixed;
+}
+
 // The most tokens of a prompt and of an answer, which the requests of a world have in common.
 struct Lengths {
   int32_t prompt = 1;
   int32_t answer = 1;
 };
 
-Lengths DrawLengths(SimRandom& random, bool crowded) {
-  if (crowded) return {random.LogDraw(1, 16), random.Draw(12, 48)};
+Lengths DrawLengths(SimRandom& random, Scene scene) {
+  if (scene == Scene::kCrowd) return {random.LogDraw(1, 16), random.Draw(12, 48)};
+  if (scene == Scene::kLeader) return {random.Draw(150, 250), random.Draw(1, 2)};
   const bool is_long = random.OneIn(8);
   return {random.LogDraw(1, is_long ? 256 : 40), random.LogDraw(1, is_long ? 64 : 32)};
 }
@@ -45,15 +62,27 @@ SchedulerConfig DrawConfig(SimRandom& random, const Lengths& lengths) {
   return config;
 }
 
-// Long answers side by side in a pool that has room for few: preemption.
-void Crowd(SimRandom& random, const Lengths& lengths, SchedulerConfig* config) {
-  config->block_tokens = random.LogDraw(1, 4);
-  const int32_t blocks = (lengths.prompt + lengths.answer) / config->block_tokens + 1;
-  config->num_blocks = std::max(4, random.Draw(blocks, 2 * blocks));
-  config->max_num_seqs = random.Draw(2, 12);
-  config->max_logits = std::max(config->max_logits, config->max_num_seqs);
-  config->max_num_batched_tokens = std::max(config->max_num_batched_tokens, random.Draw(1, 16));
-  config->max_preemptions = random.Draw(0, 4);
+void SetScene(SimRandom& random, Scene scene, const Lengths& lengths, World* world) {
+  SchedulerConfig& config = world->config;
+  if (scene == Scene::kCrowd) {
+    config.block_tokens = random.LogDraw(1, 4);
+    const int32_t blocks = (lengths.prompt + lengths.answer) / config.block_tokens + 1;
+    config.num_blocks = std::max(4, random.Draw(blocks, 2 * blocks));
+    config.max_num_seqs = random.Draw(2, 12);
+    config.max_num_batched_tokens = std::max(config.max_num_batched_tokens, random.Draw(1, 16));
+    config.max_preemptions = random.Draw(0, 4);
+  } else if (scene == Scene::kStream) {
+    config.max_num_seqs = random.Draw(1, 2);
+    config.wait_steps_max = random.Draw(1, 8);
+  } else if (scene == Scene::kLeader) {
+    config.max_model_len = lengths.prompt + lengths.answer + 1;
+    config.num_blocks = 4 * config.max_model_len / config.block_tokens;
+    config.enable_prefix_caching = true;
+    config.max_num_seqs = random.Draw(2, 4);
+    config.max_num_batched_tokens = 64;
+    config.max_logits = 0;  // as few as may be: a scored prompt gets what others leave
+  }
+  config.max_logits = std::max(config.max_logits, config.max_num_seqs);
 }
 
 std::vector<int32_t> DrawTokens(SimRandom& random, int32_t count, int32_t vocabulary) {
@@ -118,26 +147,27 @@ class RequestDraw {
   std::vector<int32_t> last_prompt_;
 };
 
-// Bursts, or a stream in which somebody unimportant came first.
-void DrawArrivals(SimRandom& random, const Lengths& lengths, World* world) {
-  const bool stream = random.OneIn(8);
-  if (stream) {
-    world->config.max_num_seqs = random.Draw(1, 2);
-    world->config.max_logits = std::max(world->config.max_logits, world->config.max_num_seqs);
-    world->config.wait_steps_max = random.Draw(1, 8);
-  }
-  const int32_t requests = stream ? random.Draw(16, 40) : random.LogDraw(1, 32);
+void DrawArrivals(SimRandom& random, Scene scene, const Lengths& lengths, World* world) {
+  const bool steady = scene == Scene::kStream || scene == Scene::kLeader;
+  const int32_t requests = scene == Scene::kLeader   ? random.Draw(100, 150)
+                           : scene == Scene::kStream ? random.Draw(16, 40)
+                                                     : random.LogDraw(1, 32);
   const int32_t burst = random.LogDraw(1, 16);
   const int32_t gap = random.LogDraw(1, 16);
   RequestDraw draw(random, lengths, world->vocabulary);
+  const std::vector<int32_t> long_prompt = DrawTokens(random, lengths.prompt, world->vocabulary);
   int32_t step = 0;
   for (int32_t i = 1; i <= requests; ++i) {
     Request request = draw.Draw(static_cast<SequenceId>(i));
-    if (stream) {
-      request.priority = i <= 3 ? 1 : 0;
-      if (i > 3) step += random.Draw(0, 3);
+    if (steady) {
+      step += i <= 3 ? 0 : random.Draw(0, scene == Scene::kLeader ? 1 : 3);
     } else if (random.OneIn(burst)) {
       step += random.Draw(1, gap);
+    }
+    if (scene == Scene::kStream) request.priority = i <= 3 ? 1 : 0;
+    if (scene == Scene::kLeader) {
+      request.prompt_logits = i == 1;
+      request.prompt = i <= 2 ? long_prompt : DrawTokens(random, 1, world->vocabulary);
     }
     world->arrivals.push_back({step, std::move(request)});
   }
@@ -189,13 +219,13 @@ const char* Name(FaultKind kind) {
 World DrawWorld(uint64_t seed) {
   SimRandom random(seed);
   World world;
-  const bool crowded = random.OneIn(3);
-  const Lengths lengths = DrawLengths(random, crowded);
+  const Scene scene = DrawScene(random);
+  const Lengths lengths = DrawLengths(random, scene);
   world.config = DrawConfig(random, lengths);
-  if (crowded) Crowd(random, lengths, &world.config);
   if (random.OneIn(3)) world.hash_bits = random.Draw(0, 4);
   world.vocabulary = random.LogDraw(2, 64);
-  DrawArrivals(random, lengths, &world);
+  SetScene(random, scene, lengths, &world);
+  DrawArrivals(random, scene, lengths, &world);
   DrawFaults(random, &world);
   return world;
 }

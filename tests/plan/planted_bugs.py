@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""Plants bugs in copies of engine/plan and demands that the simulator finds each of them.
+
+A bug is a pair of texts: the first must occur exactly once in the file, and is replaced by the
+second. The changed copy is compiled and linked before the library, so the rest of the scheduler is
+the one that serves, and the product needs no hooks. Exit status 1 when the simulator misses a bug
+or a pair no longer fits.
+"""
+
+import argparse
+import concurrent.futures
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+MAX_SEEDS = 20_000
+TIMEOUT_SECONDS = 60
+PARALLEL = 2
+
+
+class Bug(NamedTuple):
+    name: str
+    file: str
+    right: str
+    wrong: str
+
+
+BUGS = [
+    # Ends and events.
+    Bug("a finish is dropped", "scheduler.cc",
+        "  events_.push_back(event);\n  sequences_.erase(event.id);",
+        "  if (event.slot >= 0) events_.push_back(event);\n  sequences_.erase(event.id);"),
+    Bug("an event after the end", "scheduler.cc",
+        "    End(sequence, event);\n  }\n}",
+        "    End(sequence, event);\n    events_.push_back(event);\n  }\n}"),
+    Bug("a failed step hides a cancellation", "scheduler.cc",
+        "cancelled ? sequence->ending : FinishReason::kError",
+        "FinishReason::kError"),
+    Bug("a cancelled sequence gets one more token", "scheduler.cc",
+        "End(sequence, {.id = event.id, .slot = slot, .finish = sequence->ending});",
+        "event.finish = sequence->ending, End(sequence, event);"),
+    Bug("cancel during a step frees at once", "scheduler.cc",
+        "if (executing_ && sequence->planned_rows > 0)",
+        "if (executing_ && sequence->planned_rows < 0)"),
+    Bug("stop ids are ignored", "scheduler.cc",
+        "request.stop_ids.end(), event.token_id)",
+        "request.stop_ids.begin(), event.token_id)"),
+    Bug("min_tokens is off by one", "scheduler.cc",
+        "sequence->generated() >= request.min_tokens",
+        "sequence->generated() + 1 >= request.min_tokens"),
+    Bug("the context is one longer", "scheduler.cc",
+        "             sequence->size() >= config_.max_model_len) {",
+        "             sequence->size() > config_.max_model_len) {"),
+    # Blocks.
+    Bug("a block is freed twice", "kv_blocks.cc",
+        "      pool_.Share(twin.block);\n", ""),
+    Bug("a block is not freed", "kv_blocks.cc",
+        "      pool_.Release(own, /*keep=*/false);\n", ""),
+    Bug("the last block is missing", "scheduler.cc",
+        "blocks_.BlocksFor(sequence->size()) <=",
+        "blocks_.BlocksFor(sequence->size() - 1) <="),
+    Bug("a kept block is owned and free", "kv_block_pool.cc",
+        "  if (blocks_[block].owners == 0) Unlink(block);\n",
+        ""),
+    Bug("preemption keeps the frontier", "kv_blocks.cc",
+        "  sequence->prefix = PrefixCache::kEmptyPrefix;\n  sequence->computed = 0;\n",
+        "  sequence->prefix = PrefixCache::kEmptyPrefix;\n"),
+    Bug("what never fits is queued", "scheduler.cc",
+        "blocks_.BlocksFor(LongestContext(request)) > config_.num_blocks",
+        "blocks_.BlocksFor(LongestContext(request)) > config_.num_blocks + 1"),
+    # The prefix cache.
+    Bug("a hit compares nothing", "prefix_cache.cc",
+        "it == index_.end() || !Equals(it->second, parent, salt, tokens)",
+        "it == index_.end()"),
+    Bug("a hit does not compare the prefix before", "prefix_cache.cc",
+        "entry.parent == parent && entry.salt == salt",
+        "entry.salt == salt"),
+    Bug("a hit does not compare the salt", "prefix_cache.cc",
+        "entry.parent == parent && entry.salt == salt",
+        "entry.parent == parent"),
+    Bug("an overwritten block can be hit", "kv_blocks.cc",
+        "  cache_.Erase(block);\n", ""),
+    Bug("a block is shared before it is computed", "kv_blocks.cc",
+        "block_tokens_ <= sequence->computed) {",
+        "block_tokens_ <= sequence->size()) {"),
+    Bug("a hit reaches the last token", "kv_blocks.cc",
+        "(sequence.size() - 1) / block_tokens_",
+        "sequence.size() / block_tokens_"),
+    # Budgets and slots.
+    Bug("the budget is exceeded by one", "scheduler.cc",
+        "const int32_t rows_left = config_.max_num_batched_tokens - plan_.rows();",
+        "const int32_t rows_left = config_.max_num_batched_tokens - plan_.rows() + 1;"),
+    Bug("a slot is given twice", "scheduler.cc",
+        "  free_slots_.pop_back();\n", ""),
+    Bug("one preemption too many", "scheduler.cc",
+        "return sequence.preemptions >= config_.max_preemptions;",
+        "return sequence.preemptions > config_.max_preemptions;"),
+    Bug("a resumed sequence samples again", "plan_rows.cc",
+        "if (position == sequence.size() - 1) return kSample;",
+        "if (position >= sequence.prompt_size() - 1) return kSample;"),
+    Bug("the prompt's end is scored", "plan_rows.cc",
+        "position + 1 < sequence.prompt_size()",
+        "position + 2 < sequence.prompt_size()"),
+    # Turns.
+    Bug("ageing is ignored", "policy.cc",
+        "c.plans_waited >= wait_steps_max",
+        "c.plans_waited < 0"),
+    Bug("the small overtake", "scheduler.cc",
+        "if (!TakeUp(sequence, prefix)) break;",
+        "if (!TakeUp(sequence, prefix)) continue;"),
+    Bug("a prefix is waited for without end", "scheduler.cc",
+        "constexpr int32_t kMaxHeldBack = 64;",
+        "constexpr int32_t kMaxHeldBack = 1 << 30;"),
+]
+
+
+class Outcome(NamedTuple):
+    bug: Bug
+    seed: int  # 0: not found
+    message: str
+
+
+def plant(bug, source, folder):
+    """Writes the changed copy; returns its path, or None when the pair no longer fits."""
+    text = (source / "engine/plan" / bug.file).read_text(encoding="utf-8")
+    if text.count(bug.right) != 1:
+        return None
+    path = folder / "engine/plan" / bug.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.replace(bug.right, bug.wrong), encoding="utf-8")
+    return path
+
+
+def try_bug(number, bug, args):
+    folder = args.work / f"{number:02d}"
+    path = plant(bug, args.source, folder)
+    if path is None:
+        return Outcome(bug, 0, f"STALE: does not occur exactly once: {bug.right!r}")
+    binary = folder / "scheduler_sim"
+    build = subprocess.run(
+        [args.compiler, "-std=c++20", "-O1", "-w", *args.flags, f"-I{args.source}", str(path),
+         *args.objects, "-pthread", "-o", str(binary)],
+        capture_output=True, text=True, check=False)
+    if build.returncode:
+        return Outcome(bug, 0, f"STALE: does not compile: {build.stderr.splitlines()[:1]}")
+    return run_simulator(binary, bug)
+
+
+def run_simulator(binary, bug):
+    command = [str(binary), "--seeds", str(MAX_SEEDS), "--threads", "1"]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=False,
+                             timeout=TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return Outcome(bug, 0, f"HANGS for {TIMEOUT_SECONDS} s")
+    found = re.search(r"^seed (\d+): (.*)", run.stdout, re.MULTILINE)
+    if run.returncode == 0 or not found:
+        return Outcome(bug, 0, f"MISSED in {MAX_SEEDS} seeds")
+    message = found.group(2)
+    assertion = re.search(r"Assertion `(.*)' failed", run.stderr)
+    if assertion:
+        message = f"assert({assertion.group(1)})"
+    return Outcome(bug, int(found.group(1)), message)
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--source", type=pathlib.Path, required=True, help="the project's root")
+    parser.add_argument("--work", type=pathlib.Path, required=True, help="folder for the copies")
+    parser.add_argument("--compiler", required=True)
+    parser.add_argument("--flags", default="", help="more compiler flags, separated by ;")
+    parser.add_argument("objects", nargs="+", help="main object, simulator library, plan library")
+    args = parser.parse_args()
+    args.flags = [flag for flag in args.flags.split(";") if flag]
+    return args
+
+
+def main():
+    args = parse_args()
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(PARALLEL) as pool:
+        jobs = [pool.submit(try_bug, i, bug, args) for i, bug in enumerate(BUGS)]
+        outcomes = [job.result() for job in jobs]
+    print(f"{'planted bug':<44} {'seed':>6}  found by")
+    for outcome in outcomes:
+        print(f"{outcome.bug.name:<44} {outcome.seed or '-':>6}  {outcome.message[:90]}")
+    seeds = [outcome.seed for outcome in outcomes if outcome.seed]
+    print(f"{len(seeds)} of {len(BUGS)} found, median {statistics.median(seeds or [0]):.0f} seeds, "
+          f"most {max(seeds or [0])}; {time.monotonic() - start:.0f} s")
+    return 0 if len(seeds) == len(BUGS) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
