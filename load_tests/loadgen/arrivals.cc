@@ -1,6 +1,7 @@
 #include "load_tests/loadgen/arrivals.h"
 
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <utility>
 
@@ -17,18 +18,48 @@ constexpr int32_t kLongest = 1000000;
 
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
-absl::StatusOr<Arrival> ParseRow(absl::string_view row, int64_t line, absl::Time* time) {
-  const std::vector<absl::string_view> fields = absl::StrSplit(row, ',');
-  Arrival arrival;
+struct TraceRow {
+  absl::Time time;
+  int32_t prompt_tokens = 0;
+  int32_t max_tokens = 0;
+};
+
+absl::StatusOr<TraceRow> ParseRow(absl::string_view text, int64_t line) {
+  const std::vector<absl::string_view> fields = absl::StrSplit(text, ',');
+  TraceRow row;
   std::string error;
-  if (fields.size() != 3 || !absl::ParseTime("%Y-%m-%d %H:%M:%E*S", fields[0], time, &error) ||
-      !absl::SimpleAtoi(fields[1], &arrival.prompt_tokens) ||
-      !absl::SimpleAtoi(fields[2], &arrival.max_tokens) || arrival.prompt_tokens < 0 ||
-      arrival.max_tokens < 0) {
+  // ParseTime also knows "infinite-future": no time that one can wait for.
+  if (fields.size() != 3 || !absl::ParseTime("%Y-%m-%d %H:%M:%E*S", fields[0], &row.time, &error) ||
+      row.time == absl::InfiniteFuture() || row.time == absl::InfinitePast() ||
+      !absl::SimpleAtoi(fields[1], &row.prompt_tokens) ||
+      !absl::SimpleAtoi(fields[2], &row.max_tokens) || row.prompt_tokens < 0 ||
+      row.max_tokens < 0) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "trace: line ", line, " must be a time and two counts; got ", row.substr(0, 64)));
+        "trace: line ", line, " must be a time and two counts; got ", text.substr(0, 64)));
   }
-  return arrival;
+  return row;
+}
+
+absl::StatusOr<std::vector<TraceRow>> ParseRows(absl::string_view csv) {
+  std::vector<TraceRow> rows;
+  int64_t line = 0;
+  for (absl::string_view text : absl::StrSplit(csv, '\n')) {
+    ++line;
+    text = absl::StripSuffix(text, "\r");
+    if (text.empty() || (line == 1 && absl::StrContains(text, "TIMESTAMP"))) continue;
+    absl::StatusOr<TraceRow> row = ParseRow(text, line);
+    if (!row.ok()) return row.status();
+    rows.push_back(*row);
+  }
+  if (rows.empty()) return absl::InvalidArgumentError("trace: must have rows; got none");
+  std::stable_sort(rows.begin(), rows.end(),
+                   [](const TraceRow& a, const TraceRow& b) { return a.time < b.time; });
+  return rows;
+}
+
+int32_t ScaleLength(int32_t length, double scale, int32_t longest) {
+  return static_cast<int32_t>(
+      std::clamp(std::round(length * scale), 1.0, static_cast<double>(longest)));
 }
 
 }  // namespace
@@ -52,40 +83,36 @@ std::vector<Arrival> MakeArrivals(const SyntheticLoad& load) {
   // Gaps of mean 1 / rate whose standard deviation is `burstiness` times that.
   const double shape = 1.0 / (load.burstiness * load.burstiness);
   std::gamma_distribution<double> gap(shape, 1.0 / (load.rate * shape));
-  std::uniform_int_distribution<int32_t> prompt(load.prompt_tokens.low, load.prompt_tokens.high);
-  std::uniform_int_distribution<int32_t> answer(load.max_tokens.low, load.max_tokens.high);
-  std::vector<Arrival> arrivals;
-  for (double now = gap(random); now < load.duration_s; now += gap(random)) {
-    Arrival arrival;
-    arrival.time_s = now;
-    arrival.prompt_tokens = prompt(random);
-    arrival.max_tokens = answer(random);
-    arrivals.push_back(arrival);
-  }
+  std::vector<double> times;
+  for (double now = gap(random); now < load.duration_s; now += gap(random)) times.push_back(now);
+  std::vector<Arrival> arrivals = MakeRequests(load, static_cast<int64_t>(times.size()));
+  for (size_t i = 0; i < times.size(); ++i) arrivals[i].time_s = times[i];
   return arrivals;
 }
 
-absl::StatusOr<std::vector<Arrival>> ParseTrace(std::string_view csv, const TraceOptions& options) {
-  std::vector<Arrival> arrivals;
-  absl::Time start;
-  int64_t line = 0;
-  for (absl::string_view row : absl::StrSplit(View(csv), '\n')) {
-    ++line;
-    row = absl::StripSuffix(row, "\r");
-    if (row.empty() || (line == 1 && absl::StrContains(row, "TIMESTAMP"))) continue;
-    absl::Time time;
-    absl::StatusOr<Arrival> arrival = ParseRow(row, line, &time);
-    if (!arrival.ok()) return arrival.status();
-    if (arrivals.empty()) start = time;
-    arrival->time_s = absl::ToDoubleSeconds(time - start) / options.speed;
-    if (options.duration_s > 0 && arrival->time_s >= options.duration_s) break;
-    arrival->prompt_tokens = std::clamp(arrival->prompt_tokens, 1, options.max_prompt_tokens);
-    arrival->max_tokens = std::clamp(arrival->max_tokens, 1, options.max_max_tokens);
-    arrivals.push_back(*arrival);
+std::vector<Arrival> MakeRequests(const SyntheticLoad& load, int64_t count) {
+  std::mt19937_64 random(~load.seed);  // not the stream that the times come from
+  std::uniform_int_distribution<int32_t> prompt(load.prompt_tokens.low, load.prompt_tokens.high);
+  std::uniform_int_distribution<int32_t> answer(load.max_tokens.low, load.max_tokens.high);
+  std::vector<Arrival> requests(static_cast<size_t>(count));
+  for (Arrival& request : requests) {
+    request.prompt_tokens = prompt(random);
+    request.max_tokens = answer(random);
   }
-  if (arrivals.empty()) return absl::InvalidArgumentError("trace: must have rows; got none");
-  std::stable_sort(arrivals.begin(), arrivals.end(),
-                   [](const Arrival& a, const Arrival& b) { return a.time_s < b.time_s; });
+  return requests;
+}
+
+absl::StatusOr<std::vector<Arrival>> ParseTrace(std::string_view csv, const TraceOptions& options) {
+  const absl::StatusOr<std::vector<TraceRow>> rows = ParseRows(View(csv));
+  if (!rows.ok()) return rows.status();
+  std::vector<Arrival> arrivals;
+  for (const TraceRow& row : *rows) {
+    const double time_s = absl::ToDoubleSeconds(row.time - rows->front().time) / options.speed;
+    if (options.duration_s > 0 && time_s >= options.duration_s) break;
+    arrivals.push_back(
+        {time_s, ScaleLength(row.prompt_tokens, options.length_scale, options.max_prompt_tokens),
+         ScaleLength(row.max_tokens, options.length_scale, options.max_max_tokens)});
+  }
   return arrivals;
 }
 

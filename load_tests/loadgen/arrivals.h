@@ -36,15 +36,19 @@ struct SyntheticLoad {
   uint64_t seed = 1;
 };
 std::vector<Arrival> MakeArrivals(const SyntheticLoad& load);
+// `count` requests of the load's lengths, all at time 0.
+std::vector<Arrival> MakeRequests(const SyntheticLoad& load, int64_t count);
 
 struct TraceOptions {
-  double speed = 1.0;     // 2: twice as fast as recorded
-  double duration_s = 0;  // 0: the whole trace; else its first seconds, after scaling
+  double speed = 1.0;         // 2: twice as fast as recorded
+  double length_scale = 1.0;  // 0.25: prompts and answers a quarter as long
+  double duration_s = 0;      // 0: the whole trace; else its first seconds, after scaling
+  // Longer ones are cut, after scaling; shorter ones than one token have one.
   int32_t max_prompt_tokens = 4096;
   int32_t max_max_tokens = 1024;
 };
-// Arrivals from a CSV in the format of the Azure LLM inference trace 2023: a header
-// "TIMESTAMP,ContextTokens,GeneratedTokens", then rows such as
+// Arrivals, in the order of their times, from a CSV in the format of the Azure LLM inference trace
+// 2023: a header "TIMESTAMP,ContextTokens,GeneratedTokens", then rows such as
 // "2023-11-16 18:15:46.6805900,374,44". INVALID_ARGUMENT names the line.
 absl::StatusOr<std::vector<Arrival>> ParseTrace(std::string_view csv, const TraceOptions& options);
 

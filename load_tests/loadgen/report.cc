@@ -60,6 +60,7 @@ Report MakeReport(const std::vector<RequestRecord>& records, double ttft_slo_s, 
   double end = start;
   for (const RequestRecord& record : records) {
     ++report.statuses[record.status];
+    if (record.status != "OK") report.errors.emplace(record.status, record.error);
     start = std::min(start, record.intended_s);
     end = std::max(end, record.end_s);
     lag.push_back(record.sent_s - record.intended_s);
@@ -71,6 +72,7 @@ Report MakeReport(const std::vector<RequestRecord>& records, double ttft_slo_s, 
     whole.push_back(record.end_s - record.intended_s);
     AppendGaps(record, &gaps);
     const int64_t count = record.tokens();
+    report.short_answers += count < record.max_tokens;
     const double mean_gap =
         count > 1 ? (record.token_s.back() - record.token_s.front()) / (count - 1) : 0.0;
     good += ttft <= ttft_slo_s && mean_gap <= itl_slo_s;
@@ -89,12 +91,16 @@ Report MakeReport(const std::vector<RequestRecord>& records, double ttft_slo_s, 
   return report;
 }
 
+bool KeptUp(const Report& report) { return report.lag.p99 <= kMaxLagP99S; }
+
 std::string ToJson(const Report& report, const std::vector<RequestRecord>& records,
                    const std::string& settings) {
   Json json;
   json["settings"] = Json::parse(settings);
   json["summary"] = {{"requests", report.requests},
                      {"statuses", report.statuses},
+                     {"errors", report.errors},
+                     {"short_answers", report.short_answers},
                      {"duration_s", report.duration_s},
                      {"output_tokens_per_s", report.output_tokens_per_s},
                      {"requests_per_s", report.requests_per_s},
@@ -102,12 +108,14 @@ std::string ToJson(const Report& report, const std::vector<RequestRecord>& recor
                      {"time_to_first_token_s", ToJson(report.time_to_first_token)},
                      {"inter_token_s", ToJson(report.inter_token)},
                      {"end_to_end_s", ToJson(report.end_to_end)},
-                     {"generator_lag_s", ToJson(report.lag)}};
+                     {"generator_lag_s", ToJson(report.lag)},
+                     {"generator_kept_up", KeptUp(report)}};
   Json& requests = json["requests"] = Json::array();
   for (const RequestRecord& record : records) {
     requests.push_back({{"intended_s", record.intended_s},
                         {"sent_s", record.sent_s},
                         {"first_token_s", record.token_s.empty() ? -1 : record.token_s.front()},
+                        {"last_token_s", record.token_s.empty() ? -1 : record.token_s.back()},
                         {"end_s", record.end_s},
                         {"prompt_tokens", record.prompt_tokens},
                         {"output_tokens", record.tokens()},
@@ -122,7 +130,14 @@ std::string ToTable(const Report& report) {
       report.requests, report.duration_s, report.requests_per_s, report.output_tokens_per_s,
       report.goodput_per_s);
   for (const auto& [status, count] : report.statuses) {
-    absl::StrAppendFormat(&table, "  %-20s %d\n", status, count);
+    const auto error = report.errors.find(status);
+    absl::StrAppendFormat(&table, "  %-20s %d%s%s\n", status, count,
+                          error == report.errors.end() ? "" : "   e.g. ",
+                          error == report.errors.end() ? "" : error->second);
+  }
+  if (report.short_answers > 0) {
+    absl::StrAppendFormat(&table, "  %d answers are shorter than asked for\n",
+                          report.short_answers);
   }
   absl::StrAppendFormat(&table, "%-22s %9s %9s %9s %9s %9s %9s %9s\n", "milliseconds", "mean",
                         "p50", "p90", "p95", "p99", "p99.9", "max");

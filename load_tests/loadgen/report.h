@@ -17,7 +17,9 @@ struct RequestRecord {
   std::vector<int32_t> token_counts;  // how many it carried
   double end_s = 0;
   int32_t prompt_tokens = 0;
+  int32_t max_tokens = 0;     // asked for; an answer that ended well has as many
   std::string status = "OK";  // canonical code name
+  std::string error;          // what the server said when it is another
 
   int64_t tokens() const;
 };
@@ -32,7 +34,9 @@ Distribution Summarize(std::vector<double> values);
 struct Report {
   int64_t requests = 0;
   std::map<std::string, int64_t> statuses;
-  double duration_s = 0;  // first intended send to last end
+  std::map<std::string, std::string> errors;  // one message for each status that is not OK
+  int64_t short_answers = 0;  // ended well with fewer tokens than asked for: not comparable
+  double duration_s = 0;      // first intended send to last end
   double output_tokens_per_s = 0;
   double requests_per_s = 0;
   double goodput_per_s = 0;  // requests a second that kept both limits
@@ -41,6 +45,10 @@ struct Report {
 // Only OK requests enter the latencies. `ttft_slo_s`, `itl_slo_s`: limits of goodput on the time to
 // first token and the mean gap between tokens.
 Report MakeReport(const std::vector<RequestRecord>& records, double ttft_slo_s, double itl_slo_s);
+
+// Whether the generator sent in time: if not, the run measured the generator and must not be used.
+inline constexpr double kMaxLagP99S = 0.005;
+bool KeptUp(const Report& report);
 
 // {"settings": ..., "summary": ..., "requests": [...]}; `settings` is a JSON object.
 std::string ToJson(const Report& report, const std::vector<RequestRecord>& records,

@@ -1,9 +1,13 @@
 // The load generator's arithmetic: arrival processes, traces, percentiles.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "load_tests/loadgen/arrivals.h"
+#include "load_tests/loadgen/options.h"
+#include "load_tests/loadgen/prompts.h"
 #include "load_tests/loadgen/report.h"
 
 namespace pregate {
@@ -40,6 +44,8 @@ TEST(Arrivals, SameSeedSameLoad) {
   const auto first = MakeArrivals(load), second = MakeArrivals(load);
   ASSERT_EQ(first.size(), second.size());
   for (size_t i = 0; i < first.size(); ++i) EXPECT_EQ(first[i].time_s, second[i].time_s);
+  load.seed = 2;
+  EXPECT_NE(MakeArrivals(load)[0].time_s, first[0].time_s);
 }
 
 TEST(Trace, ReadsTheFormatOfTheAzureTrace) {
@@ -59,9 +65,40 @@ TEST(Trace, ReadsTheFormatOfTheAzureTrace) {
   EXPECT_EQ((*trace)[2].prompt_tokens, 4096);
 }
 
+TEST(Trace, ScalesAndCutsLengthsAndTime) {
+  constexpr char kRows[] =
+      "2023-11-16 18:15:46,400,40\n"
+      "2023-11-16 18:15:56,8000,1\n"
+      "2023-11-16 18:16:06,1,1\n";
+  const auto trace = ParseTrace(kRows, {.speed = 10,
+                                        .length_scale = 0.25,
+                                        .duration_s = 1.5,
+                                        .max_prompt_tokens = 1000,
+                                        .max_max_tokens = 8});
+  ASSERT_TRUE(trace.ok()) << trace.status();
+  ASSERT_EQ(trace->size(), 2u);
+  EXPECT_EQ((*trace)[0].prompt_tokens, 100);
+  EXPECT_EQ((*trace)[0].max_tokens, 8);
+  EXPECT_DOUBLE_EQ((*trace)[1].time_s, 1);
+  EXPECT_EQ((*trace)[1].prompt_tokens, 1000);
+  EXPECT_EQ((*trace)[1].max_tokens, 1);
+}
+
+TEST(Trace, RowsOutOfOrderAreSorted) {
+  const auto trace =
+      ParseTrace("2023-11-16 18:15:48,2,2\n2023-11-16 18:15:46,1,1\n2023-11-16 18:15:47,3,3\n", {});
+  ASSERT_TRUE(trace.ok()) << trace.status();
+  EXPECT_EQ((*trace)[0].time_s, 0);
+  EXPECT_EQ((*trace)[0].prompt_tokens, 1);
+  EXPECT_EQ((*trace)[2].time_s, 2);
+}
+
 TEST(Trace, NamesTheBrokenLine) {
-  for (const char* row : {"yesterday,1,2", "2023-11-16 18:15:46,1", "2023-11-16 18:15:46,-1,2",
-                          "2023-11-16 18:15:46,1,2,3", "2023-11-16 18:15:46,x,2"}) {
+  for (const char* row :
+       {"yesterday,1,2", "2023-11-16 18:15:46,1", "2023-11-16 18:15:46,-1,2",
+        "2023-11-16 18:15:46,1,2,3", "2023-11-16 18:15:46,x,2", "infinite-future,1,2",
+        "infinite-past,1,2", "2023-11-16 18:15:46,99999999999,2", "2023-11-16 18:15:46,1e3,2",
+        "2023-02-30 18:15:46,1,2", ",,", "2023-11-16 18:15:46\t1\t2", "\xff\xfe,1,2"}) {
     const auto trace =
         ParseTrace(std::string("TIMESTAMP,ContextTokens,GeneratedTokens\n") + row, {});
     EXPECT_FALSE(trace.ok()) << row;
@@ -76,6 +113,52 @@ TEST(Lengths, Parse) {
   for (const char* bad : {"", "0", "5:4", "x", "1:2:3", "-1", "1000001"}) {
     EXPECT_FALSE(ParseLengthRange(bad).ok()) << bad;
   }
+}
+
+TEST(Prompts, AreRandomIdsOfTheSeed) {
+  const Prompts prompts({.vocab_size = 100, .seed = 3});
+  const std::vector<uint32_t> ids = prompts.Make(0, 1000);
+  ASSERT_EQ(ids.size(), 1000u);
+  EXPECT_LT(*std::max_element(ids.begin(), ids.end()), 100u);
+  EXPECT_GT(std::set<uint32_t>(ids.begin(), ids.end()).size(), 95u);
+  EXPECT_EQ(ids, prompts.Make(0, 1000));
+  EXPECT_NE(ids, prompts.Make(1, 1000));
+  EXPECT_NE(ids, Prompts({.vocab_size = 100, .seed = 4}).Make(0, 1000));
+}
+
+TEST(Prompts, ShareTheirBeginningOnly) {
+  const Prompts prompts({.vocab_size = 1u << 30, .shared_prefix = 0.6});
+  const std::vector<uint32_t> a = prompts.Make(0, 10), b = prompts.Make(1, 20);
+  EXPECT_TRUE(std::equal(a.begin(), a.begin() + 6, b.begin()));
+  for (size_t i = 6; i < 10; ++i) EXPECT_NE(a[i], b[i]);
+}
+
+TEST(Options, OneLoadIsRequired) {
+  const auto parse = [](std::vector<const char*> arguments) {
+    arguments.insert(arguments.begin(), "loadgen");
+    return ParseOptions(static_cast<int>(arguments.size()), arguments.data());
+  };
+  for (const std::vector<const char*>& bad :
+       std::vector<std::vector<const char*>>{{},
+                                             {"--rate", "0"},
+                                             {"--rate", "nan"},
+                                             {"--rate", "1", "--concurrency", "2"},
+                                             {"--rate", "1000", "--duration", "10000"},
+                                             {"--concurrency", "0"},
+                                             {"--concurrency", "2", "--duration", "3"},
+                                             {"--burstiness", "3", "--concurrency", "2"},
+                                             {"--trace", "/does/not/exist"},
+                                             {"--rate", "1", "--max-tokens", "0"},
+                                             {"--rate", "1", "--shared-prefix", "1.5"}}) {
+    EXPECT_FALSE(parse(bad).ok()) << (bad.empty() ? "nothing" : bad[0]);
+  }
+  const auto closed = parse({"--concurrency", "3", "--requests", "7", "--max-tokens", "2:4"});
+  ASSERT_TRUE(closed.ok()) << closed.status();
+  const auto load = MakeLoad(**closed, 4096);
+  ASSERT_TRUE(load.ok()) << load.status();
+  EXPECT_EQ(load->concurrency, 3);
+  EXPECT_EQ(load->requests.size(), 7u);
+  EXPECT_FALSE(MakeLoad(**closed, 60).ok()) << "64 + 4 tokens do not fit";
 }
 
 TEST(Summarize, NearestRank) {
@@ -112,6 +195,24 @@ TEST(Report, LatencyCountsFromTheIntendedTime) {
   EXPECT_DOUBLE_EQ(report.output_tokens_per_s, 4 / 6.0);
   EXPECT_EQ(MakeReport({late}, 2.5, 10).goodput_per_s, 0);
   EXPECT_GT(MakeReport({late}, 3, 1).goodput_per_s, 0);
+}
+
+TEST(Report, AGeneratorThatIsLateOnceInAHundredHasKeptUp) {
+  std::vector<RequestRecord> records(200);
+  records[0].sent_s = records[1].sent_s = 1;
+  EXPECT_TRUE(KeptUp(MakeReport(records, 1, 1)));
+  records[2].sent_s = kMaxLagP99S + 0.001;
+  EXPECT_FALSE(KeptUp(MakeReport(records, 1, 1)));
+}
+
+TEST(Report, CountsAnswersThatAreTooShort) {
+  RequestRecord record;
+  record.token_s = {1, 2};
+  record.token_counts = {1, 1};
+  record.max_tokens = 2;
+  EXPECT_EQ(MakeReport({record}, 1, 1).short_answers, 0);
+  record.max_tokens = 3;
+  EXPECT_EQ(MakeReport({record}, 1, 1).short_answers, 1);
 }
 
 }  // namespace

@@ -1,0 +1,47 @@
+// Sends a load to a Pregate server over gRPC and notes when each answer's tokens come.
+//
+// One thread sends and receives. Whatever keeps it from receiving in time keeps it from sending in
+// time as well, so the generator's own lag, which a run reports, bounds the error of every latency.
+#ifndef PREGATE_LOAD_TESTS_LOADGEN_CLIENT_H_
+#define PREGATE_LOAD_TESTS_LOADGEN_CLIENT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "load_tests/loadgen/arrivals.h"
+#include "load_tests/loadgen/prompts.h"
+#include "load_tests/loadgen/report.h"
+
+namespace pregate {
+
+struct ServerInfo {
+  std::string model;
+  uint32_t vocab_size = 0;
+  uint32_t max_model_len = 0;
+};
+// Asks for the served model, for up to `patience_s` while the server does not answer.
+absl::StatusOr<ServerInfo> AwaitServer(const std::string& address, double patience_s);
+
+struct ClientOptions {
+  std::string address;   // "127.0.0.1:8001"
+  int connections = 8;   // requests take turns; a server bounds the streams of one connection
+  double timeout_s = 0;  // of a request, from its sending
+};
+
+struct Load {
+  std::vector<Arrival> requests;
+  // 0: open loop: each request at its time, whatever the server does. N: closed loop: N clients,
+  // each of which sends its next request when its last one has ended; times are not looked at.
+  int concurrency = 0;
+};
+
+// One record for each request, in their order. Returns when all have ended. UNAVAILABLE if the
+// server cannot be reached at the start.
+absl::StatusOr<std::vector<RequestRecord>> RunLoad(const ClientOptions& options, const Load& load,
+                                                   const Prompts& prompts);
+
+}  // namespace pregate
+
+#endif  // PREGATE_LOAD_TESTS_LOADGEN_CLIENT_H_

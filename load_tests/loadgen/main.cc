@@ -1,0 +1,76 @@
+// loadgen: open-loop load against a Pregate server. `loadgen --help`.
+#include <sys/resource.h>
+
+#include <cstdio>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "load_tests/loadgen/client.h"
+#include "load_tests/loadgen/options.h"
+#include "load_tests/loadgen/report.h"
+
+namespace pregate {
+namespace {
+
+constexpr int kFailed = 1, kBadUsage = 2, kGeneratorLate = 3;
+
+int Fail(const absl::Status& status, int exit_status) {
+  absl::FPrintF(stderr, "loadgen: %s\n", std::string(status.message()));
+  return exit_status;
+}
+
+bool WriteFile(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text << '\n';
+  return static_cast<bool>(file.flush());
+}
+
+int RunWith(const Options& options) {
+  const auto server = AwaitServer(options.client.address, options.wait_s);
+  if (!server.ok()) return Fail(server.status(), kFailed);
+  const auto load = MakeLoad(options, server->max_model_len);
+  if (!load.ok()) return Fail(load.status(), kBadUsage);
+  const Prompts prompts({server->vocab_size, options.synthetic.seed, options.shared_prefix});
+  const auto records = RunLoad(options.client, *load, prompts);
+  if (!records.ok()) return Fail(records.status(), kFailed);
+
+  const Report report =
+      MakeReport(*records, options.ttft_limit_ms / 1e3, options.itl_limit_ms / 1e3);
+  if (load->concurrency > 0) {
+    absl::PrintF("closed loop, %d clients: a note on peak throughput, not on latency\n",
+                 load->concurrency);
+  }
+  std::fputs(ToTable(report).c_str(), stdout);
+  if (!options.json_path.empty() &&
+      !WriteFile(options.json_path, ToJson(report, *records, SettingsJson(options, *server)))) {
+    return Fail(absl::UnavailableError(options.json_path + ": cannot be written"), kFailed);
+  }
+  if (!KeptUp(report)) {
+    absl::FPrintF(stderr,
+                  "loadgen: RUN INVALID: the generator sent late itself (p99 %.1f ms, at most %.0f "
+                  "ms): give it a free core\n",
+                  1e3 * report.lag.p99, 1e3 * kMaxLagP99S);
+    return kGeneratorLate;
+  }
+  if (report.time_to_first_token.count == 0) {
+    return Fail(absl::UnavailableError("no request ended well"), kFailed);
+  }
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  // A generator that shares its cores with the server must not wait for it. Where this is not
+  // allowed the report's lag says whether it mattered.
+  setpriority(PRIO_PROCESS, 0, -10);
+  const auto options = ParseOptions(argc, argv);
+  if (!options.ok()) return Fail(options.status(), kBadUsage);
+  return options->has_value() ? RunWith(**options) : 0;
+}
+
+}  // namespace
+}  // namespace pregate
+
+int main(int argc, char** argv) { return pregate::Main(argc, argv); }
