@@ -44,7 +44,8 @@ std::string BenchJson(const BenchReport& report) {
                             {"decode_tokens_per_s", row.decode_tokens_per_s},
                             {"decode_bytes_per_s", row.decode_bytes_per_s}});
   }
-  return json.dump(1) + "\n";
+  // Names come from files: what is no UTF-8 in them is replaced.
+  return json.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace pregate
