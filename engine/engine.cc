@@ -214,10 +214,7 @@ class StepEngine : public Engine {
       sampling.logprobs = std::max(sampling.logprobs, answer.of->request.prompt_logprobs);
       setup_.sampler->Open(admission.slot, sampling, answer.prompt(), answer.generated);
     }
-    {
-      absl::MutexLock lock(&mutex_);
-      CountDepartures();  // the queue has room again while the step runs
-    }
+    Publish();  // the queue has room again while the step runs
     if (plan.empty()) return;
     const SteadyTime planned = Clock::now();
     const Tensor logits = setup_.transformer->Forward(plan, *setup_.kv);
@@ -240,6 +237,7 @@ class StepEngine : public Engine {
     step.sample = absl::FromChrono(drawn - executed);
     step.commit = absl::FromChrono(Clock::now() - drawn);
     ++steps_;
+    last_step_ = absl::Now();
     if (step_observer_) step_observer_(step);
   }
 
@@ -255,11 +253,15 @@ class StepEngine : public Engine {
     }
   }
 
-  // Makes the state after a step known to the other threads.
+  // Makes the state of this moment known to the other threads, all of it at once: who sees that
+  // nothing is left to do also sees that nothing is running.
   void Publish() {
     const SchedulerStats now = scheduler_.stats();
+    const LiveRequests::Departures gone = live_requests_.TakeDepartures();
     absl::MutexLock lock(&mutex_);
-    CountDepartures();
+    queued_answers_ -= gone.queued_answers;
+    queued_tokens_ -= gone.queued_tokens;
+    live_answers_ -= gone.ended_answers;
     stats_.waiting = now.waiting;
     stats_.running = now.running;
     stats_.kv_cache_usage = static_cast<double>(now.blocks_used) / std::max(now.blocks_total, 1);
@@ -269,14 +271,7 @@ class StepEngine : public Engine {
     stats_.prefix_queries = now.prefix_queries;
     stats_.prefix_hits = now.prefix_hits;
     stats_.steps = steps_;
-    stats_.last_step = absl::Now();
-  }
-
-  void CountDepartures() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const LiveRequests::Departures gone = live_requests_.TakeDepartures();
-    queued_answers_ -= gone.queued_answers;
-    queued_tokens_ -= gone.queued_tokens;
-    live_answers_ -= gone.ended_answers;
+    stats_.last_step = last_step_;
   }
 
   EngineSetup setup_;
@@ -286,6 +281,7 @@ class StepEngine : public Engine {
   LiveRequests live_requests_;
   std::vector<SequenceId> slot_owner_;  // [max_num_seqs]
   int64_t steps_ = 0;
+  absl::Time last_step_ = absl::Now();
   std::function<void(const StepStats&)> step_observer_;
 
   mutable absl::Mutex mutex_;
