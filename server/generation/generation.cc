@@ -41,7 +41,7 @@ absl::StatusOr<std::shared_ptr<Generation>> Generation::Start(const ServedModel*
 }
 
 Generation::Generation(const ServedModel* model, const ClientRequest& request, Wake wake)
-    : model_(model), wake_(std::move(wake)) {
+    : model_(model), wake_(std::move(wake)), stream_(request.stream) {
   // Of a number of answers that Translate will refuse, nothing is set up.
   const int32_t answers = request.n > kMaxAnswers ? 0 : std::max(request.n, 0);
   const int32_t min_tokens = static_cast<int32_t>(std::min<int64_t>(request.min_tokens, INT32_MAX));
@@ -90,22 +90,25 @@ std::vector<AnswerDelta> Generation::Take() {
     outputs.swap(outputs_);
     backlog_.tokens = 0;
   }
-  std::vector<AnswerDelta> deltas(answers_.size());
   for (GenerationOutput& output : outputs) {
     const int32_t index = output.index;
     Answer& answer = answers_[index];
-    answer.text.Add(std::move(output), &deltas[index]);
-    if (deltas[index].finish != FinishReason::kNone) {
-      EndAnswer(&deltas[index]);
+    answer.text.Add(std::move(output), &answer.delta);
+    if (answer.delta.finish != FinishReason::kNone) {
+      EndAnswer(&answer.delta);
     } else if (answer.text.stopped() && !answer.engine_cancelled) {
       answer.engine_cancelled = true;
       absl::MutexLock lock(&mutex_);
       model_->engine().CancelAnswer(request_id_, index);
     }
   }
-  deltas.erase(std::remove_if(deltas.begin(), deltas.end(),
-                              [](const AnswerDelta& delta) { return delta.empty(); }),
-               deltas.end());
+  std::vector<AnswerDelta> deltas;
+  for (Answer& answer : answers_) {
+    const bool ended = answer.delta.finish != FinishReason::kNone;
+    if (ended || (stream_ && !answer.delta.empty())) {
+      deltas.push_back(std::exchange(answer.delta, AnswerDelta()));
+    }
+  }
   return deltas;
 }
 

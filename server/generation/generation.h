@@ -32,7 +32,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   Generation(const Generation&) = delete;
   Generation& operator=(const Generation&) = delete;
 
-  // What is new, one delta for each answer that has something. For one thread at a time.
+  // What is new, one delta for each answer that has something; if the client does not stream, one
+  // for each answer that has ended, with all of it. For one thread at a time.
   std::vector<AnswerDelta> Take();
 
   // Ends what still runs; thread-safe, the first call counts. Answers that this ends have kError in
@@ -58,6 +59,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   using SteadyTime = std::chrono::steady_clock::time_point;
   struct Answer {
     AnswerText text;
+    AnswerDelta delta = {};         // not handed out yet
     bool engine_cancelled = false;  // because a stop string ended it
   };
 
@@ -70,6 +72,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   const ServedModel* const model_;
   const Wake wake_;
+  const bool stream_;
   const SteadyTime arrived_ = std::chrono::steady_clock::now();
 
   // The taking thread's own.

@@ -9,7 +9,6 @@
 namespace pregate {
 namespace {
 
-constexpr int64_t kMaxTokenizeBytes = 4 << 20;
 constexpr int64_t kMaxInt32 = std::numeric_limits<int32_t>::max();
 
 // The bounds of ValidateRequest: the context, less room to answer, and the KV pool.

@@ -16,6 +16,9 @@
 
 namespace pregate {
 
+// Of a text for Tokenize.
+inline constexpr int64_t kMaxTokenizeBytes = 4 << 20;
+
 struct ServedModelOptions {
   std::string name;
   std::string chat_template;  // source; empty: the model's own

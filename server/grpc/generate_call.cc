@@ -1,0 +1,165 @@
+#include "server/grpc/generate_call.h"
+
+#include <grpc/support/time.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/grpc/messages.h"
+#include "server/grpc/status.h"
+
+namespace pregate {
+namespace {
+
+// The client's library gives up at the deadline by itself. Ours comes a little earlier, so that
+// what was generated, and why it ended, arrive before that.
+constexpr absl::Duration kLongestLead = absl::Milliseconds(50);
+constexpr int kLeadShare = 20;
+
+// Any value that a client can send: nothing here may overflow.
+absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
+  const gpr_timespec deadline = gpr_convert_clock_type(context.raw_deadline(), GPR_CLOCK_REALTIME);
+  if (gpr_time_cmp(deadline, gpr_inf_future(GPR_CLOCK_REALTIME)) == 0) {
+    return absl::InfiniteFuture();
+  }
+  const absl::Time time =
+      absl::FromUnixSeconds(deadline.tv_sec) + absl::Nanoseconds(deadline.tv_nsec);
+  const absl::Duration left = std::max(time - absl::Now(), absl::ZeroDuration());
+  return time - std::min(left / kLeadShare, kLongestLead);
+}
+
+absl::string_view FinishName(FinishReason finish) {
+  switch (finish) {
+    case FinishReason::kNone:
+      return "";
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kDeadline:
+      return "deadline";
+    case FinishReason::kError:
+      break;
+  }
+  return "error";
+}
+
+}  // namespace
+
+GenerateCall* GenerateCall::Begin(const CallEnvironment* environment,
+                                  grpc::CallbackServerContext* context,
+                                  const v1::GenerateRequest& request) {
+  std::shared_ptr<GenerateCall> call(new GenerateCall(environment, context));
+  call->Start(request);
+  return call.get();
+}
+
+void GenerateCall::Start(const v1::GenerateRequest& request) {
+  absl::MutexLock lock(&mutex_);
+  self_ = shared_from_this();
+  absl::StatusOr<ClientRequest> wanted =
+      FromMessage(request, environment_->model->max_prompt_tokens());
+  if (!wanted.ok()) {
+    environment_->model->metrics().CountRejection(
+        absl::IsUnimplemented(wanted.status()) ? Rejection::kUnimplemented : Rejection::kInvalid);
+    return FinishWith(wanted.status());
+  }
+  wanted->deadline = DeadlineOf(*context_);
+  request_id_ = wanted->request_id;
+  StreamPump* pump = environment_->pump;
+  auto generation = Generation::Start(
+      environment_->model, *std::move(wanted),
+      [pump, stream = std::weak_ptr<PumpedStream>(self_)] { pump->Wake(stream); });
+  if (!generation.ok()) return FinishWith(generation.status());
+  generation_ = *std::move(generation);
+  pump->Add(self_);
+}
+
+void GenerateCall::Advance() {
+  absl::MutexLock lock(&mutex_);
+  if (writing_ || finished_) return;
+  if (ready_.empty()) {
+    for (AnswerDelta& delta : generation_->Take()) ready_.push_back(std::move(delta));
+  }
+  if (!left_.ok()) ready_.clear();
+  if (!ready_.empty()) {
+    response_.Clear();
+    ToMessage(ready_.front(), environment_->model->tokenizer(), &response_);
+    ready_.pop_front();
+    writing_ = true;
+    write_started_ = std::chrono::steady_clock::now();
+    StartWrite(&response_);
+  } else if (generation_->done()) {
+    FinishWith(left_.ok() ? generation_->status() : left_);
+  }
+}
+
+void GenerateCall::OnWriteDone(bool ok) {
+  {
+    absl::MutexLock lock(&mutex_);
+    writing_ = false;
+    if (!ok) Leave(absl::CancelledError("call: the client has left"));
+  }
+  Advance();
+}
+
+void GenerateCall::OnCancel() {
+  absl::MutexLock lock(&mutex_);
+  if (!finished_) Leave(absl::CancelledError("call: cancelled by the client"));
+}
+
+void GenerateCall::CheckStall(std::chrono::steady_clock::time_point now) {
+  absl::MutexLock lock(&mutex_);
+  if (!writing_ || finished_ || !left_.ok()) return;
+  if (absl::FromChrono(now - write_started_) < environment_->stall_timeout) return;
+  const Generation::Backlog backlog = generation_->backlog();
+  if (!backlog.complete && backlog.tokens < environment_->stall_backlog_tokens) return;
+  Leave(absl::CancelledError(absl::StrCat("call: must be read; its reader stalled for ",
+                                          absl::FormatDuration(environment_->stall_timeout))));
+  context_->TryCancel();  // the write that does not end, ends
+}
+
+void GenerateCall::Abort(const absl::Status& why) {
+  absl::MutexLock lock(&mutex_);
+  if (generation_ != nullptr) generation_->Cancel(why);
+}
+
+// The call itself ends when the engine has let go of it.
+void GenerateCall::Leave(const absl::Status& why) {
+  if (left_.ok()) left_ = why;
+  if (generation_ != nullptr) generation_->Cancel(why);
+}
+
+void GenerateCall::FinishWith(const absl::Status& status) {
+  finished_ = true;
+  status_ = status;
+  const absl::Duration retry_delay = NextRetryDelay();
+  if (absl::IsResourceExhausted(status)) {
+    context_->AddTrailingMetadata(kRetryPushbackTrailer,
+                                  absl::StrCat(absl::ToInt64Milliseconds(retry_delay)));
+  }
+  Finish(ToGrpcStatus(status, retry_delay));
+}
+
+void GenerateCall::OnDone() {
+  std::shared_ptr<GenerateCall> self;  // outlives the lock
+  absl::MutexLock lock(&mutex_);
+  self = std::move(self_);
+  RequestLogLine line;
+  line.request_id = request_id_;
+  line.method = "Generate";
+  line.status = StatusCodeName(status_);
+  line.peer = context_->peer();
+  if (generation_ != nullptr) {
+    line.answer = generation_->record();
+    line.finish = std::string(FinishName(line.answer.finish));
+    line.answers = generation_->answers();
+  }
+  environment_->log->Write(line);
+}
+
+}  // namespace pregate

@@ -1,0 +1,64 @@
+#include "server/grpc/status.h"
+
+#include <atomic>
+#include <cstdint>
+
+#include "absl/strings/string_view.h"
+#include "google/rpc/error_details.pb.h"
+
+namespace pregate {
+namespace {
+
+google::rpc::BadRequest BadRequestOf(absl::string_view message) {
+  google::rpc::BadRequest bad_request;
+  auto* violation = bad_request.add_field_violations();
+  const size_t colon = message.find(": ");
+  if (colon == absl::string_view::npos) {
+    violation->set_description(std::string(message));
+  } else {
+    violation->set_field(std::string(message.substr(0, colon)));
+    violation->set_description(std::string(message.substr(colon + 2)));
+  }
+  return bad_request;
+}
+
+google::rpc::RetryInfo RetryInfoOf(absl::Duration delay) {
+  const int64_t ms = absl::ToInt64Milliseconds(delay);
+  google::rpc::RetryInfo retry;
+  retry.mutable_retry_delay()->set_seconds(ms / 1000);
+  retry.mutable_retry_delay()->set_nanos(static_cast<int32_t>(ms % 1000 * 1000000));
+  return retry;
+}
+
+}  // namespace
+
+absl::Duration NextRetryDelay() {
+  // Multiples of the golden ratio: each falls into the largest gap that the last ones have left.
+  static std::atomic<uint32_t> count = 0;
+  const uint32_t spread = count.fetch_add(1, std::memory_order_relaxed) * 0x9e3779b9u;
+  return absl::Milliseconds(500 + static_cast<int64_t>(spread >> 22));  // 500...1523
+}
+
+grpc::Status ToGrpcStatus(const absl::Status& status, absl::Duration retry_delay) {
+  if (status.ok()) return grpc::Status::OK;
+  // The two enumerations have the same values.
+  const auto code = static_cast<grpc::StatusCode>(status.raw_code());
+  const std::string message(status.message());
+  google::rpc::Status details;
+  if (absl::IsInvalidArgument(status)) {
+    details.add_details()->PackFrom(BadRequestOf(message));
+  } else if (absl::IsResourceExhausted(status)) {
+    details.add_details()->PackFrom(RetryInfoOf(retry_delay));
+  } else {
+    return grpc::Status(code, message);
+  }
+  details.set_code(code);
+  details.set_message(message);
+  return grpc::Status(code, message, details.SerializeAsString());
+}
+
+std::string StatusCodeName(const absl::Status& status) {
+  return absl::StatusCodeToString(status.code());
+}
+
+}  // namespace pregate
