@@ -44,8 +44,7 @@ std::string BenchJson(const BenchReport& report) {
                             {"decode_tokens_per_s", row.decode_tokens_per_s},
                             {"decode_bytes_per_s", row.decode_bytes_per_s}});
   }
-  // Names come from files: what is no UTF-8 in them is replaced.
-  return json.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  return json.dump(1) + "\n";
 }
 
 }  // namespace pregate

@@ -1,0 +1,221 @@
+// The binary as its user meets it: what it prints, what it complains about, how it exits.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/model/gguf_writer.h"
+#include "tests/sample_models.h"
+
+namespace pregate {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+struct Outcome {
+  int exit_status = -1;  // -1: ended by a signal
+  std::string out, err;
+};
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// Runs the binary on `arguments`, words for the shell. `prefix`: a program that runs it in turn.
+Outcome Pregate(const std::string& arguments, const std::string& prefix = "") {
+  const std::string out = ::testing::TempDir() + "commands_test.out";
+  const std::string err = ::testing::TempDir() + "commands_test.err";
+  const int status = std::system(
+      absl::StrCat(prefix, " " PREGATE_BINARY " ", arguments, " </dev/null >", out, " 2>", err)
+          .c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, ReadFile(out), ReadFile(err)};
+}
+
+std::string WriteFile(const std::string& name, const std::string& contents) {
+  const std::string path = ::testing::TempDir() + name;
+  std::ofstream(path, std::ios::binary) << contents;
+  return path;
+}
+
+std::string TinyModel() {
+  static const std::string path = WriteFile("tiny.gguf", MakeTinyGguf({}).Build());
+  return path;
+}
+
+// A name that no terminal and no JSON should be handed as it is.
+std::string HostileModel() {
+  GgufWriter writer = MakeTinyGguf({});
+  writer.SetString("general.name", "a\x1b[2J\n\"b");
+  return WriteFile("hostile.gguf", writer.Build());
+}
+
+void ExpectOneLineOfError(const Outcome& outcome, const std::string& what) {
+  EXPECT_EQ(outcome.exit_status, 2) << what;
+  EXPECT_EQ(outcome.out, "") << what;
+  EXPECT_THAT(outcome.err, AllOf(StartsWith("pregate: "), EndsWith("\n"))) << what;
+  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+}
+
+TEST(Commands, BadUsageIsOneLine) {
+  for (const std::string& words :
+       {std::string("generate"), std::string("generate m.gguf"), std::string("serve"),
+        std::string("inspect"), std::string("inspect a b"), std::string("bench m --no-such-flag"),
+        std::string("generate m -p x --temperature 3"), std::string("bench m --batch-sizes 0"),
+        std::string("generate m -p x --raw --system y"), std::string("serve m --grpc-port 70000"),
+        absl::StrCat("generate ", TinyModel(), " -p x --chat-template /nonexistent")}) {
+    ExpectOneLineOfError(Pregate(words), words);
+  }
+  EXPECT_EQ(Pregate("").exit_status, 2);
+  EXPECT_THAT(Pregate("frobnicate").err, HasSubstr("frobnicate"));
+}
+
+TEST(Commands, ModelsThatCannotBeReadAreOneLine) {
+  const std::string tiny = ReadFile(TinyModel());
+  for (const std::string& model :
+       {std::string("/nonexistent"), std::string("/"), ::testing::TempDir(),
+        WriteFile("empty.gguf", ""), WriteFile("garbage.gguf", std::string(5000, '\x7f')),
+        WriteFile("cut.gguf", tiny.substr(0, tiny.size() / 2)),
+        WriteFile("cut_header.gguf", tiny.substr(0, 100))}) {
+    for (const char* words : {"inspect ", "bench --repetitions 1 ", "generate -p x "}) {
+      ExpectOneLineOfError(Pregate(words + model), words + model);
+    }
+  }
+}
+
+TEST(Commands, HelpAndVersionGoToStandardOutput) {
+  for (const char* words :
+       {"--help", "--version", "serve --help", "generate --help", "inspect -h", "bench --help"}) {
+    const Outcome outcome = Pregate(words);
+    EXPECT_EQ(outcome.exit_status, 0) << words;
+    EXPECT_THAT(outcome.out, StartsWith("pregate")) << words;
+    EXPECT_EQ(outcome.err, "") << words;
+  }
+}
+
+TEST(Inspect, DescribesTheModel) {
+  const Outcome outcome = Pregate("inspect " + TinyModel());
+  EXPECT_EQ(outcome.exit_status, 0) << outcome.err;
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("llama"), HasSubstr("token_embd.weight"),
+                                 HasSubstr("blk.1.ffn_down.weight"), EndsWith("\n")));
+}
+
+TEST(Inspect, NamesFromTheFileAreEscaped) {
+  const Outcome outcome = Pregate("inspect " + HostileModel());
+  EXPECT_EQ(outcome.exit_status, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("a\\x1b[2J\\n\\\"b"));
+  EXPECT_THAT(outcome.out, Not(HasSubstr("\x1b")));
+}
+
+constexpr char kShortBench[] =
+    "--prompt-tokens 8,16 --batch-sizes 1,2 --decode-tokens 4 "
+    "--repetitions 2 ";
+
+TEST(Bench, JsonIsWellFormed) {
+  const Outcome outcome = Pregate(absl::StrCat("bench --json ", kShortBench, HostileModel()));
+  ASSERT_EQ(outcome.exit_status, 0) << outcome.err;
+  EXPECT_EQ(outcome.err, "");
+  const nlohmann::json report = nlohmann::json::parse(outcome.out);
+  EXPECT_EQ(report["model"]["name"], "a\x1b[2J\n\"b");
+  EXPECT_EQ(report["model"]["architecture"], "llama");
+  EXPECT_GT(report["model"]["num_parameters"], 1000);
+  EXPECT_GT(report["read_bytes_per_s"], 1e8);
+  EXPECT_GT(report["int8_ops_per_s"], 1e8);
+  ASSERT_EQ(report["rows"].size(), 4);
+  std::vector<std::pair<int, int>> cells;
+  for (const nlohmann::json& row : report["rows"]) {
+    cells.emplace_back(row["prompt_tokens"], row["batch_size"]);
+    EXPECT_GT(row["prefill_tokens_per_s"], 0);
+    EXPECT_GT(row["decode_tokens_per_s"], 0);
+    EXPECT_GT(row["decode_bytes_per_s"], 0);
+    EXPECT_GT(row["prefill_ops_per_s"], 0);
+  }
+  EXPECT_THAT(cells, ::testing::UnorderedElementsAre(std::pair(8, 1), std::pair(8, 2),
+                                                     std::pair(16, 1), std::pair(16, 2)));
+}
+
+TEST(Bench, TableHasARowForEachCell) {
+  const Outcome outcome = Pregate(absl::StrCat("bench ", kShortBench, TinyModel()));
+  ASSERT_EQ(outcome.exit_status, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("decode tok/s"), HasSubstr("\n     16      2 ")));
+}
+
+TEST(Generate, RawTextIsContinuedTheSameWayEachTime) {
+  const std::string words = absl::StrCat("generate ", TinyModel(), " --raw -p abc --max-tokens 40");
+  const Outcome first = Pregate(words);
+  ASSERT_EQ(first.exit_status, 0) << first.err;
+  EXPECT_EQ(first.err, "");  // the figures are for terminals
+  EXPECT_THAT(first.out, EndsWith("\n"));
+  EXPECT_GT(first.out.size(), 2);
+  EXPECT_EQ(Pregate(words).out, first.out);
+  EXPECT_EQ(Pregate(words + " --threads 1").out, first.out);
+  EXPECT_NE(Pregate(words + " --temperature 2 --seed 5").out, first.out);
+}
+
+TEST(Generate, ATemplateIsAskedForWhereTheModelHasNone) {
+  const Outcome outcome = Pregate(absl::StrCat("generate ", TinyModel(), " -p abc"));
+  ExpectOneLineOfError(outcome, "no template");
+  EXPECT_THAT(outcome.err, HasSubstr("--raw"));
+}
+
+TEST(Generate, TheTemplateOfTheFlagIsUsed) {
+  const std::string chat =
+      WriteFile("chat.jinja", "{{ messages[0].content }}{{ messages[1].content }}");
+  const Outcome chatted = Pregate(absl::StrCat("generate ", TinyModel(), " --chat-template ", chat,
+                                               " --system ab -p c --max-tokens 20"));
+  ASSERT_EQ(chatted.exit_status, 0) << chatted.err;
+  EXPECT_EQ(chatted.out,
+            Pregate(absl::StrCat("generate ", TinyModel(), " --raw -p abc --max-tokens 20")).out);
+  ExpectOneLineOfError(Pregate(absl::StrCat("generate ", TinyModel(), " -p c --chat-template ",
+                                            WriteFile("broken.jinja", "{% for %}"))),
+                       "broken template");
+}
+
+TEST(Generate, APromptThatDoesNotFitIsRefused) {
+  ExpectOneLineOfError(Pregate(absl::StrCat("generate ", TinyModel(),
+                                            " --raw --max-model-len 8 -p ", std::string(100, 'a'))),
+                       "long prompt");
+}
+
+class SampleModel : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (path_.empty()) GTEST_SKIP() << "run deploy/fetch_model.sh smollm2 first";
+  }
+  const std::string path_ = SampleModelPath("SmolLM2-135M-Instruct.Q4_1.gguf");
+};
+
+TEST_F(SampleModel, AnswersAQuestion) {
+  const std::string words = absl::StrCat(
+      "generate ", path_, " -p 'What is the capital of France? Answer in one sentence.'");
+  const Outcome outcome = Pregate(words);
+  EXPECT_EQ(outcome.exit_status, 0);
+  EXPECT_EQ(outcome.out, "The capital of France is Paris.\n");
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_EQ(Pregate(words + " --threads 1").out, outcome.out);
+}
+
+TEST_F(SampleModel, AnInterruptEndsTheAnswer) {
+  const Outcome outcome =
+      Pregate(absl::StrCat("generate ", path_, " --max-tokens 8000 -p 'Tell a very long story.'"),
+              "timeout --preserve-status --signal INT --kill-after 20 1.5");
+  EXPECT_EQ(outcome.exit_status, 130) << outcome.err;
+  EXPECT_GT(outcome.out.size(), 20);
+  EXPECT_THAT(outcome.out, EndsWith("\n"));
+}
+
+}  // namespace
+}  // namespace pregate
