@@ -26,10 +26,11 @@ class MetricsListener {
   int port() const { return port_; }
 
  private:
-  explicit MetricsListener(std::unique_ptr<prometheus::Exposer> exposer);
+  MetricsListener(std::string host, std::unique_ptr<prometheus::Exposer> exposer);
 
+  const std::string host_;  // as listened on
+  const int port_;
   std::unique_ptr<prometheus::Exposer> exposer_;
-  int port_;
 };
 
 }  // namespace pregate

@@ -290,7 +290,6 @@ TEST_F(MetricsTest, TheProcessIsDescribed) {
   const double start = values["process_start_time_seconds"];
   EXPECT_NEAR(start, absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()), 600);
   EXPECT_GT(values["process_max_fds"], values["process_open_fds"]);
-  const Connection one_more(metrics_->port());
   const int file = dup(0);
   const double open = Values(Page())["process_open_fds"];
   close(file);
