@@ -1,0 +1,119 @@
+#include "server/serve.h"
+
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "engine/engine.h"
+#include "server/commands/chat_template_file.h"
+#include "server/commands/progress_bar.h"
+#include "server/generation/served_model.h"
+#include "server/grpc/grpc_server.h"
+#include "server/log/request_log.h"
+#include "server/metrics/metrics.h"
+#include "server/stop_signals.h"
+
+namespace pregate {
+namespace {
+
+constexpr int kCannotListen = 1;
+constexpr int kCannotUse = 2;
+// For what was cut at the end of the drain: its last tokens and its status are still sent.
+constexpr absl::Duration kFlushTime = absl::Seconds(5);
+
+int Fail(const absl::Status& status, int exit_status) {
+  absl::FPrintF(stderr, "pregate: %s\n", status.message());
+  return exit_status;
+}
+
+void Say(const std::string& line) { absl::FPrintF(stderr, "%s\n", line); }
+
+absl::StatusOr<std::unique_ptr<Engine>> LoadModel(const ServeConfig& config) {
+  ProgressBar bar("Loading");
+  return Engine::Create(config.model, config.engine, [&bar](double share) { bar.Show(share); });
+}
+
+// The flag, else the name in the file, else the file's own name.
+std::string ServedName(const ServeConfig& config, const ModelInfo& model) {
+  if (!config.served_model_name.empty()) return config.served_model_name;
+  if (!model.name.empty()) return model.name;
+  return std::filesystem::weakly_canonical(config.model).stem().string();
+}
+
+bool IsLoopback(const std::string& host) {
+  return host == "localhost" || host == "::1" || host.rfind("127.", 0) == 0;
+}
+
+bool UseReflection(const ServeConfig& config) {
+  if (config.reflection == Reflection::kAuto) return IsLoopback(config.host);
+  return config.reflection == Reflection::kOn;
+}
+
+void Drain(const ServeConfig& config, Engine* engine, GrpcServer* server) {
+  Say("draining");
+  server->StopServing();
+  absl::SleepFor(config.shutdown_delay);
+  engine->StartDrain();
+  if (!engine->WaitUntilIdle(config.drain_timeout)) {
+    server->AbortStreams(absl::UnavailableError("server: drain timeout; try another replica"));
+    engine->WaitUntilIdle(kFlushTime);
+  }
+  server->Shutdown(kFlushTime);
+}
+
+// Serves with what has been loaded, until told to stop.
+int ServeModel(const ServeConfig& config, const ServedModelOptions& options, Engine* engine,
+               StopSignals* signals) {
+  Metrics metrics(engine, options.name, config.metrics_compat);
+  engine->SetStepObserver([&metrics](const StepStats& step) { metrics.ObserveStep(step); });
+  if (absl::Status status = metrics.StartServer(config.host, config.metrics_port); !status.ok()) {
+    return Fail(status, kCannotListen);
+  }
+  const ServedModel model(engine, &metrics, options);
+  if (!model.chat_status().ok()) {
+    // A template that the operator names must be sound. Where the model's own is not, or there is
+    // none, everything else can still be served.
+    if (!config.chat_template.empty()) return Fail(model.chat_status(), kCannotUse);
+    Say(absl::StrCat("no chat: ", std::string(model.chat_status().message())));
+  }
+  RequestLog log(config.log_format);
+  GrpcServerOptions grpc_options;
+  grpc_options.host = config.host;
+  grpc_options.port = config.grpc_port;
+  grpc_options.reflection = UseReflection(config);
+  const auto server = GrpcServer::Start(grpc_options, &model, &log);
+  if (!server.ok()) return Fail(server.status(), kCannotListen);
+  signals->Arm();
+  Say(absl::StrCat("gRPC     ", config.host, ":", (*server)->port(), "   model ", model.name()));
+  Say(absl::StrCat("metrics  http://", config.host, ":", metrics.port(), "/metrics"));
+
+  signals->Wait();
+  Drain(config, engine, server->get());
+  return 0;
+}
+
+}  // namespace
+
+int Serve(const ServeConfig& config) {
+  StopSignals signals;
+  ServedModelOptions options;
+  absl::StatusOr<std::string> chat_template = ReadChatTemplate(config.chat_template);
+  if (!chat_template.ok()) return Fail(chat_template.status(), kCannotUse);
+  options.chat_template = *std::move(chat_template);
+  options.default_seed = config.engine.seed;
+
+  const absl::StatusOr<std::unique_ptr<Engine>> engine = LoadModel(config);
+  if (!engine.ok()) return Fail(engine.status(), kCannotUse);
+  const ModelInfo& info = (*engine)->model();
+  options.name = ServedName(config, info);
+  Say(absl::StrFormat("%s  %s, %.0fM parameters, %s, context %d", options.name, info.architecture,
+                      info.num_parameters / 1e6, info.device, info.max_model_len));
+  return ServeModel(config, options, engine->get(), &signals);
+}
+
+}  // namespace pregate
