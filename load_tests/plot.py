@@ -13,9 +13,20 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen first)
 
+
+def to_first_token(request):
+    return request["first_token_s"] - request["intended_s"]
+
+
+def between_tokens(request):
+    """The mean gap of one answer; of one token: nothing to wait for."""
+    gaps = max(1, request["output_tokens"] - 1)
+    return (request["last_token_s"] - request["first_token_s"]) / gaps
+
+
 LATENCIES = (
-    ("time to first token", lambda r: r["first_token_s"] - r["intended_s"]),
-    ("end to end", lambda r: r["end_s"] - r["intended_s"]),
+    ("time to first token", "ms from the intended send time", to_first_token),
+    ("between tokens, mean of each answer", "ms", between_tokens),
 )
 
 
@@ -36,14 +47,16 @@ def main():
         done = [r for r in run["requests"] if r["status"] == "OK" and r["first_token_s"] >= 0]
         if not done:
             sys.exit(f"{name}: no request ended well")
-        for panel, (title, latency) in zip(axes, LATENCIES):
+        if len(done) < len(run["requests"]):
+            label += f" ({len(done)} of {len(run['requests'])} answered)"
+        for panel, (title, unit, latency) in zip(axes, LATENCIES):
             cumulative(panel, [latency(r) for r in done], label)
-            panel.set(title=title, xlabel="ms from the intended send time", ylabel="share",
-                      xscale="log", ylim=(0, 1))
-        axes[2].scatter([r["intended_s"] for r in done],
-                        [1e3 * (r["first_token_s"] - r["intended_s"]) for r in done], s=6,
-                        label=label)
-    axes[2].set(title="time to first token over the run", xlabel="s", ylabel="ms", yscale="log")
+            panel.set(title=title, xlabel=unit, ylabel="share of the requests", ylim=(0, 1))
+        axes[2].scatter([r["intended_s"] for r in done], [1e3 * to_first_token(r) for r in done],
+                        s=6, label=label)
+    axes[0].set_xscale("log")
+    axes[2].set(title="time to first token over the run", xlabel="intended send time, s",
+                ylabel="ms", yscale="log")
     for panel in axes:
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)

@@ -1,107 +1,142 @@
 #!/usr/bin/env python3
-"""Pregate beside llama.cpp on the same cores and file: prefill and decode, interleaved.
+"""Pregate beside llama.cpp on the same cores and files: prefill and decode, interleaved.
 
-Usage: load_tests/vs_llama_cpp.py MODEL.gguf [--rounds 5] [--pregate BIN] [--llama BIN]
-                                  [--out RESULT.json]
+Usage: load_tests/vs_llama_cpp.py [MODEL.gguf ...] [--rounds 5]
 
-Each round runs one program after the other, so that both see the same mood of a shared machine;
-the ratio is formed within a round and its median over the rounds is what counts. Without --llama
-the peer is built first (load_tests/build_llama_cpp.sh).
+Default models: the samples of deploy/fetch_model.sh. Each round runs one program after the other,
+so that both see the same mood of the machine; the ratio is formed within a round and its median
+over the rounds is what counts. Exit status 1 if one is below 0.7. The peer is built first
+(load_tests/build_llama_cpp.sh). Writes load_tests/results/vs_llama_cpp.{md,json}. About six
+minutes with both models.
 """
 
 import argparse
 import json
-import os
 import pathlib
 import statistics
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-PROMPTS = "128,512"
-BATCHES = "1,16"
-DECODE = "64"
+import lab
+
+BAR = 0.7
+PREFILL, DECODE = "prefill", "decode"
+# What is compared: (work, prompt tokens, sequences at once).
+CELLS = ((PREFILL, 512, 1), (DECODE, 128, 1), (DECODE, 128, 16))
+# Runs that fill them: (prompt tokens, batch sizes).
+RUNS = ((512, (1,)), (128, (1, 16)))
 
 
-def run_pregate(binary, model, threads):
-    """Returns {(prompt, batch): {...}} and the machine's measured peaks."""
+def run_pregate(args, model, prompt, batches):
+    """Returns {(work, prompt, batch): (tokens/s, share of the roof)} and the bench's report."""
     run = subprocess.run(
-        [binary, "bench", model, "--prompt-tokens", PROMPTS, "--batch-sizes", BATCHES,
-         "--decode-tokens", DECODE, "--repetitions", "1", "--threads", str(threads), "--json"],
-        capture_output=True, text=True, check=True)
+        [args.pregate, "bench", model, "--prompt-tokens", str(prompt), "--batch-sizes",
+         ",".join(map(str, batches)), "--decode-tokens", str(args.decode_tokens), "--repetitions",
+         "1", "--threads", str(args.threads), "--json"],
+        stdout=subprocess.PIPE, text=True, check=True)
     report = json.loads(run.stdout)
-    rows = {(row["prompt_tokens"], row["batch_size"]): row for row in report["rows"]}
+    rows = {}
+    for row in report["rows"]:
+        key = row["prompt_tokens"], row["batch_size"]
+        rows[(PREFILL, *key)] = (row["prefill_tokens_per_s"],
+                                 row["prefill_ops_per_s"] / report["int8_ops_per_s"])
+        rows[(DECODE, *key)] = (row["decode_tokens_per_s"],
+                                row["decode_bytes_per_s"] / report["read_bytes_per_s"])
     return rows, report
 
 
-def run_llama(binary, model, threads):
-    """Returns {(prompt, batch): (prefill, decode)} in tokens a second."""
+def run_llama(args, model, prompt, batches):
+    """Returns {(work, prompt, batch): tokens/s}."""
+    context = max(batches) * (prompt + args.decode_tokens)
     run = subprocess.run(
-        [binary, "-m", model, "-t", str(threads), "-tb", str(threads), "-c", "16384", "-b", "2048",
-         "-ub", "512", "-npp", PROMPTS, "-ntg", DECODE, "-npl", BATCHES],
-        capture_output=True, text=True, check=True)
+        [args.llama, "-m", model, "-t", str(args.threads), "-tb", str(args.threads), "-c",
+         str(context), "-b", "2048", "-ub", "512", "-npp", str(prompt), "-ntg",
+         str(args.decode_tokens), "-npl", ",".join(map(str, batches))],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
     rows = {}
     for line in run.stdout.splitlines():
         cells = [cell.strip() for cell in line.strip("|\n ").split("|")]
         if len(cells) == 10 and cells[0].isdigit():
-            rows[int(cells[0]), int(cells[2])] = (float(cells[5]), float(cells[7]))
+            key = int(cells[0]), int(cells[2])
+            rows[(PREFILL, *key)], rows[(DECODE, *key)] = float(cells[5]), float(cells[7])
     return rows
 
 
-def describe(values):
-    return f"{statistics.median(values):8.1f} ({min(values):.0f}-{max(values):.0f})"
+def compare(args, model):
+    """Runs the rounds; returns what was measured of one model."""
+    cells = {cell: {"pregate": [], "llama_cpp": [], "share_of_roof": []} for cell in CELLS}
+    roofs = {"read_bytes_per_s": [], "int8_ops_per_s": []}
+    device = ""
+    for number in range(args.rounds):
+        for prompt, batches in RUNS:
+            ours, report = run_pregate(args, model, prompt, batches)
+            theirs = run_llama(args, model, prompt, batches)
+            device = report["model"]["device"]
+            for name, values in roofs.items():
+                values.append(report[name])
+            for cell in CELLS:
+                if cell[1] == prompt:
+                    cells[cell]["pregate"].append(ours[cell][0])
+                    cells[cell]["share_of_roof"].append(ours[cell][1])
+                    cells[cell]["llama_cpp"].append(theirs[cell])
+        print(f"{pathlib.Path(model).name}: round {number + 1} of {args.rounds}", file=sys.stderr)
+    rows = [{"work": work, "prompt_tokens": prompt, "batch_size": batch, **values,
+             "ratios": [a / b for a, b in zip(values["pregate"], values["llama_cpp"])]}
+            for (work, prompt, batch), values in cells.items()]
+    return {"model": pathlib.Path(model).name, "device": device, **roofs, "rows": rows}
+
+
+def table(result):
+    read, int8 = (statistics.median(result[key]) / 1e9
+                  for key in ("read_bytes_per_s", "int8_ops_per_s"))
+    lines = [f"## {result['model']}", "",
+             f"{result['device']}; roof measured in the same runs: {read:.1f} GB/s read, "
+             f"{int8:.0f} GOP/s int8.", "",
+             "| work | pregate, tokens/s | llama.cpp, tokens/s | ratio | our share of the roof |",
+             "| --- | --- | --- | --- | --- |"]
+    for row in result["rows"]:
+        work = (f"prefill of {row['prompt_tokens']} tokens" if row["work"] == PREFILL else
+                f"decode of {row['batch_size']} at once" if row["batch_size"] > 1 else
+                "decode of 1")
+        roof = "int8 rate" if row["work"] == PREFILL else "read bandwidth"
+        lines.append(f"| {work} | {lab.spread(row['pregate'])} | {lab.spread(row['llama_cpp'])} | "
+                     f"{lab.spread(row['ratios'], '{:.2f}')} | "
+                     f"{100 * statistics.median(row['share_of_roof']):.0f} % of the {roof} |")
+    return "\n".join(lines)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
+    parser.add_argument("models", nargs="*")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--pregate", default=str(ROOT / "build/release/pregate"))
-    parser.add_argument("--llama")
-    parser.add_argument("--out")
+    parser.add_argument("--decode-tokens", type=int, default=64)
+    parser.add_argument("--pregate", default=lab.ROOT / "build/release/pregate")
+    parser.add_argument("--llama", help="the peer's llama-batched-bench, if built elsewhere")
+    parser.add_argument("--busy", action="store_true", help="run on a busy machine, too")
     args = parser.parse_args()
-    llama = args.llama or subprocess.run([str(ROOT / "load_tests/build_llama_cpp.sh")],
-                                         stdout=subprocess.PIPE, text=True,
-                                         check=True).stdout.strip()
+    models = args.models or [lab.fetch_model("smollm2"), lab.fetch_model("gemma3")]
+    args.llama = args.llama or subprocess.run(
+        [lab.ROOT / "load_tests/build_llama_cpp.sh"], stdout=subprocess.PIPE, text=True,
+        check=True).stdout.strip()
+    about = lab.machine(lab.require_quiet(args.busy))
+    args.threads = about["threads"]
 
-    ours, theirs, shares = {}, {}, {}
-    report = None
-    for round_number in range(args.rounds):
-        rows, report = run_pregate(args.pregate, args.model, args.threads)
-        for key, row in rows.items():
-            for work in ("prefill", "decode"):
-                ours.setdefault((*key, work), []).append(row[f"{work}_tokens_per_s"])
-            shares.setdefault(key, []).append(row["decode_bytes_per_s"] /
-                                              report["read_bytes_per_s"])
-        for key, pair in run_llama(llama, args.model, args.threads).items():
-            theirs.setdefault((*key, "prefill"), []).append(pair[0])
-            theirs.setdefault((*key, "decode"), []).append(pair[1])
-        print(f"round {round_number + 1} of {args.rounds} done", file=sys.stderr)
-
-    print(f"{pathlib.Path(args.model).name} on {report['model']['device']}, "
-          f"{args.rounds} interleaved rounds; tokens/s: median (min-max)")
-    print("| work | prompt | batch | pregate | llama.cpp | ratio (min-max) | share of the "
-          "measured read bandwidth |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    results = []
-    for key in sorted(ours, key=lambda k: (k[2], k[0], k[1])):
-        prompt, batch, work = key
-        ratios = [a / b for a, b in zip(ours[key], theirs[key])]
-        share = f"{100 * statistics.median(shares[prompt, batch]):.0f} %" if work == "decode" else ""
-        print(f"| {work} | {prompt} | {batch} | {describe(ours[key])} | {describe(theirs[key])} | "
-              f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}) | {share} |")
-        results.append({"work": work, "prompt_tokens": prompt, "batch_size": batch,
-                        "pregate": ours[key], "llama_cpp": theirs[key],
-                        "median_ratio": statistics.median(ratios)})
-    if args.out:
-        pathlib.Path(args.out).write_text(json.dumps(
-            {"model": pathlib.Path(args.model).name, "device": report["model"]["device"],
-             "read_bytes_per_s": report["read_bytes_per_s"],
-             "int8_ops_per_s": report["int8_ops_per_s"], "rows": results}, indent=1) + "\n",
-            encoding="utf-8")
+    results = [compare(args, model) for model in models]
+    medians = [statistics.median(row["ratios"]) for result in results for row in result["rows"]]
+    met = min(medians) >= BAR
+    text = "\n\n".join([
+        "# Pregate beside llama.cpp",
+        f"{lab.machine_line(about)}. `pregate bench` and `llama-batched-bench` by turns, median "
+        f"(range) of {args.rounds} rounds; decode of {args.decode_tokens} tokens after prompts of "
+        "128; the share of the roof counts weights only.",
+        *map(table, results),
+        f"Smallest median ratio: {min(medians):.2f}; at least {BAR:g} is asked for: "
+        f"{'met' if met else 'MISSED'}."])
+    lab.write_result("vs_llama_cpp", text,
+                     {"machine": about, "rounds": args.rounds, "models": results})
+    return not met
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

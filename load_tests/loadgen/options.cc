@@ -63,7 +63,8 @@ void AddLoadFlags(CLI::App& app, Options& options, std::string& prompt, std::str
   app.add_option("--requests", options.requests, "closed loop: requests in all")
       ->check(CLI::Range(int64_t{1}, static_cast<int64_t>(kMaxRequests)))
       ->needs(clients);
-  app.add_option("--duration", load.duration_s, "open loop: seconds; 0: ten, or the whole trace")
+  app.add_option("--duration", load.duration_s,
+                 "open loop: seconds; if not given 10, or the whole trace")
       ->check(positive)
       ->excludes(clients);
   app.add_option("--prompt-tokens", prompt, "N or LOW:HIGH")->excludes(trace);

@@ -1,0 +1,114 @@
+"""What the measuring scripts share: a quiet machine, a server to measure, words about both."""
+
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "load_tests/results"
+BUSY_LIMIT = 0.05
+LATE = 3  # loadgen's exit status when it could not keep its own times
+
+
+def busy_share(seconds=2.0):
+    """The share of this machine's processor time that somebody uses."""
+    def times():
+        fields = pathlib.Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+        values = [int(field) for field in fields[1:9]]
+        return sum(values), values[3] + values[4]  # idle and waiting for a disk
+    total, idle = times()
+    time.sleep(seconds)
+    total_after, idle_after = times()
+    return 1 - (idle_after - idle) / (total_after - total)
+
+
+def require_quiet(allow_busy):
+    """Leaves unless nothing else runs here: programs that spin on locks collapse beside others."""
+    busy = busy_share()
+    if busy > BUSY_LIMIT and not allow_busy:
+        sys.exit(f"the machine is {100 * busy:.0f} % busy with something else, so figures would "
+                 "not be comparable; wait, or try the script out with --busy")
+    return busy
+
+
+def machine(busy):
+    """What a figure needs beside it."""
+    cpu = next(line.split(":", 1)[1].strip()
+               for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+               if line.startswith("model name"))
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT,
+                            capture_output=True, text=True, check=True).stdout.strip()
+    return {"cpu": cpu, "threads": len(os.sched_getaffinity(0)), "commit": commit,
+            "date": time.strftime("%Y-%m-%d"), "busy_before": round(busy, 3)}
+
+
+def machine_line(about):
+    return (f"{about['cpu']}, {about['threads']} threads; commit {about['commit']}; "
+            f"{about['date']}; {100 * about['busy_before']:.0f} % busy with other work before")
+
+
+def fetch_model(name):
+    return subprocess.run([ROOT / "deploy/fetch_model.sh", name], stdout=subprocess.PIPE,
+                          text=True, check=True).stdout.strip()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serving(binary, model, *flags):
+    """A server on loopback for as long as the block runs; yields its address."""
+    port = free_port()
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        server = subprocess.Popen([binary, "serve", model, "--grpc-port", str(port),
+                                   "--metrics-port", "0", *flags], stdout=log, stderr=log)
+        try:
+            yield f"127.0.0.1:{port}"
+        except BaseException:
+            log.seek(0)
+            sys.stderr.write(log.read())
+            raise
+        finally:
+            server.terminate()
+            try:
+                server.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def run_loadgen(binary, address, *flags, tries=3):
+    """One run's result. A run in which the generator was late is done again."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "result.json"
+        for _ in range(tries):
+            run = subprocess.run([binary, "--server", address, "--json", path, *flags],
+                                 capture_output=True, text=True, check=False)
+            if run.returncode != LATE:
+                break
+        if run.returncode != 0:
+            sys.exit(f"loadgen failed ({run.returncode}):\n{run.stdout}{run.stderr}")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def spread(values, form="{:.1f}"):
+    """Median and range, as a cell of a table."""
+    return (f"{form.format(statistics.median(values))} ({form.format(min(values))}"
+            f"–{form.format(max(values))})")
+
+
+def write_result(name, text, data):
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    print(text)
