@@ -1,14 +1,35 @@
 #include "server/chat_template/evaluation.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "server/chat_template/text_operations.h"
 #include "server/chat_template/unicode_text.h"
 
 namespace pregate {
+namespace {
+
+constexpr int64_t kStepsPerTimeCheck = 64;
+
+// What this thread has used. Unlike the time of day it stands still while others run, so that a
+// busy machine does not refuse what an idle one renders.
+absl::Duration ThreadTime() {
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return absl::DurationFromTimespec(time);
+}
+
+}  // namespace
+
+Evaluation::Evaluation(absl::CivilSecond now)
+    : next_time_check_(kMaxRenderSteps - kStepsPerTimeCheck),
+      deadline_(ThreadTime() + kMaxRenderTime),
+      now_(now) {}
 
 Value Evaluation::Fail(absl::string_view what) {
   if (ok()) {
@@ -21,21 +42,41 @@ void Evaluation::Raise(absl::string_view message) {
   if (ok()) error_ = absl::InvalidArgumentError(message);
 }
 
+void Evaluation::OverBudget(absl::string_view rule) {
+  if (ok()) {
+    error_ =
+        absl::FailedPreconditionError(absl::StrCat("chat template: line ", line_, ": must ", rule));
+  }
+}
+
 bool Evaluation::Spend(int64_t steps) {
-  steps_left_ -= steps;
-  if (ok() && steps_left_ < 0) {
-    error_ = absl::FailedPreconditionError(
-        absl::StrCat("chat template: must render within ", kMaxRenderSteps, " steps"));
+  steps_left_ -= std::min(steps, kMaxRenderSteps + 1);
+  if (steps_left_ < 0) {
+    steps_left_ = -1;
+    OverBudget(absl::StrCat("render within ", kMaxRenderSteps, " steps"));
+  } else if (steps_left_ <= next_time_check_) {
+    CheckTime();
   }
   return ok();
 }
 
+void Evaluation::CheckTime() {
+  next_time_check_ = steps_left_ - kStepsPerTimeCheck;
+  if (ThreadTime() > deadline_) {
+    OverBudget(absl::StrCat("render within ", absl::FormatDuration(kMaxRenderTime)));
+  }
+}
+
+void Evaluation::CheckContainer(int depth, int64_t weight) {
+  if (depth >= kMaxValueDepth) Fail("values nested too deeply");
+  if (weight > kMaxValueWeight) {
+    OverBudget(absl::StrCat("keep lists and dicts below ", kMaxValueWeight, " bytes"));
+  }
+}
+
 Value Evaluation::MakeText(TaggedText text) {
   if (text.bytes().size() > kMaxRenderedBytes) {
-    if (ok()) {
-      error_ = absl::FailedPreconditionError(
-          absl::StrCat("chat template: must render at most ", kMaxRenderedBytes, " bytes"));
-    }
+    OverBudget(absl::StrCat("render at most ", kMaxRenderedBytes, " bytes"));
     return Value();
   }
   SpendBytes(text.bytes().size() + sizeof(TaggedText::Range) * text.client_ranges().size());
@@ -44,34 +85,43 @@ Value Evaluation::MakeText(TaggedText text) {
 
 Value Evaluation::MakeSequence(std::vector<Value> items, bool is_tuple) {
   int depth = 0;
+  int64_t weight = 0;
   for (const Value& item : items) {
     depth = std::max(depth, item.depth());
+    weight += item.weight();
     if (!item.Storable()) {
       return Fail(absl::StrCat("a ", item.TypeName(), " cannot be put into a list"));
     }
   }
-  if (depth >= kMaxValueDepth) return Fail("values nested too deeply");
-  Spend(static_cast<int64_t>(items.size() / 8));
+  CheckContainer(depth, weight);
+  if (!Spend(static_cast<int64_t>(items.size() / 8))) return Value();
   return Value(Sequence{std::move(items), is_tuple});
 }
 
 Value Evaluation::MakeMapping(Mapping mapping) {
+  int depth = 0;
+  int64_t weight = 0;
   for (const auto& [key, value] : mapping.entries) {
     if (!key.Storable() || !value.Storable()) {
       return Fail(absl::StrCat("a ", value.TypeName(), " cannot be put into a dict"));
     }
-    if (key.depth() >= kMaxValueDepth || value.depth() >= kMaxValueDepth) {
-      return Fail("values nested too deeply");
-    }
+    depth = std::max({depth, key.depth(), value.depth()});
+    weight += key.weight() + value.weight();
   }
-  Spend(static_cast<int64_t>(mapping.entries.size() / 8));
+  CheckContainer(depth, weight);
+  if (!Spend(static_cast<int64_t>(mapping.entries.size() / 8))) return Value();
   return Value(std::move(mapping));
 }
 
 TaggedText Evaluation::ToText(const Value& value) {
-  TaggedText text = value.ToText();
-  SpendBytes(text.bytes().size());
-  return text;
+  if (!SpendWeight(value)) return TaggedText();
+  return value.ToText();
+}
+
+bool Evaluation::SpendWeight(const Value& value) {
+  const int64_t weight = value.weight();
+  CheckContainer(0, weight - kValueWeight);  // a string alone may be as long
+  return SpendBytes(static_cast<size_t>(weight));
 }
 
 std::vector<Value> Evaluation::Items(const Value& value) {
@@ -170,7 +220,7 @@ Value Evaluation::Element(const Value& value, const Value& key) {
     return Value(value.text()->Slice(offsets[at], offsets[at + 1]));
   }
   if (key.text() != nullptr) return Attribute(value, key.text()->bytes());
-  return Value(Undefined{key.Repr()});
+  return Value(Undefined{key.is_number() ? key.Repr() : std::string(key.TypeName())});
 }
 
 Value Evaluation::Slice(const Value& value, const Value& start, const Value& stop,
@@ -227,16 +277,16 @@ bool Evaluation::Contains(const Value& container, const Value& item) {
       Fail(absl::StrCat("'in' needs a string on its left, not ", item.TypeName()));
       return false;
     }
-    SpendBytes(text->bytes().size());
-    return text->bytes().find(item.text()->bytes()) != std::string::npos;
+    SpendBytes(text->bytes().size() + item.text()->bytes().size());
+    return FindText(text->bytes(), item.text()->bytes()) != absl::string_view::npos;
   }
   if (const Sequence* sequence = container.sequence()) {
-    Spend(static_cast<int64_t>(sequence->items.size() / 8));
+    if (!SpendWeight(container)) return false;
     return std::any_of(sequence->items.begin(), sequence->items.end(),
                        [&](const Value& found) { return Equal(found, item); });
   }
   if (const Mapping* mapping = container.mapping()) {
-    Spend(static_cast<int64_t>(mapping->entries.size() / 8));
+    if (!SpendWeight(container)) return false;
     return mapping->Find(item) != nullptr;
   }
   if (!container.is_undefined()) {
@@ -246,6 +296,7 @@ bool Evaluation::Contains(const Value& container, const Value& item) {
 }
 
 bool Evaluation::CompareWith(absl::string_view op, const Value& a, const Value& b) {
+  if (op != "in" && op != "not in" && !SpendWeight(a.weight() < b.weight() ? a : b)) return false;
   if (op == "==") return Equal(a, b);
   if (op == "!=") return !Equal(a, b);
   if (op == "in") return Contains(b, a);
@@ -285,6 +336,8 @@ std::vector<Value> Evaluation::Sorted(std::vector<Value> items, const Value* pat
   std::vector<Keyed> keyed;
   for (Value& item : items) {
     Value key = path == nullptr ? item : AttributePath(item, *path);
+    // Each key is compared with many others.
+    if (!Spend(1 + key.weight() / 16)) return {};
     if (!case_sensitive && key.text() != nullptr) {
       key = MakeText(ToLower(key.text()->bytes()), false);
     }
@@ -297,7 +350,7 @@ std::vector<Value> Evaluation::Sorted(std::vector<Value> items, const Value* pat
           absl::StrCat("cannot order ", keyed[0].key.TypeName(), " and ", keyed[i].key.TypeName()));
     }
   }
-  if (!Spend(static_cast<int64_t>(keyed.size())) || !ok()) return {};
+  if (!ok()) return {};
   std::stable_sort(keyed.begin(), keyed.end(), [&](const Keyed& a, const Keyed& b) {
     const int order = Compare(a.key, b.key).value_or(0);
     return reverse ? order > 0 : order < 0;

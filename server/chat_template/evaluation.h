@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/civil_time.h"
+#include "absl/time/time.h"
 #include "server/chat_template/builtins.h"
 #include "server/chat_template/value.h"
 
@@ -17,7 +18,10 @@ namespace pregate {
 
 // What one rendering may cost.
 inline constexpr int64_t kMaxRenderSteps = 1'000'000;
+inline constexpr absl::Duration kMaxRenderTime = absl::Milliseconds(50);  // of its thread
 inline constexpr size_t kMaxRenderedBytes = 8 << 20;
+// The weight that a container may have, and a value that is printed.
+inline constexpr int64_t kMaxValueWeight = 8 << 20;
 // Bytes built or searched that count as one step.
 inline constexpr size_t kBytesPerStep = 256;
 inline constexpr int64_t kMaxRangeLength = 100'000;
@@ -26,7 +30,7 @@ inline constexpr int64_t kMaxRangeLength = 100'000;
 // that code in between needs no checks.
 class Evaluation {
  public:
-  explicit Evaluation(absl::CivilSecond now) : now_(now) {}
+  explicit Evaluation(absl::CivilSecond now);
   virtual ~Evaluation() = default;
 
   const absl::Status& error() const { return error_; }
@@ -38,11 +42,14 @@ class Evaluation {
   void set_line(int line) { line_ = line; }
   absl::CivilSecond now() const { return now_; }
 
-  // Spends steps; false (and an error) when the budget is spent.
+  // Spends steps; false (and an error) when the budget is spent. To be called before work that
+  // takes more than the time of a few steps.
   bool Spend(int64_t steps);
   bool SpendBytes(size_t bytes) { return Spend(static_cast<int64_t>(bytes / kBytesPerStep)); }
+  // For a walk over all that is in `value`; fails also if that is too much for any walk.
+  bool SpendWeight(const Value& value);
 
-  // Values, checked against the bounds on size and depth.
+  // Values, checked against the bounds on size, weight and depth.
   Value MakeText(TaggedText text);
   // Text made from `sources`: the client's if any of them is.
   Value MakeText(std::string text, bool from_client) {
@@ -83,10 +90,17 @@ class Evaluation {
   Value FloatArithmetic(absl::string_view op, double a, double b);
   Value Repeat(const Value& value, int64_t times);
 
+  void OverBudget(absl::string_view rule);
+  void CheckTime();
+  // Fails if a container of such values cannot be.
+  void CheckContainer(int depth, int64_t weight);
+
   absl::Status error_;
   int line_ = 0;
   int64_t steps_left_ = kMaxRenderSteps;
-  absl::CivilSecond now_;
+  int64_t next_time_check_;  // when so many steps are left
+  const absl::Duration deadline_;
+  const absl::CivilSecond now_;
 };
 
 // json.dumps of `value`, as `tojson` writes it. Fails on what JSON cannot say.

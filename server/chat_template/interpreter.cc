@@ -42,7 +42,7 @@ absl::StatusOr<TaggedText> Interpreter::Render(const Block& block,
 void Interpreter::Print(const TaggedText& text) {
   output_.Append(text);
   SpendBytes(text.bytes().size());
-  if (output_.bytes().size() > kMaxRenderedBytes) MakeText(std::move(output_));  // fails
+  if (output_.bytes().size() > kMaxRenderedBytes) MakeText(std::exchange(output_, {}));  // fails
 }
 
 TaggedText Interpreter::Capture(const Block& block) {
@@ -180,7 +180,7 @@ void Interpreter::Assign(const Target& target, const Value& value) {
   const Value object = EvaluateName(target.name);
   if (object.space() == nullptr) {
     Fail(absl::StrCat("cannot set an attribute of '", target.name, "', which is no namespace"));
-  } else if (!value.Storable() || value.depth() >= kMaxValueDepth) {
+  } else if (!value.Storable()) {
     Fail(absl::StrCat("a ", value.TypeName(), " cannot be put into a namespace"));
   } else {
     Mapping& attributes = object.space()->attributes;

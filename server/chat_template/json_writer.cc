@@ -77,6 +77,7 @@ class JsonWriter {
 
   void NewLine() {
     if (!style_.indent.has_value()) return;
+    if (!evaluation_->SpendBytes(level_ * style_.indent->size())) return;
     out_ += '\n';
     for (int i = 0; i < level_; ++i) out_ += *style_.indent;
   }

@@ -1,4 +1,5 @@
 // Arithmetic, and the arguments of built-ins.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -91,7 +92,7 @@ Value Evaluation::Repeat(const Value& value, int64_t times) {
   times = times < 0 ? 0 : times;
   if (const Sequence* sequence = value.sequence()) {
     const int64_t size = static_cast<int64_t>(sequence->items.size());
-    if (size > 0 && times > kMaxRenderSteps / size) return Fail("a list is too long");
+    times = std::min(times, kMaxRenderSteps + 1);
     if (!Spend(size * times)) return Value();
     std::vector<Value> items;
     for (int64_t i = 0; i < times; ++i) {
@@ -101,11 +102,11 @@ Value Evaluation::Repeat(const Value& value, int64_t times) {
   }
   const TaggedText& text = *value.text();
   const int64_t size = static_cast<int64_t>(text.bytes().size());
-  if (size > 0 && times > static_cast<int64_t>(kMaxRenderedBytes) / size) {
-    return Fail("a string is too long");
-  }
   TaggedText repeated;
-  for (int64_t i = 0; size > 0 && i < times && Spend(1); ++i) repeated.Append(text);
+  for (int64_t i = 0; size > 0 && i < times && Spend(1); ++i) {
+    repeated.Append(text);
+    if (repeated.bytes().size() > kMaxRenderedBytes) break;  // more than a text may have
+  }
   return MakeText(std::move(repeated));
 }
 
@@ -166,6 +167,7 @@ Value FormatPercent(Evaluation* evaluation, const TaggedText& format,
     if (kind == 's') {
       text.Append(evaluation->ToText(value));
     } else if (kind == 'r') {
+      if (!evaluation->SpendWeight(value)) return Value();
       text.Append(TaggedText(value.Repr(), value.HasClientBytes()));
     } else if ((kind == 'd' || kind == 'i') && value.integer().has_value()) {
       text.Append(absl::StrCat(*value.integer()));

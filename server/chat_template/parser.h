@@ -11,7 +11,7 @@ namespace pregate {
 // Bound on tags within tags, and on expressions within expressions: a template comes from a model
 // file, and every walk over its tree recurses.
 inline constexpr int kMaxSyntaxDepth = 64;
-inline constexpr size_t kMaxTemplateBytes = 1 << 20;
+inline constexpr size_t kMaxTemplateBytes = 256 << 10;  // published ones stay below 20 KiB
 
 // FAILED_PRECONDITION "line N: ..." on what is broken, not supported, too long or too deep.
 absl::StatusOr<Block> ParseTemplate(absl::string_view source);

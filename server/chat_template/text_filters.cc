@@ -22,8 +22,7 @@ Value Trim(Evaluation* e, const Value& value, const Arguments& arguments) {
 // A filter that rewrites the whole text.
 template <std::string (*kRewrite)(absl::string_view)>
 Value Rewrite(Evaluation* e, const Value& value, const Arguments&) {
-  const TaggedText text = e->ToText(value);
-  return e->MakeText(kRewrite(text.bytes()), text.has_client_bytes());
+  return RewriteText(e, e->ToText(value), kRewrite);
 }
 
 // Jinja's own `title`: words begin after spaces, hyphens and opening brackets only.
@@ -84,9 +83,10 @@ Value ToJson(Evaluation* e, const Value& value, const Arguments& arguments) {
     style.item_separator = std::string(1, ',');
     if (indent->text() != nullptr) {
       style.indent = indent->text()->bytes();
+      if (style.indent->size() > kMaxIndent) return e->Fail("indent is too wide");
     } else {
       const int64_t width = indent->integer().value_or(0);
-      if (width > kMaxIndent) return e->Fail("indent is too wide");
+      if (width > int64_t{kMaxIndent}) return e->Fail("indent is too wide");
       style.indent = std::string(static_cast<size_t>(std::max<int64_t>(width, 0)), ' ');
     }
   }
@@ -98,9 +98,15 @@ Value ToJson(Evaluation* e, const Value& value, const Arguments& arguments) {
     }
     style.item_separator = both[0].text()->bytes();
     style.key_separator = both[1].text()->bytes();
+    if (style.item_separator.size() + style.key_separator.size() > kMaxIndent) {
+      return e->Fail("separators are too long");
+    }
   }
   std::string json = WriteJson(e, value, style);
-  return e->MakeText(std::move(json), value.HasClientBytes());
+  const bool from_client = value.HasClientBytes() ||
+                           (indent != nullptr && indent->HasClientBytes()) ||
+                           (separators != nullptr && separators->HasClientBytes());
+  return e->MakeText(std::move(json), from_client);
 }
 
 Value Int(Evaluation* e, const Value& value, const Arguments& arguments) {
@@ -180,13 +186,13 @@ Value Round(Evaluation* e, const Value& value, const Arguments& arguments) {
 
 Value Indent(Evaluation* e, const Value& value, const Arguments& arguments) {
   const Value* width = arguments.Find(0, "width");
-  std::string prefix;
+  TaggedText prefix;
   if (width != nullptr && width->text() != nullptr) {
-    prefix = width->text()->bytes();
+    prefix = *width->text();
   } else {
     const int64_t spaces = e->IntegerArgument(arguments, 0, "width", 4);
-    if (spaces > kMaxIndent) return e->Fail("indent is too wide");
-    prefix.assign(static_cast<size_t>(std::max<int64_t>(spaces, 0)), ' ');
+    if (spaces > int64_t{kMaxIndent}) return e->Fail("indent is too wide");
+    prefix = TaggedText(std::string(static_cast<size_t>(std::max<int64_t>(spaces, 0)), ' '));
   }
   const bool first = e->BoolArgument(arguments, 1, "first", false);
   const bool blank = e->BoolArgument(arguments, 2, "blank", false);
@@ -199,7 +205,7 @@ Value Indent(Evaluation* e, const Value& value, const Arguments& arguments) {
     const bool wanted = i == 0 ? first : (blank || !lines[i].bytes().empty());
     if (wanted) indented.Append(prefix);
     indented.Append(lines[i]);
-    if (!e->SpendBytes(prefix.size() + kBytesPerStep)) break;
+    if (!e->SpendBytes(prefix.bytes().size() + kBytesPerStep)) break;
   }
   return e->MakeText(std::move(indented));
 }

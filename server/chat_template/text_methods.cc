@@ -20,7 +20,7 @@ Value Strip(Evaluation* e, const Value& self, const Arguments& arguments) {
 
 template <std::string (*kRewrite)(absl::string_view)>
 Value Rewrite(Evaluation* e, const Value& self, const Arguments&) {
-  return e->MakeText(kRewrite(self.text()->bytes()), self.text()->has_client_bytes());
+  return RewriteText(e, *self.text(), kRewrite);
 }
 
 Value ToList(Evaluation* e, std::vector<TaggedText> parts) {
@@ -88,7 +88,8 @@ Value Count(Evaluation* e, const Value& self, const Arguments& arguments) {
   const std::string& text = self.text()->bytes();
   if (wanted.empty()) return Value(static_cast<int64_t>(CountCodePoints(text) + 1));
   int64_t count = 0;
-  for (size_t at = text.find(wanted); at != text.npos; at = text.find(wanted, at + wanted.size())) {
+  for (size_t at = FindText(text, wanted); at != text.npos && e->Spend(1);
+       at = FindText(text, wanted, at + wanted.size())) {
     ++count;
   }
   e->SpendBytes(text.size());
@@ -100,7 +101,7 @@ Value Find(Evaluation* e, const Value& self, const Arguments& arguments) {
   const std::string wanted = e->TextArgument(arguments, 0, "", "").bytes();
   const std::string& text = self.text()->bytes();
   e->SpendBytes(text.size());
-  const size_t at = kFromRight ? text.rfind(wanted) : text.find(wanted);
+  const size_t at = kFromRight ? FindLastText(text, wanted) : FindText(text, wanted);
   if (at == text.npos) return Value(int64_t{-1});
   return Value(static_cast<int64_t>(CountCodePoints(absl::string_view(text).substr(0, at))));
 }

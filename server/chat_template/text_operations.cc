@@ -1,5 +1,7 @@
 #include "server/chat_template/text_operations.h"
 
+#include <string.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -7,6 +9,27 @@
 #include "server/chat_template/unicode_text.h"
 
 namespace pregate {
+
+size_t FindText(absl::string_view text, absl::string_view wanted, size_t from) {
+  if (from > text.size()) return absl::string_view::npos;
+  // std::string::find takes the product of both lengths.
+  const void* found = memmem(text.data() + from, text.size() - from, wanted.data(), wanted.size());
+  return found == nullptr ? absl::string_view::npos
+                          : static_cast<size_t>(static_cast<const char*>(found) - text.data());
+}
+
+size_t FindLastText(absl::string_view text, absl::string_view wanted) {
+  const std::string backwards(text.rbegin(), text.rend());
+  const size_t found = FindText(backwards, std::string(wanted.rbegin(), wanted.rend()));
+  return found == absl::string_view::npos ? found : text.size() - found - wanted.size();
+}
+
+Value RewriteText(Evaluation* evaluation, const TaggedText& text,
+                  std::string (*rewrite)(absl::string_view)) {
+  // Case is looked up character by character.
+  if (!evaluation->Spend(static_cast<int64_t>(text.bytes().size() / 4))) return Value();
+  return evaluation->MakeText(rewrite(text.bytes()), text.has_client_bytes());
+}
 
 Value StripText(Evaluation* evaluation, const TaggedText& text, const Value* chars, bool left,
                 bool right) {
@@ -34,7 +57,7 @@ Value ReplaceText(Evaluation* evaluation, const TaggedText& text, const TaggedTe
     // An empty string stands before every character and at the end.
     size_t found = wanted.empty() && count > 0
                        ? (at < bytes.size() ? at + DecodeCodePoint(bytes, at).bytes : bytes.npos)
-                       : bytes.find(wanted, at);
+                       : FindText(bytes, wanted, at);
     if (found == bytes.npos) break;
     result.Append(text.Slice(at, found));
     result.Append(new_text);
@@ -76,25 +99,20 @@ std::vector<TaggedText> SplitText(Evaluation* evaluation, const TaggedText& text
     evaluation->Fail("an empty separator");
     return parts;
   }
+  // From the right is from the left in the strings read backwards.
+  const auto turned = [&](const std::string& s) {
+    return from_right ? std::string(s.rbegin(), s.rend()) : s;
+  };
+  const std::string searched = turned(bytes);
+  const std::string wanted = turned(separator);
   std::vector<size_t> cuts;
-  if (from_right) {
-    size_t end = bytes.size();
-    while (static_cast<int64_t>(cuts.size()) != limit && end >= separator.size()) {
-      const size_t found = bytes.rfind(separator, end - separator.size());
-      if (found == bytes.npos) break;
-      cuts.push_back(found);
-      end = found;
-    }
-    std::reverse(cuts.begin(), cuts.end());
-  } else {
-    for (size_t at = 0; static_cast<int64_t>(cuts.size()) != limit;) {
-      const size_t found = bytes.find(separator, at);
-      if (found == bytes.npos) break;
-      cuts.push_back(found);
-      at = found + separator.size();
-    }
+  for (size_t at = 0; static_cast<int64_t>(cuts.size()) != limit && evaluation->Spend(1);) {
+    const size_t found = FindText(searched, wanted, at);
+    if (found == absl::string_view::npos) break;
+    cuts.push_back(from_right ? bytes.size() - found - wanted.size() : found);
+    at = found + wanted.size();
   }
-  if (!evaluation->Spend(static_cast<int64_t>(cuts.size()))) return parts;
+  if (from_right) std::reverse(cuts.begin(), cuts.end());
   size_t at = 0;
   for (size_t cut : cuts) {
     parts.push_back(text.Slice(at, cut));

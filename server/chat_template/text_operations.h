@@ -11,7 +11,15 @@
 
 namespace pregate {
 
-inline constexpr int64_t kMaxIndent = 256;
+inline constexpr size_t kMaxIndent = 256;  // bytes
+
+// The first occurrence of `wanted` at or after `from`, and the last one; npos if there is none. In
+// linear time whatever the strings, since both may be the template's.
+size_t FindText(absl::string_view text, absl::string_view wanted, size_t from = 0);
+size_t FindLastText(absl::string_view text, absl::string_view wanted);
+// `rewrite` of a whole string: the client's if any byte of it was.
+Value RewriteText(Evaluation* evaluation, const TaggedText& text,
+                  std::string (*rewrite)(absl::string_view));
 
 // Strips spaces, or the characters of the string `chars` if it is one.
 Value StripText(Evaluation* evaluation, const TaggedText& text, const Value* chars, bool left,

@@ -26,7 +26,6 @@ const Value* Mapping::Find(absl::string_view key) const {
 }
 
 void Mapping::Set(Value key, Value value) {
-  depth = std::max(depth, value.depth() + 1);
   for (auto& [found, old] : entries) {
     if (Equal(found, key)) {
       old = std::move(value);
@@ -39,6 +38,7 @@ void Mapping::Set(Value key, Value value) {
 Value::Value(Sequence sequence) {
   for (const Value& item : sequence.items) {
     sequence.depth = std::max(sequence.depth, item.depth() + 1);
+    sequence.weight += item.weight();
   }
   data_ = std::make_shared<const Sequence>(std::move(sequence));
 }
@@ -46,6 +46,7 @@ Value::Value(Sequence sequence) {
 Value::Value(Mapping mapping) {
   for (const auto& [key, value] : mapping.entries) {
     mapping.depth = std::max({mapping.depth, key.depth() + 1, value.depth() + 1});
+    mapping.weight += key.weight() + value.weight();
   }
   data_ = std::make_shared<const Mapping>(std::move(mapping));
 }
@@ -79,6 +80,18 @@ int Value::depth() const {
   if (mapping() != nullptr) return mapping()->depth;
   if (callable() != nullptr && callable()->self != nullptr) return callable()->self->depth() + 1;
   return 0;
+}
+
+int64_t Value::weight() const {
+  if (text() != nullptr) return kValueWeight + static_cast<int64_t>(text()->bytes().size());
+  if (sequence() != nullptr) return sequence()->weight;
+  if (mapping() != nullptr) return mapping()->weight;
+  if (callable() != nullptr && callable()->self != nullptr) return callable()->self->weight();
+  int64_t weight = kValueWeight;
+  if (space() != nullptr) {
+    for (const auto& [key, value] : space()->attributes.entries) weight += value.weight();
+  }
+  return weight;
 }
 
 bool Value::Storable() const {

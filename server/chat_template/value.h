@@ -22,6 +22,10 @@ struct Scope;
 
 // Containers deeper than this are refused: it bounds the recursion over a value.
 inline constexpr int kMaxValueDepth = 64;
+// What a value weighs beside the bytes of strings: about what it takes to print it. A container may
+// hold the same value many times, so that its weight, and the time to walk it, can be out of all
+// proportion to the memory that it takes.
+inline constexpr int64_t kValueWeight = 16;
 
 struct Undefined {
   std::string name;  // for the message when something is asked of it
@@ -32,13 +36,15 @@ struct None {};
 struct Sequence {
   std::vector<Value> items;
   bool is_tuple = false;
-  int depth = 1;  // of the deepest value inside, plus one
+  int depth = 1;                  // of the deepest value inside, plus one
+  int64_t weight = kValueWeight;  // of all values inside, and its own
 };
 
 // A mapping in order of insertion. Immutable once it is a value.
 struct Mapping {
   std::vector<std::pair<Value, Value>> entries;
   int depth = 1;
+  int64_t weight = kValueWeight;
   const Value* Find(const Value& key) const;
   const Value* Find(absl::string_view key) const;
   void Set(Value key, Value value);
@@ -112,6 +118,7 @@ class Value {
 
   bool Truthy() const;
   int depth() const;
+  int64_t weight() const;
   // Whether it may be put into a container: not what can be changed, so that nothing can come to
   // hold itself.
   bool Storable() const;
