@@ -9,6 +9,7 @@ below 2. Writes load_tests/results/concurrency.{md,json}. About a minute and a h
 """
 
 import argparse
+import itertools
 import statistics
 import sys
 
@@ -18,11 +19,12 @@ BAR = 2.0
 REQUESTS_EACH = {"one": 12, "many": 4}  # of every client: a loop takes some seconds
 
 
-def measure(args, address, clients, requests_each):
+def measure(args, address, clients, requests_each, seeds=itertools.count()):
+    # A seed of its own: no prompt of this run is in the prefix cache.
     result = lab.run_loadgen(
         args.loadgen, address, "--concurrency", str(clients), "--requests",
         str(clients * requests_each), "--prompt-tokens", str(args.prompt_tokens), "--max-tokens",
-        str(args.max_tokens))
+        str(args.max_tokens), "--seed", str(next(seeds)))
     summary = result["summary"]
     if summary["statuses"] != {"OK": clients * requests_each} or summary["short_answers"]:
         sys.exit(f"not every answer is whole: {summary['statuses']}")
