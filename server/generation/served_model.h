@@ -20,9 +20,9 @@ namespace pregate {
 inline constexpr int64_t kMaxTokenizeBytes = 4 << 20;
 
 struct ServedModelOptions {
-  std::string name;
-  std::string chat_template;  // source; empty: the model's own
-  uint64_t default_seed = 0;  // of requests that bring none
+  std::string name = {};
+  std::string chat_template = {};  // source; empty: the model's own
+  uint64_t default_seed = 0;       // of requests that bring none
 };
 
 // Safe to share between threads.
