@@ -10,6 +10,7 @@ below 2. Writes load_tests/results/concurrency.{md,json}. About a minute and a h
 
 import argparse
 import itertools
+import pathlib
 import statistics
 import sys
 
@@ -60,13 +61,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompt-tokens", type=int, default=16)
     parser.add_argument("--max-tokens", type=int, default=64)
-    parser.add_argument("--model", help="a model's path; default: the SmolLM2 sample")
-    parser.add_argument("--pregate", default=lab.ROOT / "build/release/pregate")
-    parser.add_argument("--loadgen", default=lab.ROOT / "build/release/loadgen")
-    parser.add_argument("--busy", action="store_true", help="run on a busy machine, too")
+    lab.add_server_flags(parser)
     args = parser.parse_args()
     args.model = args.model or lab.fetch_model("smollm2")
-    args.model_name = lab.pathlib.Path(args.model).name
+    args.model_name = pathlib.Path(args.model).name
     about = lab.machine(lab.require_quiet(args.busy))
 
     counts = {"one": 1, "many": args.clients}
@@ -79,7 +77,7 @@ def main():
                            for which in order})
             print(f"round {number + 1} of {args.rounds}", file=sys.stderr)
     text, ratios = table(args, about, rounds)
-    lab.write_result("concurrency", text, {"machine": about, "model": args.model_name,
+    lab.report("concurrency", text, {"machine": about, "model": args.model_name,
                                            "rounds": rounds, "ratios": ratios})
     return statistics.median(ratios) < BAR
 

@@ -34,7 +34,7 @@ def require_quiet(allow_busy):
     busy = busy_share()
     if busy > BUSY_LIMIT and not allow_busy:
         sys.exit(f"the machine is {100 * busy:.0f} % busy with something else, so figures would "
-                 "not be comparable; wait, or try the script out with --busy")
+                 "not be comparable; wait, or try the script out with --busy, which keeps no result")
     return busy
 
 
@@ -52,6 +52,14 @@ def machine(busy):
 def machine_line(about):
     return (f"{about['cpu']}, {about['threads']} threads; commit {about['commit']}; "
             f"{about['date']}; {100 * about['busy_before']:.0f} % busy with other work before")
+
+
+def add_server_flags(parser):
+    parser.add_argument("--model", help="a model's path; default: the SmolLM2 sample")
+    parser.add_argument("--pregate", default=ROOT / "build/release/pregate")
+    parser.add_argument("--loadgen", default=ROOT / "build/release/loadgen")
+    parser.add_argument("--busy", action="store_true",
+                        help="try it out on a busy machine; keeps no result")
 
 
 def fetch_model(name):
@@ -107,8 +115,13 @@ def spread(values, form="{:.1f}"):
             f"–{form.format(max(values))})")
 
 
-def write_result(name, text, data):
+def report(name, text, data):
+    """Prints a result; keeps it, if the machine was quiet enough for it to mean something."""
+    print(text)
+    if data["machine"]["busy_before"] > BUSY_LIMIT:
+        print("\nnot kept: the machine is busy", file=sys.stderr)
+        return False
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    print(text)
+    return True

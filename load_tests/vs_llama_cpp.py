@@ -13,6 +13,7 @@ minutes with both models.
 import argparse
 import json
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -113,12 +114,14 @@ def main():
     parser.add_argument("--decode-tokens", type=int, default=64)
     parser.add_argument("--pregate", default=lab.ROOT / "build/release/pregate")
     parser.add_argument("--llama", help="the peer's llama-batched-bench, if built elsewhere")
-    parser.add_argument("--busy", action="store_true", help="run on a busy machine, too")
+    parser.add_argument("--busy", action="store_true", help="try it out on a busy machine; keeps no result")
     args = parser.parse_args()
     models = args.models or [lab.fetch_model("smollm2"), lab.fetch_model("gemma3")]
-    args.llama = args.llama or subprocess.run(
-        [lab.ROOT / "load_tests/build_llama_cpp.sh"], stdout=subprocess.PIPE, text=True,
-        check=True).stdout.strip()
+    builder = lab.ROOT / "load_tests/build_llama_cpp.sh"
+    peer = args.llama or "llama.cpp in llama-cpp-python " + re.search(
+        r"^version=(.*)$", builder.read_text(encoding="utf-8"), re.MULTILINE)[1]
+    args.llama = args.llama or subprocess.run([builder], stdout=subprocess.PIPE, text=True,
+                                              check=True).stdout.strip()
     about = lab.machine(lab.require_quiet(args.busy))
     args.threads = about["threads"]
 
@@ -129,11 +132,11 @@ def main():
         "# Pregate beside llama.cpp",
         f"{lab.machine_line(about)}. `pregate bench` and `llama-batched-bench` by turns, median "
         f"(range) of {args.rounds} rounds; decode of {args.decode_tokens} tokens after prompts of "
-        "128; the share of the roof counts weights only.",
+        f"128; the share of the roof counts weights only. Peer: {peer}.",
         *map(table, results),
         f"Smallest median ratio: {min(medians):.2f}; at least {BAR:g} is asked for: "
         f"{'met' if met else 'MISSED'}."])
-    lab.write_result("vs_llama_cpp", text,
+    lab.report("vs_llama_cpp", text,
                      {"machine": about, "rounds": args.rounds, "models": results})
     return not met
 
