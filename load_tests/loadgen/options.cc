@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -188,6 +189,7 @@ std::string SettingsJson(const Options& options, const ServerInfo& server) {
                                  {"timeout_s", options.client.timeout_s},
                                  {"connections", options.client.connections}};
   if (options.kind == LoadKind::kTrace) {
+    json["trace"] = std::filesystem::path(options.trace_path).filename().string();
     json["trace_speed"] = options.trace.speed;
     json["trace_length_scale"] = options.trace.length_scale;
     return json.dump();
