@@ -77,12 +77,13 @@ void CheckOneAtATime(const Tokenizer& tokenizer, const std::vector<int32_t>& ids
 std::vector<std::string> FuzzSeeds() {
   std::vector<std::string> seeds;
   for (size_t i = 0; i < Tokenizers().size(); ++i) {
-    for (const char* text : {"The quick brown\n\n  fox's 12345 jumps. <|im_start|>user<mask> ",
-                             "naïve 日本語 한국어 שלום 👩‍💻🇩🇪 e\u0301\u0323 "
-                             "\u3000\u2028\t\r\n "
-                             "x",
-                             "\xE2\x82\xF0\x9F\x98 \xC0\xAF\xED\xA0\x80 <s></s><unk> ▁▁ <0x41>",
-                             "                a                         \n\n\n\n"}) {
+    for (const char* text :
+         {"The quick brown\n\n  fox's 12345 jumps. <|im_start|>user<mask> ",
+          "naïve 日本語 한국어 שלום 👩‍💻🇩🇪 e\u0301\u0323 "
+          "\u3000\u2028\t\r\n "
+          "x",
+          "\xE2\x82\xF0\x9F\x98 \xC0\xAF\xED\xA0\x80 <s></s><unk> ▁▁ <0x41>",
+          "                a                         \n\n\n\n"}) {
       seeds.push_back(std::string(1, static_cast<char>(i)) + text);
     }
   }
