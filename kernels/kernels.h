@@ -61,8 +61,9 @@ struct Kernels {
   // "reference", "avx2", "avx512", "avx512vnni", ...
   std::string_view name;
 
-  // What `matmul` wants its left operand to be for weights of a given type: kF32 or kQ8Act.
-  // The float path (kF32) works for every weight type in every table; kQ8Act only where named here.
+  // What `matmul` wants its left operand to be for weights of a given type: kF32 or kQ16Act.
+  // The float path (kF32) works for every weight type in every table; kQ16Act only where named
+  // here.
   DType activation_dtype[kNumDTypes];
 
   // out[r, :] = scale * table[ids[r], :]. table [vocab, H] any weight dtype; out [R, H] kF32.
@@ -73,11 +74,12 @@ struct Kernels {
   void (*rms_norm)(Device&, ConstTensor x, ConstTensor weight, float weight_offset, float eps,
                    Tensor out);
 
-  // out = x in kQ8Act, see DType. x [R, K] kF32, K % 32 == 0. scale = max|x| / 127 of each 32
-  // elements, q = round to nearest even of x / scale (0 where scale is 0).
+  // out = x in kQ16Act, see DType. x [R, K] kF32, K % 32 == 0. scale = max|x| / 32512 of each 32
+  // elements, q = round to nearest even of x / scale (0 where scale is 0; one more where its low
+  // byte would be -128).
   void (*quantize_rows)(Device&, ConstTensor x, Tensor out);
 
-  // out[r, n] = sum_k x[r, k] * weight[n, k] + bias[n]. x [R, K] kF32 or kQ8Act, weight [N, K],
+  // out[r, n] = sum_k x[r, k] * weight[n, k] + bias[n]. x [R, K] kF32 or kQ16Act, weight [N, K],
   // bias [N] kF32 or null, out [R, N] kF32. Indexed by the weight's dtype; null: not supported.
   void (*matmul[kNumDTypes])(Device&, ConstTensor x, ConstTensor weight, const float* bias,
                              Tensor out);

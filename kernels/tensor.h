@@ -9,7 +9,7 @@
 namespace pregate {
 
 // Element types of a tensor. The quantised ones are the block formats of the GGUF specification
-// (ggml docs/gguf.md and the block layouts of `ggml_type`); `kQ8Act` is ours.
+// (ggml docs/gguf.md and the block layouts of `ggml_type`); `kQ16Act` is ours.
 enum class DType : uint8_t {
   kF32,
   kF16,
@@ -23,12 +23,14 @@ enum class DType : uint8_t {
   kQ4_K,
   kQ5_K,
   kQ6_K,
-  // Activations quantised to 8 bits, one row of K elements (K % 32 == 0) laid out as
-  //   int8  q[K]          values in [-127, 127]
-  //   float scale[K/32]   x ~= scale * q, one scale for each 32 elements
-  //   int16 sum[K/16]     sum of q over each 16 elements
-  // so K + K/8 + K/8 bytes. Made by `Kernels::quantize_rows`, read only by `Kernels::matmul`.
-  kQ8Act,
+  // Activations quantised to 16 bits, one row of K elements (K % 32 == 0) laid out as
+  //   int8  high[K], low[K]   q = 256 * high + low, both bytes in [-127, 127]
+  //   float scale[K/32]       x ~= scale * q, one scale for each 32 elements
+  //   int32 sum[K/16]         sum of q over each 16 elements
+  // so 2K + K/8 + K/4 bytes. Byte by byte they multiply on the integer units; eight bits alone
+  // change the likeliest token at 3 to 4 of 100 positions. Made by `Kernels::quantize_rows`, read
+  // only by `Kernels::matmul`.
+  kQ16Act,
 };
 inline constexpr int kNumDTypes = 13;
 
@@ -36,7 +38,7 @@ inline constexpr int kNumDTypes = 13;
 struct DTypeInfo {
   std::string_view name;  // as GGUF spells it: "F32", "Q4_K", ...
   int block_elements;     // elements of one block; 1 for plain types
-  int block_bytes;        // bytes of one block (kQ8Act: of 32 elements)
+  int block_bytes;        // bytes of one block (kQ16Act: of 32 elements)
 };
 const DTypeInfo& GetDTypeInfo(DType dtype);
 

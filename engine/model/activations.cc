@@ -57,7 +57,7 @@ absl::StatusOr<ActivationMemory> AllocateActivations(const ModelConfig& config, 
       {&all.projected, DType::kF32, rows, hidden},
       {&all.rope, DType::kF32, rows, rotated},
       {&all.local_rope, DType::kF32, rows, local_rotated},
-      {&all.quantized, DType::kQ8Act, std::max(rows, logits), (widest + 31) / 32 * 32},
+      {&all.quantized, DType::kQ16Act, std::max(rows, logits), (widest + 31) / 32 * 32},
       {&all.head_rows, DType::kF32, logits, hidden},
       {&all.logits, DType::kF32, logits, config.vocab_size},
   };

@@ -20,7 +20,7 @@ struct Activations {
   Tensor gate, up;          // [R, F]
   Tensor projected;         // [R, H] what a sublayer adds to the stream
   Tensor rope, local_rope;  // [R, rotated]
-  Tensor quantized;         // [R, widest input of a Linear] kQ8Act; narrower ones use a part
+  Tensor quantized;         // [R, widest input of a Linear] kQ16Act; narrower ones use a part
   Tensor head_rows;         // [L, H]
   Tensor logits;            // [L, vocab]
 

@@ -107,11 +107,11 @@ class Decoder : public Transformer {
     Tensor quantized;
     for (const Projection& projection : projections) {
       const Linear& linear = *projection.linear;
-      if (linear.input == DType::kQ8Act && !quantized) {
-        quantized = MakeView(scratch_.all.quantized.data, DType::kQ8Act, x.rows, x.cols);
+      if (linear.input == DType::kQ16Act && !quantized) {
+        quantized = MakeView(scratch_.all.quantized.data, DType::kQ16Act, x.rows, x.cols);
         kernels_.quantize_rows(device_, x, quantized);
       }
-      const ConstTensor input = linear.input == DType::kQ8Act ? ConstTensor(quantized) : x;
+      const ConstTensor input = linear.input == DType::kQ16Act ? ConstTensor(quantized) : x;
       kernels_.matmul[static_cast<size_t>(linear.weight.dtype)](device_, input, linear.weight,
                                                                 linear.bias, projection.out);
     }

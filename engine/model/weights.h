@@ -16,7 +16,7 @@ namespace pregate {
 struct Linear {
   ConstTensor weight;           // [out, in]
   const float* bias = nullptr;  // [out] or null
-  DType input = DType::kF32;    // what the kernel wants x to be: kF32 or kQ8Act
+  DType input = DType::kF32;    // what the kernel wants x to be: kF32 or kQ16Act
 };
 
 // One decoder layer. Views without data are parts that the model does not have.

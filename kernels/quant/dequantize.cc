@@ -140,7 +140,7 @@ void DequantizeRow(DType dtype, const void* src, int64_t cols, float* out) {
     case DType::kQ6_K:
       return DequantizeBlocks<BlockQ6_K>(src, cols, block, out);
     case DType::kI32:
-    case DType::kQ8Act:
+    case DType::kQ16Act:
       break;
   }
   assert(false && "not a weight type");

@@ -9,7 +9,7 @@
 namespace pregate {
 
 // out[0, cols) = the values of a densely packed row of `cols` elements. `dtype` is any weight type
-// (not kI32, not kQ8Act); `cols` is a multiple of its block. Every float operation rounds once, in
+// (not kI32, not kQ16Act); `cols` is a multiple of its block. Every float operation rounds once, in
 // the order of formats.h, so the result is the same on every machine.
 void DequantizeRow(DType dtype, const void* src, int64_t cols, float* out);
 

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "kernels/quant/q8_act.h"
+#include "kernels/quant/q16_act.h"
 
 namespace pregate {
 namespace {
@@ -80,10 +80,11 @@ void RunTiles(Device& device, const TileKernel& kernel, const RowBlocks& blocks,
 void PackGroup(const TileKernel& kernel, ConstTensor x, int64_t first, int height, int64_t g,
                ActivationGroup* out) {
   for (int r = 0; r < height; ++r) {
-    const Q8ActRow<const char> row(x.Row<char>(first + r), x.cols);
-    std::memcpy(out[r].quants, row.quants() + g * 32, 32);
+    const Q16ActRow<const char> row(x.Row<char>(first + r), x.cols);
+    std::memcpy(out[r].high, row.high() + g * 32, 32);
+    std::memcpy(out[r].low, row.low() + g * 32, 32);
     out[r].scale = row.scales()[g];
-    const int16_t* sums = row.sums() + g * 2;
+    const int32_t* sums = row.sums() + g * 2;
     switch (kernel.term) {
       case GroupTerm::kOffset:
         out[r].offset[0] = -kernel.offset * (sums[0] + sums[1]);
@@ -121,7 +122,7 @@ void RunFloatTiles(Device& device, const TileKernel& kernel, ConstTensor x, Cons
 void RunIntegerTiles(Device& device, const TileKernel& kernel, ConstTensor x, ConstTensor weight,
                      const float* bias, Tensor out) {
   CheckShapes(x, weight, out);
-  assert(x.dtype == DType::kQ8Act && x.cols % 32 == 0);
+  assert(x.dtype == DType::kQ16Act && x.cols % 32 == 0);
   if (x.rows == 0) return;
   const int64_t groups = x.cols / 32;
   const int64_t row_bytes = groups * static_cast<int64_t>(sizeof(ActivationGroup));

@@ -29,7 +29,8 @@ enum class GroupTerm : uint8_t {
 
 // 32 quantised activations of one row, as tiles read them.
 struct ActivationGroup {
-  int8_t quants[32];
+  int8_t high[32];
+  int8_t low[32];
   float scale;
   union {
     int32_t offset[2];
@@ -68,7 +69,7 @@ struct TileKernel {
 void RunFloatTiles(Device& device, const TileKernel& kernel, ConstTensor x, ConstTensor weight,
                    const float* bias, Tensor out);
 
-// The same with x kQ8Act; `kernel.run` reads Tile::groups.
+// The same with x kQ16Act; `kernel.run` reads Tile::groups.
 void RunIntegerTiles(Device& device, const TileKernel& kernel, ConstTensor x, ConstTensor weight,
                      const float* bias, Tensor out);
 

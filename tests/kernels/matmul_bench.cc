@@ -56,7 +56,7 @@ void RunMatmul(benchmark::State& state, const Kernels& kernels, const WeightCase
   Device& device = BenchDevice();
   const GuardedMatrix& stack = StackedWeights(c);
   const GuardedMatrix x = RandomMatrix(batch, c.cols, 2);
-  const GuardedMatrix quantised(DType::kQ8Act, batch, c.cols);
+  const GuardedMatrix quantised(DType::kQ16Act, batch, c.cols);
   kernels.quantize_rows(device, x.view(), quantised.view());
   const ConstTensor left = activation == DType::kF32 ? x.view() : quantised.view();
   const GuardedMatrix out(DType::kF32, batch, c.rows);
@@ -93,9 +93,9 @@ void RegisterCase(const Kernels& kernels, const WeightCase& c, int64_t batch, DT
 void RegisterMatmulBenchmarks() {
   for (const WeightCase& c : kWeightCases) {
     for (const Kernels* kernels : BenchTables()) {
-      for (const DType activation : {DType::kF32, DType::kQ8Act}) {
+      for (const DType activation : {DType::kF32, DType::kQ16Act}) {
         const DType wanted = kernels->activation_dtype[static_cast<int>(c.dtype)];
-        if (activation == DType::kQ8Act && wanted != activation) continue;
+        if (activation == DType::kQ16Act && wanted != activation) continue;
         for (const int64_t batch : kBatches) RegisterCase(*kernels, c, batch, activation);
       }
     }

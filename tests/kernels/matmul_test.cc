@@ -9,7 +9,7 @@
 #include <tuple>
 #include <vector>
 
-#include "kernels/quant/q8_act.h"
+#include "kernels/quant/q16_act.h"
 #include "tests/kernels/kernel_cases.h"
 #include "tests/kernels/table_test.h"
 #include "tests/kernels/weights.h"
@@ -47,7 +47,7 @@ class MatmulTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
   const Kernels& kernels() const { return *std::get<0>(GetParam()).kernels; }
   DType dtype() const { return std::get<1>(GetParam()); }
 
-  // kF32, and kQ8Act where the table wants it.
+  // kF32, and kQ16Act where the table wants it.
   std::vector<DType> ActivationTypes() const {
     const DType wanted = kernels().activation_dtype[static_cast<int>(dtype())];
     return wanted == DType::kF32 ? std::vector<DType>{wanted}
@@ -97,8 +97,8 @@ class MatmulTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
 
   static double ValueOf(ConstTensor x, int64_t row, int64_t k) {
     if (x.dtype == DType::kF32) return double{x.Row<float>(row)[k]};
-    const Q8ActRow<const char> q(x.Row<char>(row), x.cols);
-    return double{q.scales()[k / 32]} * q.quants()[k];
+    const Q16ActRow<const char> q(x.Row<char>(row), x.cols);
+    return double{q.scales()[k / 32]} * q.Quant(k);
   }
 
   const std::unique_ptr<Device> device_ = MakeCpuDevice(2);

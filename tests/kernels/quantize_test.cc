@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "kernels/quant/dequantize.h"
-#include "kernels/quant/q8_act.h"
+#include "kernels/quant/q16_act.h"
 #include "tests/kernels/kernel_cases.h"
 #include "tests/kernels/table_test.h"
 #include "tests/kernels/weights.h"
@@ -61,23 +61,27 @@ TEST_P(QuantizeTest, HandMadeRow) {
   GuardedMatrix x(DType::kF32, 1, 64);
   float* row = x.view().Row<float>(0);
   for (int i = 0; i < 64; ++i) row[i] = 0;
-  row[0] = 254;      // the largest: scale 2
-  row[1] = -254;     // -127
+  row[0] = 65024;    // the largest: scale 2
+  row[1] = -65024;   // -32512
   row[2] = 3;        // 1.5, to even: 2
   row[3] = 5;        // 2.5, to even: 2
+  row[4] = 256;      // 128: 256 - 128, but no byte is -128, so 129
   row[16] = -1;      // -0.5, to even: 0
   row[17] = -1.25f;  // -1
-  GuardedMatrix out(DType::kQ8Act, 1, 64);
+  row[18] = 762;     // 381: 256 + 125
+  GuardedMatrix out(DType::kQ16Act, 1, 64);
   kernels().quantize_rows(*device_, x.view(), out.view());
-  const Q8ActRow<char> q(out.view().Row<char>(0), 64);
+  const Q16ActRow<char> q(out.view().Row<char>(0), 64);
   EXPECT_EQ(q.scales()[0], 2.0f);
   EXPECT_EQ(q.scales()[1], 0.0f);
-  const std::vector<int> want = {127, -127, 2, 2, 0};
-  for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(q.quants()[i], want[i]) << i;
-  EXPECT_EQ(q.quants()[16], 0);
-  EXPECT_EQ(q.quants()[17], -1);
-  EXPECT_EQ(q.sums()[0], 4);
-  EXPECT_EQ(q.sums()[1], -1);
+  const std::vector<int> want = {32512, -32512, 2, 2, 129, 0};
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(q.Quant(i), want[i]) << i;
+  EXPECT_EQ(q.Quant(16), 0);
+  EXPECT_EQ(q.Quant(17), -1);
+  EXPECT_EQ(q.high()[18], 1);
+  EXPECT_EQ(q.low()[18], 125);
+  EXPECT_EQ(q.sums()[0], 133);
+  EXPECT_EQ(q.sums()[1], 380);
   EXPECT_EQ(q.sums()[2], 0);
   EXPECT_TRUE(out.GuardsIntact());
 }
@@ -89,8 +93,8 @@ TEST_P(QuantizeTest, SameBytesAsTheReference) {
     for (const int64_t cols : {32, 64, 576}) {
       GuardedMatrix x = RandomMatrix(13, cols, 16, std::isinf(size) ? 1.0f : size);
       if (std::isinf(size)) x.view().Row<float>(5)[7] = -infinity;
-      GuardedMatrix got(DType::kQ8Act, 13, cols);
-      GuardedMatrix want(DType::kQ8Act, 13, cols);
+      GuardedMatrix got(DType::kQ16Act, 13, cols);
+      GuardedMatrix want(DType::kQ16Act, 13, cols);
       kernels().quantize_rows(*device_, x.view(), got.view());
       reference().quantize_rows(*device_, x.view(), want.view());
       EXPECT_TRUE(got.SameBits(want)) << size << ", " << cols << " columns";
@@ -99,17 +103,20 @@ TEST_P(QuantizeTest, SameBytesAsTheReference) {
   }
 }
 
-// An element is off by half a step at most: what keeps a product with quantised activations near
-// the product with the activations themselves.
-TEST_P(QuantizeTest, ErrorIsHalfAStep) {
+// An element is off by half a step, or by one where its low byte would be -128: what keeps a
+// product with quantised activations near the product with the activations themselves.
+TEST_P(QuantizeTest, ErrorIsAStepAtMost) {
   const GuardedMatrix x = RandomMatrix(7, 288, 17, 30.0f);
-  GuardedMatrix out(DType::kQ8Act, 7, 288);
+  GuardedMatrix out(DType::kQ16Act, 7, 288);
   kernels().quantize_rows(*device_, x.view(), out.view());
   for (int64_t r = 0; r < 7; ++r) {
-    const Q8ActRow<char> q(out.view().Row<char>(r), 288);
+    const Q16ActRow<char> q(out.view().Row<char>(r), 288);
     for (int64_t k = 0; k < 288; ++k) {
       const double step = q.scales()[k / 32];
-      ASSERT_NEAR(step * q.quants()[k], x.Row(r)[k], step * 0.50001);
+      const double bound = q.low()[k] == -127 ? 1.51 : 0.51;
+      ASSERT_NEAR(step * q.Quant(k), x.Row(r)[k], step * bound);
+      ASSERT_GT(q.high()[k], -128);
+      ASSERT_GT(q.low()[k], -128);
     }
   }
 }
