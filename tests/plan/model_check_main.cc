@@ -19,7 +19,7 @@ namespace {
 
 constexpr int32_t kRequests = 3;
 constexpr int32_t kLastArrival = 4;  // steps at which a request may come: 0 to this
-constexpr int32_t kDepth = 12;       // steps at which something may go wrong
+constexpr int32_t kDepth = 10;       // steps at which something may go wrong
 constexpr int32_t kThreads = 2;
 
 // Two of them begin with the same block; each needs two of the three blocks in the end.
@@ -162,7 +162,7 @@ class ModelCheck {
     if (broken_.exchange(true)) return;
     const World small = Shrink(world);
     std::cout << ToString(small) << "\n";
-    Simulate(small, &std::cout);
+    Simulate(small, {.log = &std::cout});
   }
 
   std::mutex mutex_;

@@ -2,6 +2,7 @@
 //
 //   scheduler_sim --seeds 100000 --first 1 --threads 2     stops at the lowest seed that breaks
 //   scheduler_sim --verbose 4711                           one seed in words
+//   scheduler_sim --check_invariants 0                     judge from outside alone
 #include <unistd.h>
 
 #include <algorithm>
@@ -31,6 +32,11 @@ struct Flags {
   uint64_t first = 1;
   uint64_t threads = 2;
   uint64_t verbose = kNone;
+  bool check_invariants = true;
+
+  SimulationOptions options(std::ostream* log = nullptr) const {
+    return {.log = log, .check_invariants = check_invariants};
+  }
 };
 
 struct Totals {
@@ -78,11 +84,12 @@ void OnCrash(int signal) {
   _exit(2);
 }
 
-SimulationResult RunSeed(uint64_t seed) {
+SimulationResult RunSeed(const Flags& flags, uint64_t seed) {
   current_seed = seed;
   const World world = DrawWorld(seed);
-  SimulationResult run = Simulate(world);
-  if (run.broken.empty() && seed % kReplayEvery == 0 && Simulate(world).trace != run.trace) {
+  SimulationResult run = Simulate(world, flags.options());
+  if (run.broken.empty() && seed % kReplayEvery == 0 &&
+      Simulate(world, flags.options()).trace != run.trace) {
     run.broken = "I17: the same seed gave another trace";
   }
   return run;
@@ -94,7 +101,7 @@ Totals RunShare(const Flags& flags, uint64_t share, std::atomic<uint64_t>* lowes
   for (uint64_t i = share; i < flags.seeds; i += flags.threads) {
     const uint64_t seed = flags.first + i;
     if (seed > lowest_broken->load()) break;
-    const SimulationResult run = RunSeed(seed);
+    const SimulationResult run = RunSeed(flags, seed);
     totals.Add(seed, run);
     if (run.broken.empty()) continue;
     uint64_t lowest = lowest_broken->load();
@@ -144,20 +151,20 @@ void Report(const Flags& flags, const Totals& totals, double seconds) {
   std::printf("  trace %016llx\n", static_cast<unsigned long long>(sum.trace));
 }
 
-int ReplayInWords(uint64_t seed) {
-  const World world = DrawWorld(seed);
+int ReplayInWords(const Flags& flags) {
+  const World world = DrawWorld(flags.verbose);
   std::cout << ToString(world) << "\n";
-  return Simulate(world, &std::cout).broken.empty() ? 0 : 1;
+  return Simulate(world, flags.options(&std::cout)).broken.empty() ? 0 : 1;
 }
 
-int ReportBroken(const Totals& totals) {
+int ReportBroken(const Flags& flags, const Totals& totals) {
   const unsigned long long seed = totals.broken_seed;
   std::printf("seed %llu: %s\nreplay with: scheduler_sim --verbose %llu\nshrunk to:\n", seed,
               totals.broken.c_str(), seed);
   std::fflush(stdout);
-  const World small = Shrink(DrawWorld(totals.broken_seed));
+  const World small = Shrink(DrawWorld(totals.broken_seed), flags.options());
   std::cout << ToString(small) << "\n";
-  Simulate(small, &std::cout);
+  Simulate(small, flags.options(&std::cout));
   return 1;
 }
 
@@ -172,6 +179,8 @@ bool ParseFlags(int argc, char** argv, Flags* flags) {
       flags->threads = std::max<uint64_t>(value, 1);
     } else if (std::strcmp(argv[i], "--verbose") == 0) {
       flags->verbose = value;
+    } else if (std::strcmp(argv[i], "--check_invariants") == 0) {
+      flags->check_invariants = value != 0;
     } else {
       return false;
     }
@@ -183,16 +192,16 @@ int Main(int argc, char** argv) {
   Flags flags;
   if (!ParseFlags(argc, argv, &flags)) {
     std::fprintf(stderr,
-                 "usage: scheduler_sim [--seeds N] [--first SEED] [--threads N] "
-                 "[--verbose SEED]\n");
+                 "usage: scheduler_sim [--seeds N] [--first SEED] [--threads N] [--verbose SEED] "
+                 "[--check_invariants 0]\n");
     return 2;
   }
   std::signal(SIGABRT, OnCrash);
   std::signal(SIGSEGV, OnCrash);
-  if (flags.verbose != kNone) return ReplayInWords(flags.verbose);
+  if (flags.verbose != kNone) return ReplayInWords(flags);
   const auto start = std::chrono::steady_clock::now();
   const Totals totals = RunAll(flags);
-  if (totals.broken_seed != kNone) return ReportBroken(totals);
+  if (totals.broken_seed != kNone) return ReportBroken(flags, totals);
   Report(flags, totals,
          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   return 0;

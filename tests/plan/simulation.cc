@@ -32,9 +32,10 @@ SchedulerConfig ConfigOf(const World& world) {
 
 class Simulation {
  public:
-  Simulation(const World& world, std::ostream* log)
+  Simulation(const World& world, const SimulationOptions& options)
       : world_(world),
-        log_(log),
+        options_(options),
+        log_(options.log),
         scheduler_(ConfigOf(world)),
         model_(world.config.num_blocks, world.config.block_tokens, world.config.max_num_seqs,
                world.vocabulary),
@@ -68,7 +69,8 @@ class Simulation {
   void Trace(const BatchPlan& plan);
 
   const World& world_;
-  std::ostream* log_;
+  const SimulationOptions options_;
+  std::ostream* const log_;
   Scheduler scheduler_;
   FakeModel model_;
   Ledger ledger_;
@@ -181,7 +183,7 @@ bool Simulation::CancelInStep(const BatchPlan& plan) {
 
 void Simulation::Check() {
   ledger_.CheckCounts(scheduler_.stats());
-  ledger_.Break(scheduler_.CheckInvariants());
+  if (options_.check_invariants) ledger_.Break(scheduler_.CheckInvariants());
   if (step_ > kMaxSteps) ledger_.Break("I15: does not come to an end");
 }
 
@@ -206,22 +208,23 @@ void Simulation::Trace(const BatchPlan& plan) {
 
 }  // namespace
 
-SimulationResult Simulate(const World& world, std::ostream* log) {
-  return Simulation(world, log).Run();
+SimulationResult Simulate(const World& world, const SimulationOptions& options) {
+  return Simulation(world, options).Run();
 }
 
 namespace {
 
 // Drops runs of `items`, long ones first, as long as `world` stays broken.
 template <typename Item>
-void DropWhileBroken(World* world, std::vector<Item> World::*items) {
+void DropWhileBroken(const SimulationOptions& options, World* world,
+                     std::vector<Item> World::*items) {
   for (size_t run = (world->*items).size(); run > 0; run /= 2) {
     for (size_t first = 0; first < (world->*items).size();) {
       World smaller = *world;
       std::vector<Item>& left = smaller.*items;
       const size_t count = std::min(run, left.size() - first);
       left.erase(left.begin() + first, left.begin() + first + count);
-      if (Simulate(smaller).broken.empty()) {
+      if (Simulate(smaller, options).broken.empty()) {
         first += count;
       } else {
         *world = std::move(smaller);
@@ -232,10 +235,10 @@ void DropWhileBroken(World* world, std::vector<Item> World::*items) {
 
 }  // namespace
 
-World Shrink(World world) {
-  DropWhileBroken(&world, &World::faults);
-  DropWhileBroken(&world, &World::arrivals);
-  DropWhileBroken(&world, &World::faults);
+World Shrink(World world, const SimulationOptions& options) {
+  DropWhileBroken(options, &world, &World::faults);
+  DropWhileBroken(options, &world, &World::arrivals);
+  DropWhileBroken(options, &world, &World::faults);
   return world;
 }
 

@@ -28,11 +28,16 @@ struct SimulationResult {
   int64_t prefix_hits = 0;  // tokens
 };
 
-// `log`, unless null, gets every step in words.
-SimulationResult Simulate(const World& world, std::ostream* log = nullptr);
+struct SimulationOptions {
+  std::ostream* log = nullptr;  // unless null, gets every step in words
+  // Without them only the ledger judges: what it finds, it finds from outside.
+  bool check_invariants = true;
+};
+
+SimulationResult Simulate(const World& world, const SimulationOptions& options = {});
 
 // Drops requests and faults as long as the world stays broken.
-World Shrink(World world);
+World Shrink(World world, const SimulationOptions& options = {});
 
 }  // namespace pregate
 
