@@ -65,7 +65,7 @@ def main():
     args = parser.parse_args()
     args.model = args.model or lab.fetch_model("smollm2")
     args.model_name = pathlib.Path(args.model).name
-    about = lab.machine(lab.require_quiet(args.busy))
+    watch = lab.require_quiet(args.busy)
 
     counts = {"one": 1, "many": args.clients}
     rounds = []
@@ -76,6 +76,7 @@ def main():
             rounds.append({which: measure(args, address, counts[which], REQUESTS_EACH[which])
                            for which in order})
             print(f"round {number + 1} of {args.rounds}", file=sys.stderr)
+    about = lab.machine(watch)
     text, ratios = table(args, about, rounds)
     lab.report("concurrency", text, {"machine": about, "model": args.model_name,
                                            "rounds": rounds, "ratios": ratios})

@@ -85,9 +85,10 @@ def main():
     lab.add_server_flags(parser)
     args = parser.parse_args()
     model = args.model or lab.fetch_model("smollm2")
-    about = lab.machine(lab.require_quiet(args.busy))
+    watch = lab.require_quiet(args.busy)
     with lab.serving(args.pregate, model) as address:
         peak_rate, results = measure(args, address)
+    about = lab.machine(watch)
     name = pathlib.Path(model).name
     kept = lab.report("latency", table(about, name, peak_rate, results),
                       {"machine": about, "model": name, "peak_requests_per_s": peak_rate,

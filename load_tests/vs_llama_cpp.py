@@ -122,10 +122,11 @@ def main():
         r"^version=(.*)$", builder.read_text(encoding="utf-8"), re.MULTILINE)[1]
     args.llama = args.llama or subprocess.run([builder], stdout=subprocess.PIPE, text=True,
                                               check=True).stdout.strip()
-    about = lab.machine(lab.require_quiet(args.busy))
-    args.threads = about["threads"]
+    args.threads = lab.threads()
+    watch = lab.require_quiet(args.busy)
 
     results = [compare(args, model) for model in models]
+    about = lab.machine(watch)
     medians = [statistics.median(row["ratios"]) for result in results for row in result["rows"]]
     met = min(medians) >= BAR
     text = "\n\n".join([
