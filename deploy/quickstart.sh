@@ -29,20 +29,24 @@ echo "$model"
 say "Serve"
 grpc_port="${PREGATE_GRPC_PORT:-8001}"
 metrics_port="${PREGATE_METRICS_PORT:-8002}"
+log=build/quickstart.log
 build/release/pregate serve "$model" --served-model-name smollm2 \
-  --grpc-port "$grpc_port" --metrics-port "$metrics_port" &
+  --grpc-port "$grpc_port" --metrics-port "$metrics_port" >"$log" 2>&1 &
 server=$!
 trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true' EXIT
 client=(build/release/pregate-client --target "127.0.0.1:$grpc_port")
-if ! "${client[@]}" --wait 60; then
+"${client[@]}" --wait 60 &
+if ! wait -n -p ended "$server" $! || [[ "$ended" == "$server" ]]; then
+  cat "$log" >&2
   echo "The server did not become ready; its messages are above." >&2
   exit 1
 fi
+cat "$log"
 
 question="What is the capital of France? Answer in one sentence."
 say "Question: $question"
 answer="$(mktemp)"
-if ! "${client[@]}" --chat "$question" --max-tokens 64 | tee "$answer" || [[ ! -s "$answer" ]]; then
+if ! "${client[@]}" --chat "$question" --temperature 0 --max-tokens 64 | tee "$answer" || [[ ! -s "$answer" ]]; then
   rm -f "$answer"
   echo "No answer was streamed." >&2
   exit 1
@@ -53,6 +57,7 @@ cat <<END
 
 gRPC     127.0.0.1:$grpc_port   (pregate.v1.Inference, grpc.health.v1.Health, reflection)
 metrics  http://127.0.0.1:$metrics_port/metrics
+log      $log
 
 Try:
   build/release/pregate-client --target 127.0.0.1:$grpc_port --chat "Tell me a short story."
