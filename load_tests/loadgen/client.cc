@@ -70,7 +70,7 @@ class Run {
     return absl::OkStatus();
   }
 
-  std::vector<RequestRecord> Finish() {
+  std::vector<RequestRecord> Execute() {
     start_ = Clock::now();
     while (next_ < records_.size() || in_flight_ > 0) {
       while (IsDue()) Send();
@@ -189,7 +189,7 @@ absl::StatusOr<std::vector<RequestRecord>> RunLoad(const ClientOptions& options,
                                                    const Prompts& prompts) {
   Run run(options, load, prompts);
   if (absl::Status status = run.OpenConnections(); !status.ok()) return status;
-  return run.Finish();
+  return run.Execute();
 }
 
 }  // namespace pregate

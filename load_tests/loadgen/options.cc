@@ -112,6 +112,10 @@ const char* NameOf(LoadKind kind) {
   return "";
 }
 
+std::string Dump(const nlohmann::ordered_json& json) {
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
 }  // namespace
 
 absl::StatusOr<std::optional<Options>> ParseOptions(int argc, const char* const* argv) {
@@ -192,7 +196,7 @@ std::string SettingsJson(const Options& options, const ServerInfo& server) {
     json["trace"] = std::filesystem::path(options.trace_path).filename().string();
     json["trace_speed"] = options.trace.speed;
     json["trace_length_scale"] = options.trace.length_scale;
-    return json.dump();
+    return Dump(json);
   }
   const SyntheticLoad& load = options.synthetic;
   json["prompt_tokens"] = {load.prompt_tokens.low, load.prompt_tokens.high};
@@ -204,7 +208,7 @@ std::string SettingsJson(const Options& options, const ServerInfo& server) {
     json["burstiness"] = load.burstiness;
     json["duration_s"] = load.duration_s;
   }
-  return json.dump();
+  return Dump(json);
 }
 
 }  // namespace pregate

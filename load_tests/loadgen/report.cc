@@ -121,7 +121,8 @@ std::string ToJson(const Report& report, const std::vector<RequestRecord>& recor
                         {"output_tokens", record.tokens()},
                         {"status", record.status}});
   }
-  return json.dump(1);
+  // Words of a server may be any bytes.
+  return json.dump(1, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string ToTable(const Report& report) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "load_tests/loadgen/arrivals.h"
@@ -203,6 +204,16 @@ TEST(Report, AGeneratorThatIsLateOnceInAHundredHasKeptUp) {
   EXPECT_TRUE(KeptUp(MakeReport(records, 1, 1)));
   records[2].sent_s = kMaxLagP99S + 0.001;
   EXPECT_FALSE(KeptUp(MakeReport(records, 1, 1)));
+}
+
+TEST(Report, WordsOfAServerMayBeAnyBytes) {
+  RequestRecord record;
+  record.status = "INTERNAL";
+  record.error = "\xff\"\n";
+  const Report report = MakeReport({record}, 1, 1);
+  const std::string json = ToJson(report, {record}, "{\"label\": \"x\"}");
+  EXPECT_EQ(nlohmann::json::parse(json)["summary"]["errors"]["INTERNAL"], "\xef\xbf\xbd\"\n");
+  EXPECT_EQ(nlohmann::json::parse(json)["settings"]["label"], "x");
 }
 
 TEST(Report, CountsAnswersThatAreTooShort) {
