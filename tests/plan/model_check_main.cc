@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <iostream>
 #include <mutex>
@@ -19,7 +20,7 @@ namespace {
 
 constexpr int32_t kRequests = 3;
 constexpr int32_t kLastArrival = 4;  // steps at which a request may come: 0 to this
-constexpr int32_t kDepth = 10;       // steps at which something may go wrong
+constexpr int32_t kDefaultDepth = 10;
 constexpr int32_t kThreads = 2;
 
 // Two of them begin with the same block; each needs two of the three blocks in the end.
@@ -79,18 +80,19 @@ void ForEachArrival(const World& empty, const std::function<void(const World&)>&
   } while (std::next_permutation(order.begin(), order.end()));
 }
 
-// All sets of up to `more` things that go wrong after those that `world` has, each not before the
-// one before it; nobody leaves before he has come.
-void ForEachFaults(World* world, int32_t more, const std::function<void(const World&)>& visit) {
+// All sets of up to `more` things that go wrong, in the first `depth` steps, after those that
+// `world` has, each not before the one before it; nobody leaves before he has come.
+void ForEachFaults(World* world, int32_t depth, int32_t more,
+                   const std::function<void(const World&)>& visit) {
   visit(*world);
   if (more == 0) return;
   const int32_t from = world->faults.empty() ? 0 : world->faults.back().step;
   const auto with = [&](const Fault& fault) {
     world->faults.push_back(fault);
-    ForEachFaults(world, more - 1, visit);
+    ForEachFaults(world, depth, more - 1, visit);
     world->faults.pop_back();
   };
-  for (int32_t step = from; step < kDepth; ++step) {
+  for (int32_t step = from; step < depth; ++step) {
     with({FaultKind::kFailStep, step});
     for (const Arrival& arrival : world->arrivals) {
       if (arrival.step > step) continue;
@@ -110,6 +112,8 @@ struct Count {
 
 class ModelCheck {
  public:
+  explicit ModelCheck(int32_t depth) : depth_(depth) {}
+
   // Runs all worlds; false when one is broken, which is printed.
   bool Run() {
     std::vector<World> starts;
@@ -139,7 +143,7 @@ class ModelCheck {
  private:
   void Explore(World world) {
     Count count;
-    ForEachFaults(&world, /*more=*/2, [&](const World& w) {
+    ForEachFaults(&world, depth_, /*more=*/2, [&](const World& w) {
       if (broken_) return;
       const SimulationResult run = Simulate(w);
       ++count.worlds;
@@ -165,17 +169,19 @@ class ModelCheck {
     Simulate(small, {.log = &std::cout});
   }
 
+  const int32_t depth_;
   std::mutex mutex_;
   std::atomic<bool> broken_ = false;
   Count total_;
 };
 
-int Main() {
-  ModelCheck check;
+// The depth may be given: how many steps things can go wrong at.
+int Main(int argc, char** argv) {
+  ModelCheck check(argc > 1 ? std::atoi(argv[1]) : kDefaultDepth);
   return check.Run() ? 0 : 1;
 }
 
 }  // namespace
 }  // namespace pregate
 
-int main() { return pregate::Main(); }
+int main(int argc, char** argv) { return pregate::Main(argc, argv); }

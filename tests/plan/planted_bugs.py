@@ -154,7 +154,7 @@ def try_bug(number, bug, args):
         return Outcome(bug, 0, str(stale))
     binary = folder / "scheduler_sim"
     build = subprocess.run(
-        [args.compiler, "-std=c++20", "-O1", "-w", "-DNDEBUG", *args.flags, f"-I{args.source}", str(path),
+        [args.compiler, "-std=c++20", "-O1", "-w", "-DNDEBUG", f"-I{args.source}", str(path),
          *args.objects, "-pthread", "-o", str(binary)],
         capture_output=True, text=True, check=False)
     if build.returncode:
@@ -187,11 +187,8 @@ def parse_args():
     parser.add_argument("--source", type=pathlib.Path, required=True, help="the project's root")
     parser.add_argument("--work", type=pathlib.Path, required=True, help="folder for the copies")
     parser.add_argument("--compiler", required=True)
-    parser.add_argument("--flags", default="", help="more compiler flags, separated by ;")
     parser.add_argument("objects", nargs="+", help="main object, simulator library, plan library")
-    args = parser.parse_args()
-    args.flags = [flag for flag in args.flags.split(";") if flag]
-    return args
+    return parser.parse_args()
 
 
 def main():
