@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -11,6 +12,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 
 namespace pregate {
 namespace {
@@ -134,6 +137,37 @@ TEST(RequestLog, ManyThreadsWriteWholeLines) {
   for (const std::string& line : lines) {
     ASSERT_EQ(nlohmann::json::parse(line)["request_id"], "id-7");
   }
+}
+
+// Standard error goes to a pipe that nobody reads, until much more than it holds has been written.
+TEST(RequestLog, AReaderThatHasStoppedCostsTheOldestLines) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const int standard_error = dup(STDERR_FILENO);
+  dup2(ends[1], STDERR_FILENO);
+  std::string read;
+  std::thread reader;
+  {
+    RequestLog log(LogFormat::kJson);
+    const absl::Time start = absl::Now();
+    for (int i = 0; i < 20000; ++i) {
+      RequestLogLine line;
+      line.answers = i;
+      log.Write(line);
+    }
+    EXPECT_LT(absl::Now() - start, absl::Seconds(10));
+    reader = std::thread([&] {
+      char buffer[4096];
+      for (ssize_t n; (n = ::read(ends[0], buffer, sizeof(buffer))) > 0;) read.append(buffer, n);
+    });
+  }
+  dup2(standard_error, STDERR_FILENO);
+  close(standard_error);
+  close(ends[1]);
+  reader.join();
+  close(ends[0]);
+  EXPECT_LT(std::count(read.begin(), read.end(), '\n'), 10000);
+  EXPECT_THAT(read, HasSubstr("\"answers\":19999,"));
 }
 
 }  // namespace
