@@ -83,7 +83,7 @@ ClientRequest AsRequest(const GenerateConfig& config) {
 // Writes the answer as it comes, until it has ended.
 void Print(Generation* generation, Event* news) {
   while (!generation->done()) {
-    news->Wait(absl::Milliseconds(100));
+    news->Wait(absl::Milliseconds(100));  // a Ctrl-C sets no event
     if (interrupted) generation->Cancel(absl::CancelledError("interrupted"));
     for (const AnswerDelta& delta : generation->Take()) {
       std::fwrite(delta.text.data(), 1, delta.text.size(), stdout);

@@ -116,8 +116,10 @@ Families MetricsPage::Collect() const {
   Append(SchedulerFamilies(stats), &shared);
 
   Families page = WithPrefix("pregate_", shared);
-  const absl::Time newest = std::max(stats.last_step, started_);
-  Append(WithPrefix("pregate_", OwnFamilies(*instruments_, absl::Now() - newest)), &page);
+  // Before the first step there is no time of it; and clocks are set back now and then.
+  const absl::Duration age = absl::Now() - std::max(stats.last_step, started_);
+  Append(WithPrefix("pregate_", OwnFamilies(*instruments_, std::max(age, absl::ZeroDuration()))),
+         &page);
   Append(ProcessFamilies(), &page);
   if (compat_ == MetricsCompat::kVllm) {
     Append(WithPrefix("vllm:", WithModelName(served_model_name_, std::move(shared))), &page);

@@ -171,6 +171,50 @@ TEST_F(MetricsTest, StepsAndGapsAndRejections) {
   EXPECT_EQ(values["pregate_requests_rejected_total{reason=\"draining\"}"], 0);
 }
 
+// Names and types that other programs are written against.
+constexpr std::pair<const char*, const char*> kSharedWithVllm[] = {
+    {"num_requests_waiting", "gauge"},
+    {"num_requests_running", "gauge"},
+    {"kv_cache_usage_perc", "gauge"},
+    {"cache_config_info", "gauge"},
+    {"time_to_first_token_seconds", "histogram"},
+    {"inter_token_latency_seconds", "histogram"},
+    {"request_time_per_output_token_seconds", "histogram"},
+    {"e2e_request_latency_seconds", "histogram"},
+    {"request_queue_time_seconds", "histogram"},
+    {"request_prefill_time_seconds", "histogram"},
+    {"request_decode_time_seconds", "histogram"},
+    {"request_prompt_tokens", "histogram"},
+    {"request_generation_tokens", "histogram"},
+    {"iteration_tokens_total", "histogram"},
+    {"prompt_tokens_total", "counter"},
+    {"generation_tokens_total", "counter"},
+    {"request_success_total", "counter"},
+    {"num_preemptions_total", "counter"},
+    {"prefix_cache_queries_total", "counter"},
+    {"prefix_cache_hits_total", "counter"},
+};
+constexpr std::pair<const char*, const char*> kOurs[] = {
+    {"requests_rejected_total", "counter"},
+    {"step_seconds", "histogram"},
+    {"step_rows", "histogram"},
+    {"last_step_age_seconds", "gauge"},
+    {"build_info", "gauge"},
+};
+
+TEST_F(MetricsTest, TheAgreedNamesAreThere) {
+  Start(MetricsCompat::kVllm);
+  const std::string page = Page();
+  for (const auto& [name, type] : kSharedWithVllm) {
+    EXPECT_THAT(page, HasSubstr(absl::StrCat("# TYPE pregate_", name, " ", type, "\n")));
+    EXPECT_THAT(page, HasSubstr(absl::StrCat("# TYPE vllm:", name, " ", type, "\n")));
+  }
+  for (const auto& [name, type] : kOurs) {
+    EXPECT_THAT(page, HasSubstr(absl::StrCat("# TYPE pregate_", name, " ", type, "\n")));
+    EXPECT_THAT(page, ::testing::Not(HasSubstr(absl::StrCat("vllm:", name))));
+  }
+}
+
 TEST_F(MetricsTest, PromtoolAcceptsThePage) {
   if (!HavePromtool()) GTEST_SKIP() << "promtool is not installed";
   Start();
