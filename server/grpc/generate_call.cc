@@ -62,7 +62,7 @@ void GenerateCall::Start(const v1::GenerateRequest& request) {
   absl::MutexLock lock(&mutex_);
   self_ = shared_from_this();
   absl::StatusOr<ClientRequest> wanted =
-      FromMessage(request, environment_->model->max_prompt_tokens());
+      FromMessage(request, environment_->model->engine().model().max_model_len);
   if (!wanted.ok()) {
     environment_->model->metrics().CountRejection(
         absl::IsUnimplemented(wanted.status()) ? Rejection::kUnimplemented : Rejection::kInvalid);

@@ -21,7 +21,7 @@ absl::StatusOr<std::vector<ChatMessage>> ReadChat(const v1::Chat& chat) {
   return messages;
 }
 
-absl::Status ReadPrompt(const v1::GenerateRequest& message, int32_t max_prompt_tokens,
+absl::Status ReadPrompt(const v1::GenerateRequest& message, int32_t max_model_len,
                         ClientRequest* request) {
   switch (message.prompt_case()) {
     case v1::GenerateRequest::kText:
@@ -29,15 +29,15 @@ absl::Status ReadPrompt(const v1::GenerateRequest& message, int32_t max_prompt_t
       return absl::OkStatus();
     case v1::GenerateRequest::kTokenIds: {
       const auto& given = message.token_ids().ids();
-      if (given.size() > max_prompt_tokens) {
+      if (given.size() > max_model_len) {
         return FieldError(
             "prompt_tokens",
-            absl::StrCat("be at most ", max_prompt_tokens, " (context_length_exceeded: prompt ",
+            absl::StrCat("be at most ", max_model_len, " (context_length_exceeded: prompt ",
                          given.size(), ", max_tokens ", request->max_tokens, ")"),
             given.size());
       }
       absl::StatusOr<std::vector<int32_t>> ids =
-          ReadTokenIds("prompt_tokens", given, max_prompt_tokens);
+          ReadTokenIds("prompt_tokens", given, max_model_len);
       if (!ids.ok()) return ids.status();
       request->prompt = *std::move(ids);
       return absl::OkStatus();
@@ -142,13 +142,13 @@ void ToMessage(const RequestTiming& timing, v1::Timing* message) {
 }  // namespace
 
 absl::StatusOr<ClientRequest> FromMessage(const v1::GenerateRequest& message,
-                                          int32_t max_prompt_tokens) {
+                                          int32_t max_model_len) {
   const v1::SamplingParams& sampling = message.sampling();
   if (absl::Status status = RefuseConstraint(sampling); !status.ok()) return status;
   ClientRequest request;
   ReadNumbers(sampling, &request);
   if (absl::Status status = ReadLists(sampling, &request); !status.ok()) return status;
-  if (absl::Status status = ReadPrompt(message, max_prompt_tokens, &request); !status.ok()) {
+  if (absl::Status status = ReadPrompt(message, max_model_len, &request); !status.ok()) {
     return status;
   }
   request.model = message.model();

@@ -18,9 +18,9 @@ namespace pregate {
 inline constexpr int32_t kMaxMessageBytes = 16 << 20;
 
 // INVALID_ARGUMENT when something repeats too often, UNIMPLEMENTED for what is not served.
-// `max_prompt_tokens`: see ServedModel.
+// Of more ids than `max_model_len`, none is copied.
 absl::StatusOr<ClientRequest> FromMessage(const v1::GenerateRequest& message,
-                                          int32_t max_prompt_tokens);
+                                          int32_t max_model_len);
 
 void ToMessage(const AnswerDelta& delta, const Tokenizer& tokenizer, v1::GenerateResponse* message);
 
