@@ -1,6 +1,7 @@
 #include "server/serve.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -23,6 +24,7 @@ namespace {
 
 constexpr int kCannotListen = 1;
 constexpr int kCannotUse = 2;
+constexpr int kStuck = 3;
 // For what was cut at the end of the drain: its last tokens and its status are still sent.
 constexpr absl::Duration kFlushTime = absl::Seconds(5);
 
@@ -54,16 +56,19 @@ bool UseReflection(const ServeConfig& config) {
   return config.reflection == Reflection::kOn;
 }
 
-void Drain(const ServeConfig& config, Engine* engine, GrpcServer* server) {
+// False: a step does not end, so that the engine's thread cannot be joined in any time.
+bool Drain(const ServeConfig& config, Engine* engine, GrpcServer* server) {
   Say("draining");
   server->StopServing();
   absl::SleepFor(config.shutdown_delay);
   engine->StartDrain();
-  if (!engine->WaitUntilIdle(config.drain_timeout)) {
+  bool idle = engine->WaitUntilIdle(config.drain_timeout);
+  if (!idle) {
     server->AbortStreams(absl::UnavailableError("server: drain timeout; try another replica"));
-    engine->WaitUntilIdle(kFlushTime);
+    idle = engine->WaitUntilIdle(kFlushTime);
   }
   server->Shutdown(kFlushTime);
+  return idle;
 }
 
 // Serves with what has been loaded, until told to stop.
@@ -93,7 +98,10 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options, Eng
   Say(absl::StrCat("metrics  http://", config.host, ":", metrics.port(), "/metrics"));
 
   signals->Wait();
-  Drain(config, engine, server->get());
+  if (!Drain(config, engine, server->get())) {
+    Say("a step does not end; leaving without it");
+    std::_Exit(kStuck);  // its thread still uses what the destructors would take away
+  }
   return 0;
 }
 
