@@ -4,6 +4,7 @@
 #include "absl/status/status.h"
 #include "engine/tokenizer/bpe_merger.h"
 #include "engine/tokenizer/merge_list.h"
+#include "engine/tokenizer/nfc.h"
 #include "engine/tokenizer/pre_tokenizers.h"
 #include "engine/tokenizer/regex_splitter.h"
 #include "engine/tokenizer/strings.h"

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/tokenizer/bpe_merger.h"
 #include "engine/tokenizer/merge_list.h"
+#include "engine/tokenizer/nfc.h"
 #include "engine/tokenizer/strings.h"
 #include "engine/tokenizer/text_encoder.h"
 #include "engine/tokenizer/utf8.h"

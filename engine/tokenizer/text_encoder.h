@@ -32,9 +32,6 @@ absl::StatusOr<std::unique_ptr<TextEncoder>> MakeSentencePieceText(const Vocabul
 // Whether spec.add_space_prefix asks for a space before this stretch.
 bool WantsSpacePrefix(const TokenizerSpec& spec, std::string_view text, bool begins_text);
 
-// `text` (valid UTF-8) in Normalization Form C.
-std::string NfcNormalize(std::string_view text);
-
 }  // namespace pregate
 
 #endif  // PREGATE_ENGINE_TOKENIZER_TEXT_ENCODER_H_
