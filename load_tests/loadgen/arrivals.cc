@@ -83,8 +83,13 @@ std::vector<Arrival> MakeArrivals(const SyntheticLoad& load) {
   // Gaps of mean 1 / rate whose standard deviation is `burstiness` times that.
   const double shape = 1.0 / (load.burstiness * load.burstiness);
   std::gamma_distribution<double> gap(shape, 1.0 / (load.rate * shape));
+  // The run is a stretch of a process that began long before it: one that began with the run would
+  // begin with a burst more often than not, and offer more than `rate`.
+  const double before = 100 * std::max(10.0, load.burstiness * load.burstiness) / load.rate;
   std::vector<double> times;
-  for (double now = gap(random); now < load.duration_s; now += gap(random)) times.push_back(now);
+  for (double now = gap(random) - before; now < load.duration_s; now += gap(random)) {
+    if (now >= 0) times.push_back(now);
+  }
   std::vector<Arrival> arrivals = MakeRequests(load, static_cast<int64_t>(times.size()));
   for (size_t i = 0; i < times.size(); ++i) arrivals[i].time_s = times[i];
   return arrivals;

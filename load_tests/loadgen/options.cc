@@ -45,7 +45,7 @@ void AddLoadFlags(CLI::App& app, Options& options, std::string& prompt, std::str
   rate->check(positive);
   app.add_option("--burstiness", load.burstiness,
                  "deviation of the gaps over their mean: 1 is Poisson, 3 comes in bursts")
-      ->check(Between(0.01, 100.0))
+      ->check(Between(0.01, 10.0))
       ->needs(rate);
   CLI::Option* trace = app.add_option("--trace", options.trace_path,
                                       "open loop: a CSV in the format of the Azure LLM inference "

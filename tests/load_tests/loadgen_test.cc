@@ -40,6 +40,22 @@ TEST(Arrivals, GapsHaveTheAskedMeanAndVariation) {
   }
 }
 
+TEST(Arrivals, AShortRunOffersItsRateToo) {
+  for (const double burstiness : {1.0, 3.0}) {
+    SyntheticLoad load;
+    load.rate = 0.5;
+    load.burstiness = burstiness;
+    load.duration_s = 30;
+    size_t requests = 0;
+    constexpr int kRuns = 4000;
+    for (int i = 0; i < kRuns; ++i) {
+      load.seed = static_cast<uint64_t>(i);
+      requests += MakeArrivals(load).size();
+    }
+    EXPECT_NEAR(static_cast<double>(requests) / kRuns, 15, 0.75) << burstiness;
+  }
+}
+
 TEST(Arrivals, SameSeedSameLoad) {
   SyntheticLoad load;
   const auto first = MakeArrivals(load), second = MakeArrivals(load);
