@@ -12,6 +12,7 @@ oracle cannot express is marked by the ids of an empty line and left out by the 
 that are not UTF-8 where the vocabulary adds a space prefix, and, for sentencepiece, NUL.
 """
 
+import collections
 import json
 import os
 import pathlib
@@ -264,8 +265,11 @@ def train_llama2(lines):
         [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(
         Regex("\u2581+[^\u2581]*"), behavior="isolated")
+    # The trainer would draw lots among letters that are equally frequent.
+    counts = collections.Counter("".join(training_text(lines)).replace(" ", "\u2581"))
+    letters = sorted(counts, key=lambda c: (-counts[c], c))[:220]
     tokenizer.train_from_iterator(training_text(lines), trainers.BpeTrainer(
-        vocab_size=1200, limit_alphabet=220, show_progress=False,
+        vocab_size=1200, initial_alphabet=letters, limit_alphabet=len(letters), show_progress=False,
         special_tokens=["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)]))
     root = json.loads(tokenizer.to_str())
     root["pre_tokenizer"] = None
