@@ -19,22 +19,22 @@ sigset_t Watched() {
 
 }  // namespace
 
-StopSignals::StopSignals() {
+StopSignals::StopSignals() : state_(std::make_shared<State>()) {
   const sigset_t signals = Watched();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   // Writing to a connection that the peer has closed is an error to handle, not a reason to die.
   signal(SIGPIPE, SIG_IGN);
-  std::thread([this] { Watch(); }).detach();
+  std::thread([state = state_] { Watch(state); }).detach();
 }
 
-void StopSignals::Watch() {
+void StopSignals::Watch(const std::shared_ptr<State>& state) {
   const sigset_t signals = Watched();
   for (;;) {
     int signal = 0;
     if (sigwait(&signals, &signal) != 0) continue;
     // What a shell reports of a process that the signal killed.
-    if (!armed_ || asked_.HasBeenNotified()) _exit(128 + signal);
-    asked_.Notify();
+    if (!state->armed || state->asked.HasBeenNotified()) _exit(128 + signal);
+    state->asked.Notify();
   }
 }
 

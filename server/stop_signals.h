@@ -3,6 +3,7 @@
 #define PREGATE_SERVER_STOP_SIGNALS_H_
 
 #include <atomic>
+#include <memory>
 
 #include "absl/synchronization/notification.h"
 
@@ -19,14 +20,17 @@ class StopSignals {
   StopSignals& operator=(const StopSignals&) = delete;
 
   // There is now something to end in order.
-  void Arm() { armed_ = true; }
-  void Wait() { asked_.WaitForNotification(); }
+  void Arm() { state_->armed = true; }
+  void Wait() { state_->asked.WaitForNotification(); }
 
  private:
-  [[noreturn]] void Watch();
+  struct State {
+    std::atomic<bool> armed = false;
+    absl::Notification asked;
+  };
+  [[noreturn]] static void Watch(const std::shared_ptr<State>& state);
 
-  std::atomic<bool> armed_ = false;
-  absl::Notification asked_;
+  std::shared_ptr<State> state_;  // shared with the thread that watches, which never ends
 };
 
 }  // namespace pregate

@@ -113,7 +113,13 @@ int Ask(const std::shared_ptr<grpc::Channel>& channel, const ClientOptions& opti
 }
 
 int Run(const ClientOptions& options) {
-  const auto channel = grpc::CreateChannel(options.target, grpc::InsecureChannelCredentials());
+  grpc::ChannelArguments arguments;
+  // A server that is waited for is met soon after it has come.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
+  const auto channel =
+      grpc::CreateCustomChannel(options.target, grpc::InsecureChannelCredentials(), arguments);
   if (options.wait_seconds > 0) {
     const grpc::Status ready = WaitUntilReady(channel, options.wait_seconds);
     if (!ready.ok()) return Fail(options.target + " is not ready: " + ready.error_message());

@@ -15,13 +15,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/generation/step_watch.h"
 #include "server/grpc/inference_service.h"
 #include "server/grpc/messages.h"
 
 namespace pregate {
 namespace {
 
-constexpr absl::Duration kStepStall = absl::Seconds(30);
 constexpr int kMaxStreamsPerConnection = 100;
 constexpr int kMaxMetadataBytes = 8 << 10;
 constexpr size_t kTransportMemory = 512 << 20;  // buffers of all connections together
@@ -74,12 +74,14 @@ std::string Address(const std::string& host, int port) {
 
 class Server : public GrpcServer {
  public:
-  Server(const ServedModel* model, RequestLog* log, absl::Duration stall_timeout)
-      : service_(&environment_), pump_([this] { UpdateHealth(); }) {
+  Server(const GrpcServerOptions& options, const ServedModel* model, RequestLog* log)
+      : service_(&environment_),
+        step_watch_(options.step_timeout),
+        pump_([this] { UpdateHealth(); }) {
     environment_.model = model;
     environment_.pump = &pump_;
     environment_.log = log;
-    environment_.stall_timeout = stall_timeout;
+    environment_.stall_timeout = options.stall_timeout;
   }
 
   absl::Status Listen(const GrpcServerOptions& options) {
@@ -119,9 +121,7 @@ class Server : public GrpcServer {
   // On the pump's thread, every second.
   void UpdateHealth() {
     if (!listening_) return;
-    const EngineStats stats = environment_.model->engine().stats();
-    const bool stuck = stats.running > 0 && absl::Now() - stats.last_step > kStepStall;
-    SetHealth(!stuck);
+    SetHealth(!step_watch_.Stuck(environment_.model->engine().stats(), absl::Now()));
     if (!listening_) SetHealth(false);  // StopServing came in between
   }
 
@@ -136,6 +136,7 @@ class Server : public GrpcServer {
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
   std::atomic<bool> listening_ = false;
+  StepWatch step_watch_;
   StreamPump pump_;  // last: its thread calls UpdateHealth
 };
 
@@ -144,7 +145,7 @@ class Server : public GrpcServer {
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOptions& options,
                                                               const ServedModel* model,
                                                               RequestLog* log) {
-  auto server = std::make_unique<Server>(model, log, options.stall_timeout);
+  auto server = std::make_unique<Server>(options, model, log);
   if (absl::Status status = server->Listen(options); !status.ok()) return status;
   return server;
 }

@@ -17,6 +17,7 @@ struct GrpcServerOptions {
   int port = 0;  // 0: any free one
   bool reflection = true;
   absl::Duration stall_timeout = absl::Seconds(30);  // of a client that does not read
+  absl::Duration step_timeout = absl::Seconds(30);   // of a step, before the engine is called stuck
 };
 
 // gRPC's headers stay behind this one. Health says SERVING from the start, and NOT_SERVING while

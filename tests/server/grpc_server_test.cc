@@ -5,12 +5,15 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
 #include "google/rpc/error_details.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "pregate/v1/inference.grpc.pb.h"
+#include "tests/server/byte_tokenizer.h"
+#include "tests/server/fake_engine.h"
 #include "tests/server/random_server.h"
 
 namespace pregate {
@@ -339,6 +342,48 @@ TEST_F(GrpcServerTest, HealthFollows) {
   EXPECT_EQ(Health("pregate.v1.Inference"), health::HealthCheckResponse::NOT_SERVING);
   absl::SleepFor(absl::Milliseconds(1500));  // the watch over the engine does not turn it on again
   EXPECT_EQ(Health(""), health::HealthCheckResponse::NOT_SERVING);
+}
+
+// An engine that a test can make stand still.
+class StuckEngine : public FakeEngine {
+ public:
+  const Tokenizer& tokenizer() const override { return *tokenizer_; }
+  EngineStats stats() const override {
+    EngineStats stats;
+    stats.running = running;
+    stats.steps = steps;
+    return stats;
+  }
+  std::atomic<int> running = 0;
+  std::atomic<int64_t> steps = 7;
+
+ private:
+  std::unique_ptr<Tokenizer> tokenizer_ = MakeByteTokenizer();
+};
+
+TEST_F(GrpcServerTest, V17_HealthKnowsAnEngineThatIsStuck) {
+  StuckEngine engine;
+  Metrics metrics(&engine, "stuck", MetricsCompat::kNone);
+  const ServedModel model(&engine, &metrics, {.name = "stuck"});
+  GrpcServerOptions options;
+  options.step_timeout = absl::Milliseconds(1500);
+  const auto server = GrpcServer::Start(options, &model, &log_);
+  ASSERT_TRUE(server.ok());
+  channel_ = grpc::CreateChannel("127.0.0.1:" + std::to_string((*server)->port()),
+                                 grpc::InsecureChannelCredentials());
+  auto becomes = [&](health::HealthCheckResponse::ServingStatus status) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(10);
+    while (Health("") != status && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(20));
+    return Health("") == status;
+  };
+  absl::SleepFor(absl::Seconds(3));
+  EXPECT_EQ(Health(""), health::HealthCheckResponse::SERVING);  // at rest, however long
+  engine.running = 1;
+  EXPECT_EQ(Health(""), health::HealthCheckResponse::SERVING);  // it has just begun
+  EXPECT_TRUE(becomes(health::HealthCheckResponse::NOT_SERVING));
+  ++engine.steps;
+  EXPECT_TRUE(becomes(health::HealthCheckResponse::SERVING));
+  (*server)->Shutdown(absl::Seconds(1));
 }
 
 TEST_F(GrpcServerTest, TextsAndIds) {

@@ -196,6 +196,21 @@ class Content(ServedTest):
         self.assertEqual(reply.code, grpc.StatusCode.RESOURCE_EXHAUSTED)
         self.refused(greedy("a" * (15 << 20)), begins="text: must be at most")
 
+    def test_B3_metadata_over_the_limit(self):
+        for metadata in ([("x-long", "a" * 65536)], [(f"x-{i}", "a") for i in range(10_000)],
+                         [("x-binary-bin", bytes(range(256)) * 200)]):
+            reply = self.ask(greedy(), counted=0, metadata=metadata, timeout=10)
+            self.assertIn(reply.code, (grpc.StatusCode.RESOURCE_EXHAUSTED,
+                                       grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL))
+        self.assertEqual(self.ask(greedy(), metadata=[("x-fits", "a" * 4000)]).ids(), self.canary)
+
+    def test_B4_unknown_methods(self):
+        for method in ("/pregate.v1.Inference/Nothing", "/pregate.v1.Inference/Embed", "/x", "//"):
+            call = self.server.channel.unary_unary(method)
+            with self.assertRaises(grpc.RpcError) as caught:
+                call(b"", timeout=10)
+            self.assertEqual(caught.exception.code(), grpc.StatusCode.UNIMPLEMENTED)
+
     def test_B5_bytes_that_are_no_message(self):
         call = self.server.channel.unary_stream(
             "/pregate.v1.Inference/Generate", request_serializer=lambda raw: raw,
