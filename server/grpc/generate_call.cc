@@ -61,6 +61,7 @@ GenerateCall* GenerateCall::Begin(const CallEnvironment* environment,
 void GenerateCall::Start(const v1::GenerateRequest& request) {
   absl::MutexLock lock(&mutex_);
   self_ = shared_from_this();
+  request_id_ = request.request_id();
   absl::StatusOr<ClientRequest> wanted =
       FromMessage(request, environment_->model->engine().model().max_model_len);
   if (!wanted.ok()) {
@@ -69,7 +70,6 @@ void GenerateCall::Start(const v1::GenerateRequest& request) {
     return FinishWith(wanted.status());
   }
   wanted->deadline = DeadlineOf(*context_);
-  request_id_ = wanted->request_id;
   StreamPump* pump = environment_->pump;
   auto generation = Generation::Start(
       environment_->model, *std::move(wanted),
