@@ -77,6 +77,20 @@ class GrpcServerTest : public ::testing::Test {
     return request;
   }
 
+  // A reply to a call that its deadline ends. The server is a little ahead of the client's library,
+  // which knows the deadline too; on a machine that is busy it may not be, so it gets some tries.
+  Reply AskPastDeadline(const v1::GenerateRequest& request) {
+    Reply reply;
+    for (int tries = 0;
+         tries < 8 && reply.status.error_message().find("expired") == std::string::npos; ++tries) {
+      grpc::ClientContext context;
+      context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(1));
+      reply = Ask(request, &context);
+      EXPECT_EQ(reply.status.error_code(), grpc::DEADLINE_EXCEEDED);
+    }
+    return reply;
+  }
+
   static void Read(grpc::ClientReader<v1::GenerateResponse>* reader, Reply* reply) {
     v1::GenerateResponse response;
     while (reader->Read(&response)) {
@@ -238,10 +252,7 @@ TEST_F(GrpcServerTest, C4_CancellingFreesTheSlot) {
 
 TEST_F(GrpcServerTest, C3_ADeadlineKeepsTheTokensAndSaysHowMany) {
   StartServer();
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(500));
-  const Reply reply = Ask(Greedy("Hello", 8000), &context);
-  EXPECT_EQ(reply.status.error_code(), grpc::DEADLINE_EXCEEDED);
+  const Reply reply = AskPastDeadline(Greedy("Hello", 8000));
   ASSERT_GT(reply.ids.size(), 0u);
   ASSERT_LT(reply.ids.size(), 8000u);
   EXPECT_EQ(reply.ids, Ask(Greedy("Hello", static_cast<int64_t>(reply.ids.size()))).ids);
@@ -260,10 +271,7 @@ TEST_F(GrpcServerTest, C1_ADeadlineInTheQueueSaysSo) {
   const auto first = stub_->Generate(&running, Greedy("Hello", 8000));
   v1::GenerateResponse response;
   ASSERT_TRUE(first->Read(&response));
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(400));
-  const Reply reply = Ask(Greedy("Hello", 5), &context);
-  EXPECT_EQ(reply.status.error_code(), grpc::DEADLINE_EXCEEDED);
+  const Reply reply = AskPastDeadline(Greedy("Hello", 5));
   EXPECT_THAT(reply.status.error_message(), StartsWith("deadline: expired in queue after "));
   EXPECT_EQ(reply.ids.size(), 0u);
   running.TryCancel();
