@@ -33,13 +33,13 @@ using Method = Value (*)(Evaluation* evaluation, const Value& self, const Argume
 
 // Null where there is none of that name.
 Filter FindFilter(absl::string_view name);
-Filter FindTextFilter(absl::string_view name);  // filters.cc is split by what they work on
-Filter FindSequenceFilter(absl::string_view name);
+Filter FindTextFilter(absl::string_view name);      // of these those that work on text
+Filter FindSequenceFilter(absl::string_view name);  // ... and on lists and dicts
 Test FindTest(absl::string_view name);
 Function FindFunction(absl::string_view name);
 // A method of values of self's type.
 Method FindMethod(const Value& self, absl::string_view name);
-Method FindTextMethod(absl::string_view name);
+Method FindTextMethod(absl::string_view name);  // of these those of strings
 
 }  // namespace pregate
 

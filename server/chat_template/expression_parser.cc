@@ -95,7 +95,6 @@ ExpressionPtr ExpressionParser::Finish(ExpressionPtr node) {
 ExpressionPtr ExpressionParser::Make(Kind kind, std::vector<ExpressionPtr> parts) {
   auto node = std::make_unique<Expression>();
   node->kind = kind;
-  node->line = current().line;
   node->parts = std::move(parts);
   return Finish(std::move(node));
 }

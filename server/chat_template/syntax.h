@@ -43,7 +43,6 @@ struct Expression {
     kConditional,  // parts[1] if parts[0] else parts[2], which may be null
   };
   Kind kind;
-  int line = 0;
   int height = 1;  // of the tree below; bounded, since walks over it recurse
   std::string name;
   Value literal;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "server/chat_template/builtins.h"
 #include "server/chat_template/evaluation.h"
@@ -109,6 +110,9 @@ Value ToJson(Evaluation* e, const Value& value, const Arguments& arguments) {
   return e->MakeText(std::move(json), from_client);
 }
 
+// Below the range of int64_t.
+constexpr double kMaxWhole = 9.2e18;
+
 Value Int(Evaluation* e, const Value& value, const Arguments& arguments) {
   const Value* other = arguments.Find(0, "default");
   const Value fallback = other == nullptr ? Value(int64_t{0}) : *other;
@@ -127,7 +131,7 @@ Value Int(Evaluation* e, const Value& value, const Arguments& arguments) {
   } else {
     return fallback;
   }
-  if (!(std::abs(number) < 9.2e18)) return fallback;
+  if (!(std::abs(number) < kMaxWhole)) return fallback;
   return Value(static_cast<int64_t>(number));
 }
 
@@ -160,7 +164,8 @@ double RoundHalfEven(double number, int64_t digits) {
     return std::nearbyint(number / scale) * scale;
   }
   double rounded = number;
-  if (!absl::SimpleAtod(FixedText(number, static_cast<int>(digits)), &rounded)) return number;
+  if (!absl::SimpleAtod(absl::StrFormat("%.*f", static_cast<int>(digits), number), &rounded))
+    return number;
   return rounded;
 }
 
@@ -176,7 +181,9 @@ Value Round(Evaluation* e, const Value& value, const Arguments& arguments) {
     // An int stays an int.
     if (value.integer().has_value() && precision >= 0) return Value(*value.integer());
     const double rounded = RoundHalfEven(*number, precision);
-    return value.integer().has_value() ? Value(static_cast<int64_t>(rounded)) : Value(rounded);
+    if (!value.integer().has_value()) return Value(rounded);
+    if (!(std::abs(rounded) < kMaxWhole)) return e->Fail("a number is too large");
+    return Value(static_cast<int64_t>(rounded));
   }
   if (method != "ceil" && method != "floor") return e->Fail("method must be common, ceil or floor");
   const double scale = std::pow(10.0, static_cast<double>(precision));

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "server/chat_template/unicode_text.h"
 
 namespace pregate {
@@ -145,7 +144,5 @@ std::vector<TaggedText> SplitLines(Evaluation* evaluation, const TaggedText& tex
   if (begin < bytes.size()) lines.push_back(text.Slice(begin, bytes.size()));
   return lines;
 }
-
-std::string FixedText(double number, int digits) { return absl::StrFormat("%.*f", digits, number); }
 
 }  // namespace pregate

@@ -32,8 +32,6 @@ std::vector<TaggedText> SplitWords(Evaluation* evaluation, const TaggedText& tex
 std::vector<TaggedText> SplitText(Evaluation* evaluation, const TaggedText& text,
                                   const std::string& separator, int64_t limit, bool from_right);
 std::vector<TaggedText> SplitLines(Evaluation* evaluation, const TaggedText& text, bool keep_ends);
-// `number` with so many digits behind the point, correctly rounded, half to even.
-std::string FixedText(double number, int digits);
 
 }  // namespace pregate
 
