@@ -19,7 +19,8 @@ namespace {
 constexpr int kRequests = 64;
 
 // Greedy and seeded requests of every kind, some with a prefix in common.
-std::vector<GenerationRequest> RandomRequests(int count, int vocab, int max_prompt, uint32_t seed) {
+std::vector<GenerationRequest> RandomRequests(int count, int vocab, int max_prompt, int max_answer,
+                                              uint32_t seed) {
   std::mt19937 random(seed);
   auto draw = [&](int low, int high) {
     return std::uniform_int_distribution<int>(low, high)(random);
@@ -36,7 +37,7 @@ std::vector<GenerationRequest> RandomRequests(int count, int vocab, int max_prom
     const int own = draw(1, max_prompt - static_cast<int>(prompt.size()));
     for (int k = 0; k < own; ++k) prompt.push_back(draw(0, vocab - 1));
 
-    GenerationRequest request = GreedyRequest(prompt, draw(1, 48));
+    GenerationRequest request = GreedyRequest(prompt, draw(1, max_answer));
     request.sampling.resize(draw(0, 7) == 0 ? 3 : 1);
     const bool greedy = draw(0, 1) == 0;
     for (SamplingParams& sampling : request.sampling) {
@@ -154,7 +155,7 @@ void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& 
 TEST(Consistency, RandomModel) {
   const RandomModelSpec spec;
   CheckConsistency([&] { return MakeRandomModel(spec); },
-                   RandomRequests(kRequests, spec.vocab_size, 150, 1),
+                   RandomRequests(kRequests, spec.vocab_size, 150, 48, 1),
                    {{"chunk 16", 16, 16, false, 0, "f16"},
                     {"chunk 64, cache", 64, 64, true, 0, "f16"},
                     {"chunk 300", 300, 64, false, 0, "f16"},
@@ -174,10 +175,10 @@ TEST(Consistency, SmolLM2) {
         EXPECT_TRUE(file.ok()) << file.status();
         return *std::move(file);
       },
-      RandomRequests(kRequests, 49152, 60, 2),
+      RandomRequests(kRequests, 49152, 40, 16, 2),
       {{"chunk 16, cache", 16, 16, true, 0, "f16"},
        {"chunk 2048", 2048, 64, false, 0, "f16"},
-       {"preemption, cache", 256, 64, true, 128, "f16"}});
+       {"preemption, cache", 256, 64, true, 64, "f16"}});
 }
 
 }  // namespace

@@ -8,7 +8,6 @@
 #include <fstream>
 #include <string>
 
-#include "engine/model/token_choice.h"
 #include "tests/model/model_runner.h"
 #include "tests/sample_models.h"
 
@@ -44,6 +43,19 @@ Golden ReadGolden(const std::string& model) {
   return golden;
 }
 
+int32_t ArgMax(absl::Span<const float> logits) {
+  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+double LogSumExp(absl::Span<const float> logits, float largest) {
+  double sum = 0;
+  for (const float logit : logits) {
+    // What is left out is less than 1e-8 of the sum, for a vocabulary of 2^18.
+    if (logit > largest - 32) sum += std::exp(logit - largest);
+  }
+  return largest + std::log(sum);
+}
+
 struct Comparison {
   int64_t predictions = 0;
   int64_t agreed = 0;  // on the likeliest token
@@ -73,13 +85,15 @@ Comparison Compare(ModelRunner& runner, const Golden& golden, int32_t windows, i
         const size_t position = p + static_cast<size_t>(r);
         if (position + 1 == ids.size()) break;  // nothing follows
         const absl::Span<const float> row(logits.Row<float>(r), static_cast<size_t>(logits.cols));
-        const double logprob = row[static_cast<size_t>(ids[position + 1])] - LogSumExp(row);
+        const int32_t top = ArgMax(row);
+        const double logprob = row[static_cast<size_t>(ids[position + 1])] -
+                               LogSumExp(row, row[static_cast<size_t>(top)]);
         const double expected = golden.logprobs[first + position];
         result.logprob_sum += logprob;
         result.golden_sum += expected;
         result.largest_difference =
             std::max(result.largest_difference, std::fabs(logprob - expected));
-        result.agreed += ArgMax(row) == golden.top[first + position];
+        result.agreed += top == golden.top[first + position];
         ++result.predictions;
       }
     }
@@ -101,9 +115,11 @@ void CheckModel(const std::string& model) {
   const auto file = ModelFile::Open(path);
   ASSERT_TRUE(file.ok()) << file.status();
   const Golden golden = ReadGolden(model);
+  constexpr int32_t kWindows = 4;  // of 1,023 predictions each
+  ASSERT_LE(kWindows, golden.windows);
   const Path paths[] = {
-      {"float", true, DType::kF32, golden.windows, 0.0005, 0.999},
-      {"quantised", false, DType::kF16, golden.windows, 0.005, 0.99},
+      {"float", true, DType::kF32, kWindows, 0.0005, 0.999},
+      {"quantised", false, DType::kF16, kWindows, 0.005, 0.99},
       {"quantised, q8_0 kv", false, DType::kQ8_0, 1, 0.005, 0.98},
   };
   const auto kernels = CpuKernels();

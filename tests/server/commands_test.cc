@@ -211,7 +211,7 @@ TEST_F(SampleModel, AnswersAQuestion) {
 TEST_F(SampleModel, AnInterruptEndsTheAnswer) {
   const Outcome outcome =
       Pregate(absl::StrCat("generate ", path_, " --max-tokens 8000 -p 'Tell a very long story.'"),
-              "timeout --preserve-status --signal INT --kill-after 20 1.5");
+              "timeout --foreground --preserve-status --signal INT --kill-after 20 1.5");
   EXPECT_EQ(outcome.exit_status, 130) << outcome.err;
   EXPECT_GT(outcome.out.size(), 20);
   EXPECT_THAT(outcome.out, EndsWith("\n"));
