@@ -199,7 +199,10 @@ class Content(ServedTest):
     def test_B3_metadata_over_the_limit(self):
         for metadata in ([("x-long", "a" * 65536)], [(f"x-{i}", "a") for i in range(10_000)],
                          [("x-binary-bin", bytes(range(256)) * 200)]):
-            reply = self.ask(greedy(), counted=0, metadata=metadata, timeout=10)
+            # Of its own, for the server closes the connection of who overdoes it.
+            with self.server.new_channel() as channel:
+                reply = self.ask(greedy(), counted=0, channel=channel, metadata=metadata,
+                                 timeout=10)
             self.assertIn(reply.code, (grpc.StatusCode.RESOURCE_EXHAUSTED,
                                        grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL))
         self.assertEqual(self.ask(greedy(), metadata=[("x-fits", "a" * 4000)]).ids(), self.canary)

@@ -185,11 +185,13 @@ class ServedTest(unittest.TestCase):
             raise AssertionError(f"exit status {status}:\n{cls.server.messages()}")
 
     @classmethod
-    def start(cls, request, counted=None, **call):
-        """Starts a call. `counted`: ends that the metrics will show; by default one an answer."""
+    def start(cls, request, counted=None, channel=None, **call):
+        """Starts a call. `counted`: ends that the metrics will show; by default one an answer.
+        `channel`: another than the test's own."""
         n = request.sampling.n if request.sampling.HasField("n") else 1
         cls.expected_ends += n if counted is None else counted
-        return cls.server.stub.Generate(request, **{"timeout": 60, **call})
+        stub = cls.server.stub if channel is None else pb_grpc.InferenceStub(channel)
+        return stub.Generate(request, **{"timeout": 60, **call})
 
     @classmethod
     def ask(cls, request, **call):
