@@ -1,4 +1,4 @@
-"""Streams, deadlines, cancellation and overload: rows A28, B7, C and D1 of the bad-input matrix, each
+"""Streams, deadlines, cancellation, overload: rows A28, B7, C, D1 and D8 of the bad-input matrix, each
 followed by ServedTest's check."""
 
 import os
@@ -273,6 +273,19 @@ class OneAtATime(ServedTest):
         running.cancel()
         for call in waiting:
             self.assertEqual(Reply(call).ids(), self.canary)
+
+
+class ScarceMemory(ServedTest):
+    FLAGS = ("--kv-cache-memory", "9MiB", "--no-enable-prefix-caching")  # 25 blocks of 16 positions
+
+    def test_D8_preempted_answers_are_the_same(self):
+        requests = [greedy(f"Chapter {i}.", max_tokens=80, ignore_eos=True, seed=i,
+                           temperature=i % 2 * 0.8) for i in range(8)]
+        alone = [self.ask(request).ids() for request in requests]
+        before = self.server.metrics()["pregate_num_preemptions_total"]
+        together = [Reply(call).ids() for call in [self.start(request) for request in requests]]
+        self.assertEqual(together, alone)
+        self.assertGreater(self.server.metrics()["pregate_num_preemptions_total"], before)
 
 
 if __name__ == "__main__":
