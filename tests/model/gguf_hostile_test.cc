@@ -47,7 +47,7 @@ TEST_P(GgufLie, IsRefusedByName) {
   GgufWriter writer = MakeTinyGguf({});
   GetParam().tell(writer);
   const std::string file = writer.Build();
-  const int64_t before = PeakKilobytes();
+  [[maybe_unused]] const int64_t before = PeakKilobytes();
   const absl::StatusOr<ModelContents> model = ReadGgufModel(file);
   ASSERT_EQ(model.status().code(), GetParam().code) << model.status();
   EXPECT_THAT(std::string(model.status().message()), testing::HasSubstr(GetParam().says));
