@@ -175,10 +175,10 @@ TEST(Consistency, SmolLM2) {
         EXPECT_TRUE(file.ok()) << file.status();
         return *std::move(file);
       },
-      RandomRequests(kRequests, 49152, 40, 16, 2),
+      RandomRequests(kRequests, 49152, 32, 12, 2),
       {{"chunk 16, cache", 16, 16, true, 0, "f16"},
        {"chunk 2048", 2048, 64, false, 0, "f16"},
-       {"preemption, cache", 256, 64, true, 64, "f16"}});
+       {"preemption, cache", 256, 64, true, 48, "f16"}});
 }
 
 }  // namespace

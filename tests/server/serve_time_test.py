@@ -279,7 +279,7 @@ class ScarceMemory(ServedTest):
     FLAGS = ("--kv-cache-memory", "9MiB", "--no-enable-prefix-caching")  # 25 blocks of 16 positions
 
     def test_D8_preempted_answers_are_the_same(self):
-        requests = [greedy(f"Chapter {i}.", max_tokens=80, ignore_eos=True, seed=i,
+        requests = [greedy(f"Chapter {i}.", max_tokens=60, ignore_eos=True, seed=i,
                            temperature=i % 2 * 0.8) for i in range(8)]
         alone = [self.ask(request).ids() for request in requests]
         before = self.server.metrics()["pregate_num_preemptions_total"]
