@@ -154,4 +154,15 @@ std::string PlanTrace::Stats() const {
   return out.str();
 }
 
+SchedulerConfig SmallConfig() {
+  SchedulerConfig config;
+  config.max_num_seqs = 4;
+  config.max_num_batched_tokens = 16;
+  config.max_logits = 16;
+  config.max_model_len = 64;
+  config.num_blocks = 32;
+  config.block_tokens = 4;
+  return config;
+}
+
 }  // namespace pregate

@@ -45,6 +45,9 @@ class PlanTrace {
   std::vector<SequenceId> slot_owner_;
 };
 
+// Small and roomy: each test tightens what it is about.
+SchedulerConfig SmallConfig();
+
 // The table without its indentation and empty lines, its bars below each other.
 std::string Tidy(const std::string& table);
 

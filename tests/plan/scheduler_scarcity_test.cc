@@ -11,13 +11,7 @@ namespace pregate {
 namespace {
 
 SchedulerConfig Config() {
-  SchedulerConfig config;
-  config.max_num_seqs = 4;
-  config.max_num_batched_tokens = 16;
-  config.max_logits = 16;
-  config.max_model_len = 64;
-  config.num_blocks = 32;
-  config.block_tokens = 4;
+  SchedulerConfig config = SmallConfig();
   config.enable_prefix_caching = false;
   return config;
 }

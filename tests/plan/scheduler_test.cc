@@ -10,18 +10,6 @@
 namespace pregate {
 namespace {
 
-// Small and roomy: each test tightens what it is about.
-SchedulerConfig Config() {
-  SchedulerConfig config;
-  config.max_num_seqs = 4;
-  config.max_num_batched_tokens = 16;
-  config.max_logits = 16;
-  config.max_model_len = 64;
-  config.num_blocks = 32;
-  config.block_tokens = 4;
-  return config;
-}
-
 void ExpectTrace(const SchedulerConfig& config, const std::string& table) {
   EXPECT_EQ(PlanTrace(config).Run(table), Tidy(table));
 }
@@ -29,7 +17,7 @@ void ExpectTrace(const SchedulerConfig& config, const std::string& table) {
 // --- Prompts and answers ---
 
 TEST(SchedulerTest, OneRequestFromPromptToEnd) {
-  ExpectTrace(Config(), R"(
+  ExpectTrace(SmallConfig(), R"(
     step                   | -
     add 1: 1..6 max 3      |
     step 50                | +1:0-5* => 1=50
@@ -40,7 +28,7 @@ TEST(SchedulerTest, OneRequestFromPromptToEnd) {
 }
 
 TEST(SchedulerTest, ALongPromptIsComputedInChunks) {
-  SchedulerConfig config = Config();
+  SchedulerConfig config = SmallConfig();
   config.max_num_batched_tokens = 4;
   ExpectTrace(config, R"(
     add 1: 1..10 max 2     |
@@ -53,7 +41,7 @@ TEST(SchedulerTest, ALongPromptIsComputedInChunks) {
 
 // Answers get their row first; a prompt takes what is left.
 TEST(SchedulerTest, PromptsAndAnswersShareAPlan) {
-  SchedulerConfig config = Config();
+  SchedulerConfig config = SmallConfig();
   config.max_num_batched_tokens = 5;
   ExpectTrace(config, R"(
     add 1: 1..3 max 9      |
@@ -67,7 +55,7 @@ TEST(SchedulerTest, PromptsAndAnswersShareAPlan) {
 
 // The first in order leaves a row for each who comes after.
 TEST(SchedulerTest, APromptLeavesARowForEachWhoRuns) {
-  SchedulerConfig config = Config();
+  SchedulerConfig config = SmallConfig();
   config.max_num_batched_tokens = 6;
   config.policy = SchedulingPolicy::kPriority;
   ExpectTrace(config, R"(
@@ -81,7 +69,7 @@ TEST(SchedulerTest, APromptLeavesARowForEachWhoRuns) {
 }
 
 TEST(SchedulerTest, SlotsAndRowsAreLimits) {
-  SchedulerConfig config = Config();
+  SchedulerConfig config = SmallConfig();
   config.max_num_seqs = 2;
   ExpectTrace(config, R"(
     add 1: 1 max 1         |
@@ -104,7 +92,7 @@ TEST(SchedulerTest, SlotsAndRowsAreLimits) {
 // --- Ends ---
 
 TEST(SchedulerTest, StopIdsEndAnAnswerAfterMinTokens) {
-  ExpectTrace(Config(), R"(
+  ExpectTrace(SmallConfig(), R"(
     add 1: 1 max 9 stop 5 6        |
     step 4                         | +1:0* => 1=4
     step 6                         | 1:1* => 1=6.stop
@@ -119,7 +107,7 @@ TEST(SchedulerTest, StopIdsEndAnAnswerAfterMinTokens) {
 }
 
 TEST(SchedulerTest, TheContextEndsAnAnswer) {
-  SchedulerConfig config = Config();
+  SchedulerConfig config = SmallConfig();
   config.max_model_len = 6;
   ExpectTrace(config, R"(
     add 1: 1..4 max 9      |
@@ -134,7 +122,7 @@ TEST(SchedulerTest, TheContextEndsAnAnswer) {
 // --- Admission ---
 
 TEST(SchedulerTest, AFullQueueRefuses) {
-  SchedulerConfig config = Config();
+  SchedulerConfig config = SmallConfig();
   config.max_num_seqs = 1;
   config.max_num_queued_reqs = 2;
   ExpectTrace(config, R"(
@@ -150,7 +138,7 @@ TEST(SchedulerTest, AFullQueueRefuses) {
 }
 
 TEST(SchedulerTest, AQueueFullOfTokensRefuses) {
-  SchedulerConfig config = Config();
+  SchedulerConfig config = SmallConfig();
   config.max_num_queued_tokens = 10;
   ExpectTrace(config, R"(
     add 1: 1..6 max 9      |
@@ -164,7 +152,7 @@ TEST(SchedulerTest, AQueueFullOfTokensRefuses) {
 
 // The last token of an answer needs no block.
 TEST(SchedulerTest, WhatThePoolCanNeverHoldIsRefused) {
-  SchedulerConfig config = Config();
+  SchedulerConfig config = SmallConfig();
   config.num_blocks = 2;
   ExpectTrace(config, R"(
     add 1: 1..8 max 1      |
@@ -178,7 +166,7 @@ TEST(SchedulerTest, WhatThePoolCanNeverHoldIsRefused) {
 // --- The prefix cache ---
 
 TEST(SchedulerTest, AnEqualPrefixIsNotComputedAgain) {
-  ExpectTrace(Config(), R"(
+  ExpectTrace(SmallConfig(), R"(
     add 1: 1..10 max 1     |
     step                   | +1:0-9* => 1=7.length
     add 2: 1..9 20 max 1   |
@@ -190,7 +178,7 @@ TEST(SchedulerTest, AnEqualPrefixIsNotComputedAgain) {
 }
 
 TEST(SchedulerTest, AHitNeverReachesTheLastToken) {
-  ExpectTrace(Config(), R"(
+  ExpectTrace(SmallConfig(), R"(
     add 1: 1..8 max 1      |
     step                   | +1:0-7* => 1=7.length
     add 2: 1..8 max 1      |
@@ -201,7 +189,7 @@ TEST(SchedulerTest, AHitNeverReachesTheLastToken) {
 }
 
 TEST(SchedulerTest, AnswersArePrefixesToo) {
-  ExpectTrace(Config(), R"(
+  ExpectTrace(SmallConfig(), R"(
     add 1: 1..3 max 3            |
     step 50                      | +1:0-2* => 1=50
     step 51                      | 1:3* => 1=51
@@ -212,7 +200,7 @@ TEST(SchedulerTest, AnswersArePrefixesToo) {
 }
 
 TEST(SchedulerTest, SaltsKeepTenantsApart) {
-  ExpectTrace(Config(), R"(
+  ExpectTrace(SmallConfig(), R"(
     add 1: 1..6 max 1 salt 1     |
     step                         | +1:0-5* => 1=7.length
     add 2: 1..6 max 1 salt 2     |
@@ -224,7 +212,7 @@ TEST(SchedulerTest, SaltsKeepTenantsApart) {
 
 // n answers to one prompt: it is computed once, and its full blocks are held once.
 TEST(SchedulerTest, AnswersToOnePromptShareIt) {
-  ExpectTrace(Config(), R"(
+  ExpectTrace(SmallConfig(), R"(
     add 1: 1..9 max 3      |
     add 2: 1..9 max 3      |
     add 3: 1..9 max 3      |
@@ -237,7 +225,7 @@ TEST(SchedulerTest, AnswersToOnePromptShareIt) {
 }
 
 TEST(SchedulerTest, WithoutTheCacheEverybodyComputesHisOwn) {
-  SchedulerConfig config = Config();
+  SchedulerConfig config = SmallConfig();
   config.enable_prefix_caching = false;
   ExpectTrace(config, R"(
     add 1: 1..6 max 1      |
