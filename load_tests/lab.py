@@ -63,8 +63,8 @@ def machine(watch):
 
 def machine_line(about):
     return (f"{about['cpu']}, {about['threads']} threads; commit {about['commit']}; "
-            f"{about['date']}; {100 * about['share_of_others']:.0f} % of the processor time went to "
-            "other work")
+            f"{about['date']}; {100 * about['share_of_others']:.0f} % of the processor time went "
+            "to other work")
 
 
 def threads():

@@ -34,9 +34,17 @@ case "$only" in
   *) echo "--only: must be bench or serve; got $only" >&2 && exit 2 ;;
 esac
 
+for program in pregate loadgen; do
+  if [[ ! -x "build/release/$program" ]]; then
+    echo "build/release/$program is missing: build it first, as tests/run.sh does" >&2
+    exit 2
+  fi
+done
+
 status=0
 if [[ "$only" != serve ]]; then
-  paths="$(load_tests/peer_models.sh ${models//,/ })"
+  IFS=, read -ra names <<<"$models"
+  paths="$(load_tests/peer_models.sh "${names[@]}")"
   mapfile -t paths <<<"$paths"
   llama="$(load_tests/build_llama_cpp.sh llama-batched-bench)"
   ik=()

@@ -39,7 +39,7 @@ def runs_of(model):
     large = pathlib.Path(model).stat().st_size > LARGE_FILE
     lengths = tuple(PREFILL_BARS)
     return ((lengths, 16, (1,)), ((16,), 8, (8, 32))) if large else (
-        (lengths, 64, (1,)), ((32,), 32, (8, 32)))
+        (lengths, 64, (1,)), ((32,), 24, (8, 32)))
 
 
 def run_pregate(args, model, prompts, decode_tokens, batches):

@@ -30,7 +30,7 @@ SLOTS = (8, 32)  # of llama-server, and in the comparison of memory; else Pregat
 PROGRAMS = ("pregate", *(f"llama-server -np {slots}" for slots in SLOTS))
 LENGTHS = ("--prompt-tokens", "64", "--max-tokens", "64")
 CLOSED = {1: 4, 8: 24, 32: 64}  # clients: requests of them all
-OPEN_SHARE, OPEN_SECONDS = 0.8, 20  # of the better llama-server's capacity; of arrivals
+OPEN_SHARE, OPEN_SECONDS = 0.8, 15  # of the better llama-server's capacity; of arrivals
 OPEN = "open"
 FIRST, GAP = "time_to_first_token_s", "longest_gap_s"
 
