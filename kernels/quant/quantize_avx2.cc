@@ -55,8 +55,7 @@ inline int32_t SumBytes(__m128i q) {
   return _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - 16 * 128;
 }
 
-// 32 elements at x into 32 quants and two sums; returns the scale.
-inline float QuantizeGroup(const float* x, int8_t* high, int8_t* low, int32_t* sums) {
+inline void QuantizeGroup(const float* x, ActivationGroup* out) {
   const __m256 absolute = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
   __m256 part[4];
   __m256 largest = _mm256_setzero_ps();
@@ -65,7 +64,8 @@ inline float QuantizeGroup(const float* x, int8_t* high, int8_t* low, int32_t* s
     largest = _mm256_max_ps(_mm256_and_ps(part[i], absolute), largest);
   }
   const float scale = LargestLane(largest) / static_cast<float>(kMaxQ16);
-  __m256i bytes[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};  // high, low
+  __m256i high = _mm256_setzero_si256();
+  __m256i low = _mm256_setzero_si256();
   if (scale != 0.0f) {
     __m256i high_parts[4];
     __m256i low_parts[4];
@@ -74,23 +74,16 @@ inline float QuantizeGroup(const float* x, int8_t* high, int8_t* low, int32_t* s
       high_parts[i] = HighBytes(quants);
       low_parts[i] = LowBytes(quants, high_parts[i]);
     }
-    bytes[0] = PackBytes(high_parts);
-    bytes[1] = PackBytes(low_parts);
+    high = PackBytes(high_parts);
+    low = PackBytes(low_parts);
   }
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(high), bytes[0]);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(low), bytes[1]);
-  sums[0] =
-      256 * SumBytes(_mm256_castsi256_si128(bytes[0])) + SumBytes(_mm256_castsi256_si128(bytes[1]));
-  sums[1] = 256 * SumBytes(_mm256_extracti128_si256(bytes[0], 1)) +
-            SumBytes(_mm256_extracti128_si256(bytes[1], 1));
-  return scale;
-}
-
-void QuantizeRow(const float* x, Q16ActRow<char> out) {
-  for (int64_t g = 0; g < out.cols() / 32; ++g) {
-    out.scales()[g] =
-        QuantizeGroup(x + g * 32, out.high() + g * 32, out.low() + g * 32, out.sums() + g * 2);
-  }
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->high), high);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->low), low);
+  out->scale = scale;
+  SetSums(256 * SumBytes(_mm256_castsi256_si128(high)) + SumBytes(_mm256_castsi256_si128(low)),
+          256 * SumBytes(_mm256_extracti128_si256(high, 1)) +
+              SumBytes(_mm256_extracti128_si256(low, 1)),
+          out);
 }
 
 #pragma GCC pop_options
@@ -98,11 +91,14 @@ void QuantizeRow(const float* x, Q16ActRow<char> out) {
 }  // namespace
 
 void QuantizeRowsAvx2(Device& device, ConstTensor x, Tensor out) {
-  assert(x.dtype == DType::kF32 && out.dtype == DType::kQ16Act && x.cols % 32 == 0);
-  assert(out.rows == x.rows && out.cols == x.cols);
+  assert(x.dtype == DType::kF32 && out.rows == x.rows && out.cols == x.cols);
+  const Q16ActMatrix quantized(out);
   device.ParallelFor(x.rows, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      QuantizeRow(x.Row<float>(r), Q16ActRow<char>(out.Row<char>(r), x.cols));
+      const float* row = x.Row<float>(r);
+      for (int64_t g = 0; g < quantized.depth(); ++g) {
+        QuantizeGroup(row + g * 32, &quantized.Group(r, g));
+      }
     }
   });
 }
