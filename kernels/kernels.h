@@ -97,9 +97,9 @@ struct Kernels {
   // Writes a weight in the table's own form to `out`, packed_bytes long and 64-byte aligned.
   void (*pack)(Device&, ConstTensor weight, void* out);
 
-  // out = x in kQ16Act, see DType. x [R, K] kF32, K % 32 == 0. scale = max|x| / 32512 of each 32
-  // elements, q = round to nearest even of x / scale (0 where scale is 0; one more where its low
-  // byte would be -128).
+  // out = x in kQ16Act, see DType. x [R, K] kF32, K % 32 == 0. For each 32 elements: scale =
+  // max|x| / 32512, q = round to nearest even of x * (32512 / max|x|) (one more where its low byte
+  // would be -128; all zero where max|x| is below 1e-34).
   void (*quantize_rows)(Device&, ConstTensor x, Tensor out);
 
   // Computes every product of one x [R, K], kF32 or kQ16Act. Products that share an x belong into

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstdint>
+#include <limits>
 
 #include "kernels/tensor.h"
 
@@ -29,6 +30,18 @@ struct ActivationGroup {
   int Quant(int i) const { return 256 * high[i] + low[i]; }
 };
 static_assert(sizeof(ActivationGroup) == 92);
+
+// What the quants of a group whose largest element has the size `largest` are multiplied by, and
+// its inverse. Both are zero for what is too small (1e-34) to have an inverse: it counts as zero.
+struct Q16Scale {
+  float scale;
+  float inverse;
+};
+inline Q16Scale ScaleFor(float largest) {
+  const float inverse = static_cast<float>(kMaxQ16) / largest;
+  if (inverse > std::numeric_limits<float>::max()) return {0.0f, 0.0f};
+  return {largest / static_cast<float>(kMaxQ16), inverse};
+}
 
 // A quant as its two bytes. Byte products of signed weights cannot take -128, so a low byte that
 // would have to be -128 is -127: the quant is one step larger.

@@ -1,6 +1,7 @@
 // Activations to 16 bits, for AVX2: the arithmetic of the reference, eight elements at a time.
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cstdint>
 
@@ -10,8 +11,8 @@
 namespace pregate {
 namespace {
 
-// Rows that a thread takes at a time.
-constexpr int64_t kGrain = 4;
+// Groups that a thread takes at a time: some microseconds.
+constexpr int64_t kGrainGroups = 128;
 
 #pragma GCC push_options
 #pragma GCC target("avx2")
@@ -25,9 +26,9 @@ inline float LargestLane(__m256 v) {
 
 // Eight elements divided by the scale, clamped (a NaN becomes the smallest) and rounded half to
 // even.
-inline __m256i Quants(__m256 x, __m256 scale) {
+inline __m256i Quants(__m256 x, __m256 inverse) {
   constexpr float kLimit = kMaxQ16;
-  const __m256 ratio = _mm256_max_ps(_mm256_div_ps(x, scale), _mm256_set1_ps(-kLimit));
+  const __m256 ratio = _mm256_max_ps(_mm256_mul_ps(x, inverse), _mm256_set1_ps(-kLimit));
   return _mm256_cvtps_epi32(_mm256_min_ps(ratio, _mm256_set1_ps(kLimit)));
 }
 
@@ -63,14 +64,14 @@ inline void QuantizeGroup(const float* x, ActivationGroup* out) {
     part[i] = _mm256_loadu_ps(x + 8 * i);
     largest = _mm256_max_ps(_mm256_and_ps(part[i], absolute), largest);
   }
-  const float scale = LargestLane(largest) / static_cast<float>(kMaxQ16);
+  const Q16Scale scale = ScaleFor(LargestLane(largest));
   __m256i high = _mm256_setzero_si256();
   __m256i low = _mm256_setzero_si256();
-  if (scale != 0.0f) {
+  if (scale.inverse != 0.0f) {
     __m256i high_parts[4];
     __m256i low_parts[4];
     for (int i = 0; i < 4; ++i) {
-      const __m256i quants = Quants(part[i], _mm256_set1_ps(scale));
+      const __m256i quants = Quants(part[i], _mm256_set1_ps(scale.inverse));
       high_parts[i] = HighBytes(quants);
       low_parts[i] = LowBytes(quants, high_parts[i]);
     }
@@ -79,7 +80,7 @@ inline void QuantizeGroup(const float* x, ActivationGroup* out) {
   }
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->high), high);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->low), low);
-  out->scale = scale;
+  out->scale = scale.scale;
   SetSums(256 * SumBytes(_mm256_castsi256_si128(high)) + SumBytes(_mm256_castsi256_si128(low)),
           256 * SumBytes(_mm256_extracti128_si256(high, 1)) +
               SumBytes(_mm256_extracti128_si256(low, 1)),
@@ -93,11 +94,17 @@ inline void QuantizeGroup(const float* x, ActivationGroup* out) {
 void QuantizeRowsAvx2(Device& device, ConstTensor x, Tensor out) {
   assert(x.dtype == DType::kF32 && out.rows == x.rows && out.cols == x.cols);
   const Q16ActMatrix quantized(out);
-  device.ParallelFor(x.rows, kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float* row = x.Row<float>(r);
-      for (int64_t g = 0; g < quantized.depth(); ++g) {
-        QuantizeGroup(row + g * 32, &quantized.Group(r, g));
+  const RowBlocks& blocks = quantized.blocks();
+  const int64_t depth = quantized.depth();
+  // Work is shared out as it lies in `out`, so that no two threads write to one cache line.
+  const int64_t grain = std::max<int64_t>(1, kGrainGroups / blocks.height());
+  device.ParallelFor(blocks.count() * depth, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t first = blocks.Begin(i / depth);
+      const int64_t group = i % depth;
+      ActivationGroup* const at = &quantized.Group(first, group);
+      for (int r = 0; r < blocks.Height(i / depth); ++r) {
+        QuantizeGroup(x.Row<float>(first + r) + group * 32, at + r);
       }
     }
   });

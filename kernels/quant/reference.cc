@@ -77,8 +77,7 @@ void Matmul(Device& device, ConstTensor x, absl::Span<const Product> products) {
   }
 }
 
-// Half to even. Where the scale is subnormal the ratio may leave the range; a NaN becomes the
-// smallest.
+// Half to even. A NaN becomes the smallest.
 int RoundToQuant(float ratio) {
   constexpr float kLimit = kMaxQ16;
   const float low = ratio > -kLimit ? ratio : -kLimit;
@@ -88,10 +87,11 @@ int RoundToQuant(float ratio) {
 void QuantizeGroup(const float* x, ActivationGroup* out) {
   float largest = 0;
   for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(x[i]));
-  out->scale = largest / static_cast<float>(kMaxQ16);
+  const Q16Scale scale = ScaleFor(largest);
+  out->scale = scale.scale;
   int32_t sums[2] = {0, 0};
   for (int i = 0; i < 32; ++i) {
-    const Q16Bytes q = SplitQ16(out->scale == 0 ? 0 : RoundToQuant(x[i] / out->scale));
+    const Q16Bytes q = SplitQ16(scale.inverse == 0 ? 0 : RoundToQuant(x[i] * scale.inverse));
     out->high[i] = static_cast<int8_t>(q.high);
     out->low[i] = static_cast<int8_t>(q.low);
     sums[i / 16] += 256 * q.high + q.low;
