@@ -27,7 +27,7 @@ const std::vector<WeightCase> kWeightCases = {
     {DType::kQ4_K, 2048, 2048}, {DType::kQ4_K, 8192, 2048}, {DType::kQ6_K, 2048, 8192},
     {DType::kF16, 2048, 2048},  {DType::kBF16, 2048, 2048}, {DType::kF32, 2048, 2048},
 };
-const std::vector<int64_t> kBatches = {1, 4, 16, 64, 512};
+const std::vector<int64_t> kBatches = {1, 4, 8, 32, 512};
 
 // A step of a model reads each matrix once: copies make the weights come from memory as they do
 // there, up to this many bytes.
