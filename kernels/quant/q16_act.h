@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "kernels/device.h"
 #include "kernels/tensor.h"
 
 namespace pregate {
@@ -84,6 +85,12 @@ class RowBlocks {
   int64_t rows_;
   int64_t height_;
 };
+
+// Quantises 32 elements at x of each of `rows` rows, which are `stride` bytes apart.
+using GroupQuantizer = void (*)(const float* x, int64_t stride, int rows, ActivationGroup* out);
+
+// Kernels::quantize_rows, group by group on the device's threads.
+void RunQuantize(Device& device, GroupQuantizer quantize, ConstTensor x, Tensor out);
 
 // Rows of one block at most: a tile's accumulators for them stay in the level-1 cache.
 inline constexpr int kMaxBlockRows = 64;

@@ -1,8 +1,6 @@
 // Activations to 16 bits, for AVX2: the arithmetic of the reference, eight elements at a time.
 #include <immintrin.h>
 
-#include <algorithm>
-#include <cassert>
 #include <cstdint>
 
 #include "kernels/quant/entries.h"
@@ -10,9 +8,6 @@
 
 namespace pregate {
 namespace {
-
-// Groups that a thread takes at a time: some microseconds.
-constexpr int64_t kGrainGroups = 128;
 
 #pragma GCC push_options
 #pragma GCC target("avx2")
@@ -87,27 +82,19 @@ inline void QuantizeGroup(const float* x, ActivationGroup* out) {
           out);
 }
 
+void QuantizeGroups(const float* x, int64_t stride, int rows, ActivationGroup* out) {
+  for (int r = 0; r < rows; ++r) {
+    QuantizeGroup(x, out + r);
+    x = reinterpret_cast<const float*>(reinterpret_cast<const char*>(x) + stride);
+  }
+}
+
 #pragma GCC pop_options
 
 }  // namespace
 
 void QuantizeRowsAvx2(Device& device, ConstTensor x, Tensor out) {
-  assert(x.dtype == DType::kF32 && out.rows == x.rows && out.cols == x.cols);
-  const Q16ActMatrix quantized(out);
-  const RowBlocks& blocks = quantized.blocks();
-  const int64_t depth = quantized.depth();
-  // Work is shared out as it lies in `out`, so that no two threads write to one cache line.
-  const int64_t grain = std::max<int64_t>(1, kGrainGroups / blocks.height());
-  device.ParallelFor(blocks.count() * depth, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t first = blocks.Begin(i / depth);
-      const int64_t group = i % depth;
-      ActivationGroup* const at = &quantized.Group(first, group);
-      for (int r = 0; r < blocks.Height(i / depth); ++r) {
-        QuantizeGroup(x.Row<float>(first + r) + group * 32, at + r);
-      }
-    }
-  });
+  RunQuantize(device, QuantizeGroups, x, out);
 }
 
 }  // namespace pregate
