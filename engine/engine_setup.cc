@@ -33,6 +33,9 @@ absl::Status ValidateOptions(const EngineOptions& options, const ModelConfig& co
                   absl::StrCat("in [max-num-seqs (", options.max_num_seqs, "), 65536]"),
                   options.max_num_batched_tokens);
   }
+  if (options.max_num_prefill_tokens < 1) {
+    return Refuse("max-num-prefill-tokens", ">= 1", options.max_num_prefill_tokens);
+  }
   if (options.max_num_queued_reqs < 1) {
     return Refuse("max-num-queued-reqs", ">= 1", options.max_num_queued_reqs);
   }
@@ -163,6 +166,7 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   SchedulerConfig& scheduler = setup.scheduler_config;
   scheduler.max_num_seqs = options.max_num_seqs;
   scheduler.max_num_batched_tokens = options.max_num_batched_tokens;
+  scheduler.max_num_prefill_tokens = options.max_num_prefill_tokens;
   scheduler.max_logits = transformer_options.max_logits;
   scheduler.max_model_len = max_model_len;
   scheduler.num_blocks = *num_blocks;

@@ -43,9 +43,10 @@ enum class RopeStyle : uint8_t {
   kInterleaved,  // (x[2i], x[2i + 1]): GGUF's Llama family, whose rows were permuted for it
 };
 
-// One layer's paged keys or values. Block b holds `block_tokens` consecutive positions of one
-// sequence, as [kv_heads][block_tokens][head_dim]; blocks are `block_stride` bytes apart.
-// dtype kF32, kF16 or kQ8_0 (then head_dim % 32 == 0).
+// One layer's paged keys and values. Block b holds `block_tokens` consecutive positions of one
+// sequence: values as [kv_heads][block_tokens][head_dim], keys as
+// [kv_heads][head_dim][block_tokens] (kernels/kv_layout.h says it to the byte); blocks are
+// `block_stride` bytes apart. dtype kF32, kF16 or kQ8_0 (then head_dim % 32 == 0).
 struct KvLayerView {
   void* keys = nullptr;
   void* values = nullptr;

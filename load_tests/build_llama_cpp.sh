@@ -2,7 +2,8 @@
 # Builds programs of llama.cpp from the sources in the PyPI sdist of llama-cpp-python, into the
 # cache, and prints their paths. Does nothing for those that are there.
 # Usage: load_tests/build_llama_cpp.sh [TARGET...]
-# Default target: llama-batched-bench, five minutes on two cores; llama-server takes three more.
+# Default target: llama-batched-bench, five minutes on two cores; llama-server takes three more,
+# llama-quantize none to speak of.
 set -euo pipefail
 
 version=0.3.36

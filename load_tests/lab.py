@@ -63,8 +63,8 @@ def machine(watch):
 
 def machine_line(about):
     return (f"{about['cpu']}, {about['threads']} threads; commit {about['commit']}; "
-            f"{about['date']}; {100 * about['share_of_others']:.0f} % of the processor time went to "
-            "other work")
+            f"{about['date']}; {100 * about['share_of_others']:.0f} % of the processor time went "
+            "to other work")
 
 
 def threads():
@@ -91,14 +91,12 @@ def free_port():
 
 
 @contextlib.contextmanager
-def serving(binary, model, *flags):
-    """A server on loopback for as long as the block runs; yields its address."""
-    port = free_port()
+def running(*command):
+    """A server for as long as the block runs; yields its process. Shows its log if that fails."""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        server = subprocess.Popen([binary, "serve", model, "--grpc-port", str(port),
-                                   "--metrics-port", "0", *flags], stdout=log, stderr=log)
+        server = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            yield f"127.0.0.1:{port}"
+            yield server
         except BaseException:
             log.seek(0)
             sys.stderr.write(log.read())
@@ -110,6 +108,14 @@ def serving(binary, model, *flags):
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.wait()
+
+
+@contextlib.contextmanager
+def serving(binary, model, *flags):
+    """A Pregate server on loopback for as long as the block runs; yields its address."""
+    port = free_port()
+    with running(binary, "serve", model, "--grpc-port", str(port), "--metrics-port", "0", *flags):
+        yield f"127.0.0.1:{port}"
 
 
 def run_loadgen(binary, address, *flags, tries=3):

@@ -99,9 +99,11 @@ void Sampler::Close(int32_t slot) { slots_[static_cast<size_t>(slot)] = Slot(); 
 Sampler::Outcome Sampler::Choose(const Slot& slot, int32_t target, int32_t position,
                                  absl::Span<float> logits) {
   const SamplingParams& params = slot.params;
-  SanitizeLogits(logits);
   std::vector<float> raw;  // the model's own word, before anything is adjusted
-  if (params.logprobs >= 0) raw.assign(logits.begin(), logits.end());
+  if (params.logprobs >= 0) {
+    raw.assign(logits.begin(), logits.end());
+    SanitizeLogits(absl::MakeSpan(raw));
+  }
 
   Outcome outcome = {target, std::nullopt};
   if (target < 0) {

@@ -1,56 +1,40 @@
 #include "engine/model/token_choice.h"
 
 #include <algorithm>
-#include <bit>
 #include <cassert>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <numeric>
+
+#include "engine/model/row_sweeps.h"
 
 namespace pregate {
 namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+constexpr float kLargestFloat = std::numeric_limits<float>::max();
 
-// exp(x) for x <= 0, within 2 ulp; 0 below -87. Written without branches so that loops over it are
-// vectorised: n = round(x / ln 2), a polynomial for e^(x - n ln 2), n added to the exponent.
-inline float ExpNonPositive(float x) {
-  const float clamped = std::max(x, -87.0f);
-  constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
-  const float shifted = clamped * 1.44269504f + kRound;
-  const float n = shifted - kRound;
-  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
-  // The Taylor series to r^7: |r| <= ln 2 / 2, so the rest is below 2^-27.
-  float p = 1.0f / 5040;
-  p = p * r + 1.0f / 720;
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const float power = std::bit_cast<float>((std::bit_cast<int32_t>(shifted) << 23) + 0x3F800000);
-  return x < -87.0f ? 0.0f : p * power;
+float Largest(const std::vector<float>& maxima) {
+  return maxima.empty() ? kMinusInfinity : *std::max_element(maxima.begin(), maxima.end());
 }
 
-// Sums body(i) for i in [0, count) in a fixed order: eight lanes, then the lanes.
-template <typename Body>
-double LaneSum(size_t count, const Body& body) {
-  constexpr size_t kLanes = 8;
-  double lanes[kLanes] = {};
-  size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += body(i + lane);
+double Total(const std::vector<double>& sums) {
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
+// body(i) for each value of a row that is `bound` or more, in order. `tops` are at least as large
+// as what is in their blocks, so that most blocks need not be looked at.
+template <typename Top, typename Body>
+void ForEachAtLeast(absl::Span<const float> row, const std::vector<Top>& tops, float bound,
+                    const Body& body) {
+  for (size_t block = 0; block < tops.size(); ++block) {
+    if (tops[block] < bound) continue;
+    const size_t end = std::min((block + 1) * kRowBlock, row.size());
+    for (size_t i = block * kRowBlock; i < end; ++i) {
+      if (row[i] >= bound) body(i);
+    }
   }
-  for (; i < count; ++i) lanes[0] += body(i);
-  double sum = 0;
-  for (const double lane : lanes) sum += lane;
-  return sum;
-}
-
-float Largest(absl::Span<const float> values) {
-  float largest = kMinusInfinity;
-  for (const float value : values) largest = std::max(largest, value);
-  return largest;
 }
 
 struct Candidate {
@@ -64,7 +48,9 @@ bool Likelier(const Candidate& a, const Candidate& b) {
 }
 
 double TotalWeight(const std::vector<Candidate>& candidates) {
-  return LaneSum(candidates.size(), [&](size_t i) { return candidates[i].weight; });
+  double total = 0;
+  for (const Candidate& candidate : candidates) total += candidate.weight;
+  return total;
 }
 
 // Keeps the shortest run of candidates, in the order `before`, that holds at least `share` of the
@@ -95,13 +81,13 @@ void KeepShare(std::vector<Candidate>& candidates, double share, double total,
 // closest to the entropy come first.
 void KeepTypical(std::vector<Candidate>& candidates, double typical_p) {
   const double total = TotalWeight(candidates);
-  double entropy = std::log(total);
-  for (const Candidate& c : candidates) {
-    entropy -= c.weight / total * std::log(double{c.weight});
+  double mean = 0;  // of the weights' logarithms; the entropy is that of the total less this
+  for (Candidate& c : candidates) {
+    c.surprise = std::log(c.weight);
+    mean += c.weight / total * c.surprise;
   }
   for (Candidate& c : candidates) {
-    c.surprise =
-        static_cast<float>(std::fabs(std::log(total) - std::log(double{c.weight}) - entropy));
+    c.surprise = std::fabs(c.surprise - static_cast<float>(mean));
   }
   KeepShare(candidates, typical_p, total, [](const Candidate& a, const Candidate& b) {
     return a.surprise != b.surprise ? a.surprise < b.surprise : a.id < b.id;
@@ -114,58 +100,96 @@ void KeepMinP(std::vector<Candidate>& candidates, float min_p) {
   std::erase_if(candidates, [&](const Candidate& c) { return c.weight < min_p * largest; });
 }
 
-// Turns logits into weights exp((logit - largest) / temperature).
-void WeighAll(absl::Span<float> logits, float largest, float temperature) {
-  const float inverse = 1.0f / temperature;
-  for (float& logit : logits) logit = ExpNonPositive((logit - largest) * inverse);
-}
-
-// A weight such that the tokens at or above it hold at least `share` of the mass: candidates below
-// it need not be looked at.
-float WeightBound(absl::Span<const float> weights, double share, double total) {
+// A weight such that the tokens at or above it hold at least `share` of the mass `total`:
+// candidates below it need not be looked at. A block's sum is never below what it holds.
+float WeightBound(absl::Span<const float> weights, const std::vector<double>& sums, double share,
+                  double total) {
   constexpr float kAny = std::numeric_limits<float>::min();
   if (share >= 1.0) return kAny;
   for (float bound = 0x1p-7f; bound > 0x1p-40f; bound *= 0x1p-7f) {
-    const double mass =
-        LaneSum(weights.size(), [&](size_t i) { return weights[i] >= bound ? weights[i] : 0.0f; });
+    double mass = 0;
+    ForEachAtLeast(weights, sums, bound, [&](size_t i) { mass += weights[i]; });
     if (mass >= share * total) return bound;
   }
   return kAny;
 }
 
-std::vector<Candidate> AtLeast(absl::Span<const float> weights, float bound) {
+// Candidates of a row that was weighed in place: at least those which the filters may keep, and
+// not many more where the filters say so.
+std::vector<Candidate> Candidates(absl::Span<const float> weights, const std::vector<double>& sums,
+                                  double total, const SamplingParams& params) {
+  const bool typical = params.typical_p < 1.0f;
+  float bound = WeightBound(weights, sums, typical ? 1.0 : double{params.top_p}, total);
+  // The likeliest token has weight 1. Of the others typical_p may keep the unlikely ones alone.
+  if (!typical) bound = std::max(bound, params.min_p);
   std::vector<Candidate> candidates;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    if (weights[i] >= bound)
-      candidates.push_back({.weight = weights[i], .id = static_cast<int32_t>(i)});
-  }
+  ForEachAtLeast(weights, sums, bound, [&](size_t i) {
+    candidates.push_back({.weight = weights[i], .id = static_cast<int32_t>(i)});
+  });
   return candidates;
 }
 
-std::vector<Candidate> LikeliestOf(absl::Span<const float> logits, int k, float temperature) {
+// The k largest logits, likeliest first. As many blocks as are wanted tokens have maxima of `bound`
+// or more, so there are as many tokens.
+std::vector<TokenLogprob> TopLogitsOf(absl::Span<const float> logits,
+                                      const std::vector<float>& maxima, size_t k) {
+  std::vector<TokenLogprob> top;
+  if (k == 0) return top;
+  float bound = kMinusInfinity;
+  if (k <= maxima.size()) {
+    std::vector<float> order = maxima;
+    std::nth_element(order.begin(), order.begin() + (k - 1), order.end(), std::greater<>());
+    bound = order[k - 1];
+  }
+  ForEachAtLeast(logits, maxima, bound, [&](size_t i) {
+    top.push_back({static_cast<int32_t>(i), std::min(logits[i], kLargestFloat)});
+  });
+  const auto likelier = [](const TokenLogprob& a, const TokenLogprob& b) {
+    return a.logprob != b.logprob ? a.logprob > b.logprob : a.token_id < b.token_id;
+  };
+  if (k < top.size()) {
+    std::nth_element(top.begin(), top.begin() + k, top.end(), likelier);
+    top.resize(k);
+  }
+  std::sort(top.begin(), top.end(), likelier);
+  return top;
+}
+
+std::vector<Candidate> LikeliestOf(absl::Span<const float> logits, const std::vector<float>& maxima,
+                                   int k, float temperature) {
   std::vector<Candidate> candidates;
-  const std::vector<TokenLogprob> top = TopLogits(logits, k);
+  const std::vector<TokenLogprob> top = TopLogitsOf(logits, maxima, static_cast<size_t>(k));
   for (const TokenLogprob& token : top) {
-    const float weight = ExpNonPositive((token.logprob - top[0].logprob) * (1.0f / temperature));
+    const float weight = Weight(token.logprob, top[0].logprob, temperature);
     if (weight > 0.0f) candidates.push_back({.weight = weight, .id = token.token_id});
   }
   return candidates;
 }
 
-// The index at which the running sum of weight(i) passes uniform * total.
-template <typename Weight>
-size_t Draw(size_t count, double uniform, const Weight& weight) {
-  double total = 0;
-  for (size_t i = 0; i < count; ++i) total += weight(i);
-  double left = uniform * total;
-  size_t last = 0;  // rounding may leave a little over: it belongs to the last possible token
-  for (size_t i = 0; i < count; ++i) {
-    if (weight(i) == 0.0f) continue;
+// The index at which the running sum of the weights passes `left`. Rounding may leave a little
+// over: it belongs to the last possible index.
+template <typename Weights>
+size_t PassingIndex(const Weights& weight, size_t begin, size_t end, double left) {
+  size_t last = begin;
+  for (size_t i = begin; i < end; ++i) {
+    if (weight(i) <= 0) continue;
     last = i;
     left -= weight(i);
     if (left < 0) break;
   }
   return last;
+}
+
+// Draws from a row that was weighed in place: first the block, then the token.
+int32_t DrawFromRow(absl::Span<const float> weights, const std::vector<double>& sums,
+                    double uniform) {
+  const double mass = uniform * Total(sums);
+  const size_t block = PassingIndex([&](size_t b) { return sums[b]; }, 0, sums.size(), mass);
+  const double before = std::accumulate(sums.begin(), sums.begin() + block, 0.0);
+  const size_t first = block * kRowBlock;
+  const size_t end = std::min(first + kRowBlock, weights.size());
+  return static_cast<int32_t>(
+      PassingIndex([&](size_t i) { return weights[i]; }, first, end, mass - before));
 }
 
 }  // namespace
@@ -177,64 +201,44 @@ void SanitizeLogits(absl::Span<float> logits) {
 }
 
 int32_t ArgMax(absl::Span<const float> logits) {
-  const float largest = Largest(logits);
-  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), largest) - logits.begin());
+  const std::vector<float> maxima = BlockMaxima(logits);
+  const float largest = Largest(maxima);
+  const size_t block = std::find(maxima.begin(), maxima.end(), largest) - maxima.begin();
+  for (size_t i = block * kRowBlock; i < logits.size(); ++i) {
+    if (logits[i] >= largest) return static_cast<int32_t>(i);
+  }
+  return 0;  // nothing is a number
 }
 
 std::vector<TokenLogprob> TopLogits(absl::Span<const float> logits, int k) {
   assert(k >= 0);
-  const auto likelier = [](const TokenLogprob& a, const TokenLogprob& b) {
-    return a.logprob != b.logprob ? a.logprob > b.logprob : a.token_id < b.token_id;
-  };
-  std::vector<TokenLogprob> top;
-  if (k == 0) return top;
-  const size_t wanted = std::min(static_cast<size_t>(k), logits.size());
-  // Collects what beats the k-th best so far, and cuts back to k whenever twice as much has come.
-  // Ids ascend, so that an equal logit that comes later always loses.
-  float bound = kMinusInfinity;
-  bool bounded = false;
-  const auto cut = [&] {
-    std::nth_element(top.begin(), top.begin() + wanted - 1, top.end(), likelier);
-    top.resize(wanted);
-    bound = top.back().logprob;
-    bounded = true;
-  };
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (bounded && logits[i] <= bound) continue;
-    top.push_back({static_cast<int32_t>(i), logits[i]});
-    if (top.size() >= 2 * wanted + 32) cut();
-  }
-  if (top.size() > wanted) cut();
-  std::sort(top.begin(), top.end(), likelier);
-  return top;
+  return TopLogitsOf(logits, BlockMaxima(logits), static_cast<size_t>(k));
 }
 
 double LogSumExp(absl::Span<const float> logits) {
-  const float largest = Largest(logits);
+  const float largest = Largest(BlockMaxima(logits));
   if (largest == kMinusInfinity) return kMinusInfinity;
-  const double sum =
-      LaneSum(logits.size(), [&](size_t i) { return ExpNonPositive(logits[i] - largest); });
-  return double{largest} + std::log(sum);
+  return double{largest} + std::log(Total(WeightSums(logits, largest, 1.0f)));
 }
 
 int32_t DrawToken(absl::Span<float> logits, const SamplingParams& params, double uniform) {
   assert(params.temperature > 0.0f);
-  const float largest = Largest(logits);
+  const std::vector<float> maxima = BlockMaxima(logits);
+  const float largest = Largest(maxima);
   if (largest == kMinusInfinity) return 0;
   const bool typical = params.typical_p < 1.0f;
   std::vector<Candidate> candidates;
   double mass = 0;  // of the tokens that top_p is a share of
   if (params.top_k > 0 && static_cast<size_t>(params.top_k) < logits.size()) {
-    candidates = LikeliestOf(logits, params.top_k, params.temperature);
+    candidates = LikeliestOf(logits, maxima, params.top_k, params.temperature);
     mass = TotalWeight(candidates);
   } else {
-    WeighAll(logits, largest, params.temperature);
-    const auto weight = [&](size_t i) { return logits[i]; };
+    const std::vector<double> sums = WeighInPlace(logits, largest, params.temperature);
     if (!typical && params.top_p >= 1.0f && params.min_p <= 0.0f) {
-      return static_cast<int32_t>(Draw(logits.size(), uniform, weight));
+      return DrawFromRow(logits, sums, uniform);
     }
-    mass = LaneSum(logits.size(), weight);
-    candidates = AtLeast(logits, WeightBound(logits, typical ? 1.0f : params.top_p, mass));
+    mass = Total(sums);
+    candidates = Candidates(logits, sums, mass, params);
   }
   if (typical) {
     KeepTypical(candidates, params.typical_p);
@@ -242,9 +246,10 @@ int32_t DrawToken(absl::Span<float> logits, const SamplingParams& params, double
   }
   if (params.top_p < 1.0f) KeepShare(candidates, params.top_p, mass, Likelier);
   if (params.min_p > 0.0f) KeepMinP(candidates, params.min_p);
-  return candidates[Draw(candidates.size(), uniform,
-                         [&](size_t i) { return candidates[i].weight; })]
-      .id;
+  const auto weight = [&](size_t i) { return candidates[i].weight; };
+  const size_t drawn =
+      PassingIndex(weight, 0, candidates.size(), uniform * TotalWeight(candidates));
+  return candidates[drawn].id;
 }
 
 }  // namespace pregate

@@ -29,6 +29,7 @@ class Scheduler::Impl {
                 config.prefix_hash),
         slots_(config.max_num_seqs, nullptr) {
     assert(config.max_num_seqs > 0 && config.max_num_batched_tokens > 0);
+    assert(config.max_num_prefill_tokens > 0);
     assert(config.max_logits >= config.max_num_seqs);
     for (int32_t slot = config.max_num_seqs - 1; slot >= 0; --slot) free_slots_.push_back(slot);
   }
@@ -50,6 +51,7 @@ class Scheduler::Impl {
   void ServeRunning();
   void AdmitWaiting();
   // Their steps.
+  int32_t PrefillBudget() const;
   bool MakeRoom(size_t index);
   bool PreemptOneAfter(size_t index);
   bool TakeUp(Sequence* sequence, const KvBlocks::Prefix& prefix);
@@ -86,7 +88,8 @@ class Scheduler::Impl {
   // The plan being made or, between Plan and Commit, executed.
   BatchPlan plan_;
   bool executing_ = false;
-  bool preempted_ = false;  // somebody, by this plan
+  bool preempted_ = false;    // somebody, by this plan
+  int32_t prefill_left_ = 0;  // rows that prompts may still have in this plan
   std::vector<Admission> admissions_;
 
   std::vector<SequenceEvent> events_;
@@ -148,14 +151,24 @@ BatchPlan Scheduler::Impl::Plan() {
   plan_ = EmptyPlan();
   admissions_.clear();
   preempted_ = false;
+  prefill_left_ = PrefillBudget();
   ServeRunning();
   AdmitWaiting();
   executing_ = !plan_.empty();
   return executing_ ? plan_ : BatchPlan();
 }
 
-// Everyone who runs gets a row, in the policy's order, and a prompt the rows that are left. Blocks
-// go in the same order: who finds none takes them from the last.
+// Clients read answers as they grow, and every row of a plan delays all of them: beside answers,
+// prompts come in smaller chunks. Alone they have the whole plan.
+int32_t Scheduler::Impl::PrefillBudget() const {
+  const bool answers = std::any_of(running_.begin(), running_.end(),
+                                   [](const Sequence* sequence) { return sequence->decodes(); });
+  return answers ? config_.max_num_prefill_tokens : config_.max_num_batched_tokens;
+}
+
+// Every answer gets its row, in the policy's order, and prompts the rows that are left, the first
+// in order as many as it can use. Blocks go in the same order: who finds none takes them from the
+// last.
 void Scheduler::Impl::ServeRunning() {
   SortByPolicy(&running_);
   for (size_t i = 0; i < running_.size(); ++i) {  // preemption shortens the list behind i
@@ -176,7 +189,8 @@ void Scheduler::Impl::AdmitWaiting() {
   // A look at a sequence costs as much as its prompt is long, so their number is bounded too.
   const size_t looks = std::min<size_t>(waiting_.size(), config_.max_num_seqs);
   for (size_t i = 0; i < looks; ++i) {
-    if (free_slots_.empty() || plan_.rows() >= config_.max_num_batched_tokens) break;
+    if (free_slots_.empty() || prefill_left_ == 0) break;
+    if (plan_.rows() >= config_.max_num_batched_tokens) break;
     Sequence* sequence = waiting_[i];
     const KvBlocks::Prefix prefix = blocks_.FindPrefix(*sequence);
     if (WaitsForPrefix(sequence, prefix, in_progress)) continue;
@@ -251,9 +265,10 @@ void Scheduler::Impl::AddToPlan(Sequence* sequence, int32_t followers) {
   const int32_t rows_left = config_.max_num_batched_tokens - plan_.rows();
   const int32_t logits_left = config_.max_logits - plan_.logits() - followers;
   const int32_t share = std::min(std::max(rows_left - followers, 1), rows_left);
-  const int32_t rows =
-      RowsWithinLogits(*sequence, std::min(sequence->missing(), share), logits_left);
+  const int32_t wanted = sequence->decodes() ? 1 : std::min(sequence->missing(), prefill_left_);
+  const int32_t rows = RowsWithinLogits(*sequence, std::min(wanted, share), logits_left);
   if (rows <= 0) return;
+  if (!sequence->decodes()) prefill_left_ -= rows;
   AppendRows(*sequence, rows, config_.block_tokens, &plan_);
   sequence->planned_rows = rows;
   sequence->plans_waited = PlansWaited(*sequence);

@@ -33,6 +33,8 @@ struct Sequence {
   int32_t prompt_size() const { return static_cast<int32_t>(request.prompt.size()); }
   int32_t generated() const { return size() - prompt_size(); }
   int32_t missing() const { return size() - computed; }
+  // Its answer goes on: all but the newest token is computed.
+  bool decodes() const { return generated() > 0 && missing() == 1; }
 };
 
 }  // namespace pregate

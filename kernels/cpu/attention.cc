@@ -4,32 +4,56 @@
 #include <cassert>
 #include <cstdlib>
 #include <memory>
-#include <numeric>
 #include <vector>
+
+#include "kernels/kv_layout.h"
 
 namespace pregate {
 namespace {
 
-constexpr int64_t kMaxLines = 96;     // enough to hide the packing of a tile of keys and values
-constexpr int64_t kMinLines = 8;      // tiles are not made smaller than this to find more work
-constexpr int64_t kPackingLines = 8;  // packing costs about as much as this many lines
-constexpr int64_t kSmallWork = 64 * 1024;  // line-positions x head_dim: some microseconds
+constexpr int64_t kMaxLines = 96;          // enough to hide the conversion of a tile of history
+constexpr int64_t kMinLines = 8;           // tiles are not made smaller than this to find more work
+constexpr int64_t kReadingLines = 2;       // reading history costs about as much as this many lines
+constexpr int64_t kSmallWork = 96 * 1024;  // line-positions x head_dim: some microseconds
 
-// 64-byte aligned memory of this thread, kept between calls.
-float* ThreadScratch(size_t floats) {
+// 64-byte aligned memory, kept between calls.
+class Scratch {
+ public:
+  float* Get(int64_t floats) {
+    const size_t bytes = (static_cast<size_t>(floats) * sizeof(float) + 63) / 64 * 64;
+    if (bytes > size_) {
+      memory_.reset();
+      memory_.reset(std::aligned_alloc(64, bytes));
+      assert(memory_ != nullptr);
+      size_ = bytes;
+    }
+    return static_cast<float*>(memory_.get());
+  }
+
+ private:
   struct Free {
     void operator()(void* p) const { std::free(p); }
   };
-  thread_local std::unique_ptr<void, Free> memory;
-  thread_local size_t size = 0;
-  if (floats > size) {
-    memory.reset();
-    memory.reset(std::aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64));
-    assert(memory != nullptr);
-    size = floats;
-  }
-  return static_cast<float*>(memory.get());
-}
+  std::unique_ptr<void, Free> memory_;
+  size_t size_ = 0;
+};
+
+// What a thread works in. Kept, because a step of decoding calls attention once for each layer, for
+// some microseconds each.
+thread_local Scratch thread_scratch;
+
+// What the thread that calls attention plans in.
+struct Plan {
+  struct Span {
+    const RowTile* tile;
+    int64_t index;
+    int64_t state;  // offset into `states`
+  };
+  std::vector<RowTile> tiles;
+  std::vector<Span> spans;
+  Scratch states;
+};
+thread_local Plan thread_plan;
 
 // Rounded so that every part of the scratch memory starts on a vector's boundary.
 int64_t Aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
@@ -47,8 +71,12 @@ SoftmaxState StateAt(int64_t lines, float* memory) {
   return {memory, memory + Aligned(lines), memory + 2 * Aligned(lines)};
 }
 
-std::vector<RowTile> CutIntoTiles(const AttentionCall& call, int64_t rows_per_tile) {
-  std::vector<RowTile> tiles;
+int64_t Cost(const AttentionCall& call, const RowTile& tile) {
+  return (tile.end - tile.begin) * (tile.rows * call.group + kReadingLines) * call.kv.head_dim;
+}
+
+void CutIntoTiles(const AttentionCall& call, int64_t rows_per_tile, std::vector<RowTile>* tiles) {
+  tiles->clear();
   for (int32_t s = 0; s < call.batch.num_sequences; ++s) {
     const int64_t last_row = call.batch.row_start[s + 1];
     for (int64_t row = call.batch.row_start[s]; row < last_row; row += rows_per_tile) {
@@ -57,81 +85,81 @@ std::vector<RowTile> CutIntoTiles(const AttentionCall& call, int64_t rows_per_ti
       assert(position >= 0);
       const int64_t window = call.params.window;
       const int64_t begin = window > 0 ? std::max<int64_t>(0, position + 1 - window) : 0;
+      RowTile tile = {s, 0, row, rows, position, begin, position + rows, 0};
+      tile.cost = Cost(call, tile);
       for (int32_t head = 0; head < call.kv.kv_heads; ++head) {
-        tiles.push_back({s, head, row, rows, position, begin, position + rows});
+        tile.kv_head = head;
+        tiles->push_back(tile);
       }
     }
   }
-  return tiles;
 }
 
 // Large tiles while there are enough of them for every thread.
-std::vector<RowTile> PlanTiles(const AttentionCall& call, int threads) {
+void PlanTiles(const AttentionCall& call, int threads, std::vector<RowTile>* tiles) {
   int64_t longest = 1;
   for (int32_t s = 0; s < call.batch.num_sequences; ++s) {
     longest = std::max<int64_t>(longest, call.batch.row_start[s + 1] - call.batch.row_start[s]);
   }
   int64_t rows = std::clamp<int64_t>(kMaxLines / call.group, 1, longest);
-  std::vector<RowTile> tiles = CutIntoTiles(call, rows);
-  while (static_cast<int64_t>(tiles.size()) < 4 * threads && threads > 1 && rows > 1 &&
+  CutIntoTiles(call, rows, tiles);
+  while (static_cast<int64_t>(tiles->size()) < 4 * threads && threads > 1 && rows > 1 &&
          rows * call.group > kMinLines) {
     rows = (rows + 1) / 2;
-    tiles = CutIntoTiles(call, rows);
+    CutIntoTiles(call, rows, tiles);
   }
-  return tiles;
 }
 
-int64_t Cost(const AttentionCall& call, const RowTile& tile) {
-  return (tile.end - tile.begin) * (tile.rows * call.group + kPackingLines) * call.kv.head_dim;
+NextSpan SpanOf(const RowTile* tile, int64_t span) {
+  return {tile, tile->span_begin(span), tile->span_end(span)};
 }
 
 // One thread per tile: walks the tile's spans, merging as it goes.
-void RunTile(const AttentionCall& call, const AttentionRoutines& routines, const RowTile& tile) {
+// `after` is the thread's next tile, or null.
+void RunTile(const AttentionCall& call, const AttentionRoutines& routines, const RowTile& tile,
+             const RowTile* after) {
   const int64_t lines = tile.rows * call.group;
   const int64_t state_floats = StateFloats(call, lines);
-  float* memory = ThreadScratch(static_cast<size_t>(ScratchFloats(call, lines) + 2 * state_floats));
+  float* memory = thread_scratch.Get(ScratchFloats(call, lines) + 2 * state_floats);
   const SoftmaxState total = StateAt(lines, memory), next = StateAt(lines, memory + state_floats);
   float* scratch = memory + 2 * state_floats;
-  routines.run_span(call, tile, tile.first_span(), scratch, total);
-  for (int64_t i = 1; i < tile.num_spans(); ++i) {
-    routines.run_span(call, tile, tile.first_span() + i, scratch, next);
-    routines.merge(lines, call.padded_dim, next, total);
+  for (int64_t i = 0; i < tile.num_spans(); ++i) {
+    const int64_t span = tile.first_span() + i;
+    const NextSpan ahead = i + 1 < tile.num_spans() ? SpanOf(&tile, span + 1)
+                           : after != nullptr       ? SpanOf(after, after->first_span())
+                                                    : NextSpan();
+    routines.run_span(call, tile, span, ahead, scratch, i == 0 ? total : next);
+    if (i > 0) routines.merge(lines, call.padded_dim, next, total);
   }
   routines.finish(call, tile, total);
 }
 
 // Too few tiles to feed the threads: each span is a work item of its own, then tiles are merged.
 void RunSplit(Device& device, const AttentionCall& call, const AttentionRoutines& routines,
-              const std::vector<RowTile>& tiles) {
-  struct Span {
-    const RowTile* tile;
-    int64_t index;
-    int64_t state;  // offset into `states`
-  };
-  std::vector<Span> spans;
+              Plan* plan) {
   int64_t floats = 0;
-  for (const RowTile& tile : tiles) {
+  plan->spans.clear();
+  for (const RowTile& tile : plan->tiles) {
     for (int64_t i = 0; i < tile.num_spans(); ++i) {
-      spans.push_back({&tile, i, floats});
+      plan->spans.push_back({&tile, i, floats});
       floats += StateFloats(call, tile.rows * call.group);
     }
   }
-  const std::unique_ptr<float[]> states(new float[static_cast<size_t>(floats)]);
-  const auto state = [&](const Span& span) {
-    return StateAt(span.tile->rows * call.group, states.get() + span.state);
+  float* const states = plan->states.Get(floats);
+  const auto state = [&](const Plan::Span& span) {
+    return StateAt(span.tile->rows * call.group, states + span.state);
   };
-  const auto count = static_cast<int64_t>(spans.size());
-  device.ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
+  const std::vector<Plan::Span>& spans = plan->spans;
+  device.ParallelFor(static_cast<int64_t>(spans.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const Span& span = spans[static_cast<size_t>(i)];
-      const int64_t lines = span.tile->rows * call.group;
-      float* scratch = ThreadScratch(static_cast<size_t>(ScratchFloats(call, lines)));
-      routines.run_span(call, *span.tile, span.tile->first_span() + span.index, scratch,
+      const Plan::Span& span = spans[static_cast<size_t>(i)];
+      float* scratch = thread_scratch.Get(ScratchFloats(call, span.tile->rows * call.group));
+      routines.run_span(call, *span.tile, span.tile->first_span() + span.index, NextSpan(), scratch,
                         state(span));
     }
   });
-  const Span* first = nullptr;
-  for (const Span& span : spans) {
+  const Plan::Span* first = nullptr;
+  for (const Plan::Span& span : spans) {
     if (span.index == 0) {
       first = &span;
     } else {
@@ -141,6 +169,12 @@ void RunSplit(Device& device, const AttentionCall& call, const AttentionRoutines
       routines.finish(call, *span.tile, state(*first));
     }
   }
+}
+
+// Consecutive tiles of one item of work: the heads of a sequence lie side by side in memory, and a
+// thread asks for its next tile's history while it works on one.
+int64_t Grain(int64_t tiles, int64_t kv_heads, int threads) {
+  return std::clamp<int64_t>(tiles / (8 * threads), 1, kv_heads);
 }
 
 }  // namespace
@@ -172,28 +206,40 @@ void RunAttention(Device& device, const AttentionRoutines& routines, ConstTensor
                               .params = params,
                               .out = out,
                               .group = params.num_heads / kv.kv_heads,
-                              .padded_dim = (kv.head_dim + lanes - 1) / lanes * lanes};
+                              .padded_dim = (kv.head_dim + lanes - 1) / lanes * lanes,
+                              .row_bytes = RowBytes(kv.dtype, kv.head_dim),
+                              .part_bytes = KvPartBytes(kv)};
   const int threads = device.num_threads();
-  std::vector<RowTile> tiles = PlanTiles(call, threads);
-  // The dearest first, so that no thread starts on a long tile when the others are done.
-  std::stable_sort(tiles.begin(), tiles.end(), [&](const RowTile& a, const RowTile& b) {
-    return Cost(call, a) > Cost(call, b);
-  });
-  const int64_t cost =
-      std::accumulate(tiles.begin(), tiles.end(), int64_t{0},
-                      [&](int64_t sum, const RowTile& tile) { return sum + Cost(call, tile); });
+  Plan& plan = thread_plan;
+  std::vector<RowTile>& tiles = plan.tiles;
+  PlanTiles(call, threads, &tiles);
   const auto count = static_cast<int64_t>(tiles.size());
-  const bool small = cost < kSmallWork;
-  if (!small && threads > 1 && count < 2 * threads) {
-    RunSplit(device, call, routines, tiles);
+  int64_t total = 0, dearest = 0;
+  for (const RowTile& tile : tiles) {
+    total += tile.cost;
+    dearest = std::max(dearest, tile.cost);
+  }
+  const bool alone = threads == 1 || total < kSmallWork;
+  if (!alone && count < 2 * threads) {
+    RunSplit(device, call, routines, &plan);
     return;
   }
-  device.ParallelFor(count, small ? std::max<int64_t>(1, count) : 1,
-                     [&](int64_t begin, int64_t end) {
-                       for (int64_t i = begin; i < end; ++i) {
-                         RunTile(call, routines, tiles[static_cast<size_t>(i)]);
-                       }
-                     });
+  // The dearest first, so that no thread starts on a long tile when the others are done; where
+  // none is long, tiles stay in the order of memory.
+  const bool by_cost = !alone && dearest * threads * 8 > total;
+  if (by_cost) {
+    std::stable_sort(tiles.begin(), tiles.end(),
+                     [](const RowTile& a, const RowTile& b) { return a.cost > b.cost; });
+  }
+  const int64_t grain = alone     ? std::max<int64_t>(1, count)
+                        : by_cost ? 1
+                                  : Grain(count, kv.kv_heads, threads);
+  device.ParallelFor(count, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const RowTile* tile = &tiles[static_cast<size_t>(i)];
+      RunTile(call, routines, *tile, i + 1 < end ? tile + 1 : nullptr);
+    }
+  });
 }
 
 }  // namespace pregate

@@ -18,7 +18,7 @@
 namespace pregate {
 
 inline constexpr int64_t kKvTile = 64;
-inline constexpr int64_t kKvSpan = 512;
+inline constexpr int64_t kKvSpan = 256;
 // The maximum of a state that has seen nothing: finite, so that differences are never NaN.
 inline constexpr float kEmptyMax = -1e30f;
 
@@ -30,6 +30,8 @@ struct AttentionCall {
   Tensor out;
   int64_t group;       // query heads that share a key-value head
   int64_t padded_dim;  // head_dim rounded up to whole vectors
+  int64_t row_bytes;   // of a value in the cache
+  int64_t part_bytes;  // see kv_layout.h
 };
 
 // Consecutive rows of one sequence, for the query heads of one key-value head. In tables with one
@@ -41,9 +43,21 @@ struct RowTile {
   int64_t rows;
   int64_t first_position;  // of the first row
   int64_t begin, end;      // positions that some row of the tile sees
+  int64_t cost;            // of its work, in an arbitrary unit
 
   int64_t first_span() const { return begin / kKvSpan; }
   int64_t num_spans() const { return (end + kKvSpan - 1) / kKvSpan - first_span(); }
+  // Positions of the span that some row sees.
+  int64_t span_begin(int64_t span) const { return begin > span * kKvSpan ? begin : span * kKvSpan; }
+  int64_t span_end(int64_t span) const {
+    return end < (span + 1) * kKvSpan ? end : (span + 1) * kKvSpan;
+  }
+};
+
+// What a thread will read after the span in hand, so that memory can be asked for it in time.
+struct NextSpan {
+  const RowTile* tile = nullptr;
+  int64_t begin = 0, end = 0;  // positions
 };
 
 // The softmax of `lines` lines over some positions, before division: max of the scores, sum of
@@ -58,8 +72,8 @@ struct SoftmaxState {
 struct AttentionRoutines {
   int lanes;
   // The state of the tile's rows over span `span` alone. `scratch`: see SplitScratch.
-  void (*run_span)(const AttentionCall&, const RowTile&, int64_t span, float* scratch,
-                   SoftmaxState state);
+  void (*run_span)(const AttentionCall&, const RowTile&, int64_t span, const NextSpan& next,
+                   float* scratch, SoftmaxState state);
   // into <- the state of both's positions.
   void (*merge)(int64_t lines, int64_t padded_dim, SoftmaxState from, SoftmaxState into);
   // out <- mix / sum.
@@ -69,8 +83,8 @@ struct AttentionRoutines {
 // Parts of the memory that run_span works in.
 struct AttentionScratch {
   float* queries;  // [lines, head_dim], scaled
-  float* keys;     // [head_dim, kKvTile]
-  float* values;   // [kKvTile, padded_dim]
+  float* keys;     // [head_dim, kKvTile], for tiles that are converted
+  float* values;   // [kKvTile, padded_dim], likewise
   float* weights;  // [lines, kKvTile]: scores, then exp(score - max)
   float* decay;    // [lines]: what the arrival of a tile multiplies older sums by
 };

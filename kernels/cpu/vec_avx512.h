@@ -44,7 +44,12 @@ inline Vec LoadHalfPartial(const uint16_t* p, int64_t n) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(FirstLanes(n), p));
 }
 inline void StoreHalfPartial(uint16_t* p, Vec x, int64_t n) {
-  _mm256_mask_storeu_epi16(p, FirstLanes(n), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+  const __m256i halves = _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT);
+  if (n == kLanes) {  // a masked store is dear even when it masks nothing
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), halves);
+    return;
+  }
+  _mm256_mask_storeu_epi16(p, FirstLanes(n), halves);
 }
 inline Vec LoadInt8(const int8_t* p) {
   return _mm512_cvtepi32_ps(

@@ -14,8 +14,8 @@ namespace {
 // whose product with a weight of zero would be NaN.
 constexpr float kMaxHalf = 65504.0f;
 
-// Stores `dim` floats as one KV row.
-void StoreKvRow(const float* x, DType dtype, int64_t dim, void* row) {
+// Stores `dim` floats as one row of values.
+void StoreRow(const float* x, DType dtype, int64_t dim, void* row) {
   if (dtype == DType::kF32) {
     std::memcpy(row, x, static_cast<size_t>(dim) * sizeof(float));
   } else if (dtype == DType::kF16) {
@@ -40,7 +40,7 @@ void StoreKvRow(const float* x, DType dtype, int64_t dim, void* row) {
   }
 }
 
-void LoadKvRow(const void* row, DType dtype, int64_t dim, double* x) {
+void LoadRow(const void* row, DType dtype, int64_t dim, double* x) {
   for (int64_t i = 0; i < dim; ++i) {
     if (dtype == DType::kF32) {
       x[i] = static_cast<const float*>(row)[i];
@@ -54,20 +54,51 @@ void LoadKvRow(const void* row, DType dtype, int64_t dim, double* x) {
   }
 }
 
+// Keys are stored as values are, then each element goes to its place: see kv_layout.h.
+void StoreKey(const float* x, const KvLayerView& kv, char* part, int64_t offset) {
+  const int64_t dim = kv.head_dim;
+  std::vector<char> row(static_cast<size_t>(RowBytes(kv.dtype, dim)));
+  StoreRow(x, kv.dtype, dim, row.data());
+  for (int64_t i = 0; i < dim; ++i) {
+    const int64_t at = KeyIndex(i, kv.block_tokens) + offset;
+    if (kv.dtype == DType::kQ8_0) {
+      const Q8Block& block = reinterpret_cast<const Q8Block*>(row.data())[i / 32];
+      reinterpret_cast<int8_t*>(part)[at] = block.quants[i % 32];
+      Q8KeyScales(kv, part)[KeyScaleIndex(i, kv.block_tokens) + offset] = block.scale;
+    } else {
+      const int64_t size = GetDTypeInfo(kv.dtype).block_bytes;
+      std::memcpy(part + at * size, row.data() + i * size, static_cast<size_t>(size));
+    }
+  }
+}
+
+void LoadKey(const KvLayerView& kv, char* part, int64_t offset, double* x) {
+  for (int64_t i = 0; i < kv.head_dim; ++i) {
+    const int64_t at = KeyIndex(i, kv.block_tokens) + offset;
+    if (kv.dtype == DType::kF32) {
+      x[i] = reinterpret_cast<const float*>(part)[at];
+    } else if (kv.dtype == DType::kF16) {
+      x[i] = HalfToFloat(reinterpret_cast<const uint16_t*>(part)[at]);
+    } else {
+      const uint16_t scale = Q8KeyScales(kv, part)[KeyScaleIndex(i, kv.block_tokens) + offset];
+      x[i] = double{HalfToFloat(scale)} * reinterpret_cast<const int8_t*>(part)[at];
+    }
+  }
+}
+
 // One query head over positions [begin, end) of one sequence.
 void AttendHead(const float* q, const KvLayerView& kv, const int32_t* blocks, int64_t kv_head,
                 int64_t begin, int64_t end, const AttentionParams& params, float* out) {
   const int64_t dim = kv.head_dim;
   const int64_t row_bytes = RowBytes(kv.dtype, dim);
-  const auto row = [&](void* base, int64_t position) {
-    return KvRow(kv, base, row_bytes, blocks[position / kv.block_tokens], kv_head,
-                 position % kv.block_tokens);
+  const auto part = [&](void* base, int64_t position) {
+    return KvPart(kv, base, KvPartBytes(kv), blocks[position / kv.block_tokens], kv_head);
   };
   std::vector<double> element(static_cast<size_t>(dim));
   std::vector<double> weights;
   double max = -INFINITY;
   for (int64_t p = begin; p < end; ++p) {
-    LoadKvRow(row(kv.keys, p), kv.dtype, dim, element.data());
+    LoadKey(kv, part(kv.keys, p), p % kv.block_tokens, element.data());
     double score = 0;
     for (int64_t i = 0; i < dim; ++i) score += q[i] * element[static_cast<size_t>(i)];
     score *= params.scale;
@@ -80,7 +111,7 @@ void AttendHead(const float* q, const KvLayerView& kv, const int32_t* blocks, in
   for (int64_t p = begin; p < end; ++p) {
     const double weight = std::exp(weights[static_cast<size_t>(p - begin)] - max);
     sum += weight;
-    LoadKvRow(row(kv.values, p), kv.dtype, dim, element.data());
+    LoadRow(part(kv.values, p) + p % kv.block_tokens * row_bytes, kv.dtype, dim, element.data());
     for (size_t i = 0; i < mix.size(); ++i) mix[i] += weight * element[i];
   }
   for (size_t i = 0; i < mix.size(); ++i) out[i] = static_cast<float>(mix[i] / sum);
@@ -94,10 +125,10 @@ void KvAppend(Device&, ConstTensor k, ConstTensor v, const int32_t* slots, KvLay
   for (int64_t r = 0; r < k.rows; ++r) {
     const int64_t block = slots[r] / kv.block_tokens, offset = slots[r] % kv.block_tokens;
     for (int64_t head = 0; head < kv.kv_heads; ++head) {
-      StoreKvRow(k.Row<float>(r) + head * kv.head_dim, kv.dtype, kv.head_dim,
-                 KvRow(kv, kv.keys, row_bytes, block, head, offset));
-      StoreKvRow(v.Row<float>(r) + head * kv.head_dim, kv.dtype, kv.head_dim,
-                 KvRow(kv, kv.values, row_bytes, block, head, offset));
+      StoreKey(k.Row<float>(r) + head * kv.head_dim, kv,
+               KvPart(kv, kv.keys, KvPartBytes(kv), block, head), offset);
+      StoreRow(v.Row<float>(r) + head * kv.head_dim, kv.dtype, kv.head_dim,
+               KvPart(kv, kv.values, KvPartBytes(kv), block, head) + offset * row_bytes);
     }
   }
 }

@@ -4,7 +4,7 @@
 
 #include <chrono>
 #include <memory>
-#include <utility>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -16,7 +16,6 @@ namespace {
 using v1::GenerateRequest;
 using v1::GenerateResponse;
 using v1::Inference;
-using Clock = std::chrono::steady_clock;
 
 constexpr double kConnectPatienceS = 5.0;
 
@@ -50,7 +49,7 @@ struct Call {
 class Run {
  public:
   Run(const ClientOptions& options, const Load& load, const Prompts& prompts)
-      : options_(options), load_(load), prompts_(prompts), records_(load.requests.size()) {}
+      : options_(options), prompts_(prompts), pace_(load) {}
   ~Run() {
     queue_.Shutdown();
     void* tag;
@@ -71,58 +70,43 @@ class Run {
   }
 
   std::vector<RequestRecord> Execute() {
-    start_ = Clock::now();
-    while (next_ < records_.size() || in_flight_ > 0) {
-      while (IsDue()) Send();
+    pace_.Start();
+    while (!pace_.is_done()) {
+      while (pace_.IsDue()) Send();
       void* tag = nullptr;
       bool ok = false;
       if (queue_.AsyncNext(&tag, &ok, WakeUpTime()) == grpc::CompletionQueue::GOT_EVENT) {
         Advance(static_cast<Call*>(tag), ok);
       }
     }
-    return std::move(records_);
+    return pace_.TakeRecords();
   }
 
  private:
-  // Seconds since the start of the run.
-  double Now() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
-
-  bool is_closed() const { return load_.concurrency > 0; }
-
-  bool IsDue() const {
-    if (next_ == records_.size()) return false;
-    return is_closed() ? in_flight_ < load_.concurrency : load_.requests[next_].time_s <= Now();
-  }
-
   gpr_timespec WakeUpTime() const {
-    if (is_closed() || next_ == records_.size()) return gpr_inf_future(GPR_CLOCK_MONOTONIC);
-    const auto wait = static_cast<int64_t>(1e9 * (load_.requests[next_].time_s - Now()));
-    return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_nanos(wait, GPR_TIMESPAN));
+    const std::optional<double> wait = pace_.UntilDue();
+    if (!wait) return gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                        gpr_time_from_nanos(static_cast<int64_t>(1e9 * *wait), GPR_TIMESPAN));
   }
 
   void Send() {
-    const size_t number = next_++;
-    const Arrival& arrival = load_.requests[number];
-    RequestRecord& record = records_[number];
-    record.intended_s = is_closed() ? Now() : arrival.time_s;
-    record.prompt_tokens = arrival.prompt_tokens;
-    record.max_tokens = arrival.max_tokens;
-
+    size_t number;
+    RequestRecord* record = pace_.Begin(&number);
     GenerateRequest request;
     const std::vector<uint32_t> ids =
-        prompts_.Make(static_cast<int64_t>(number), arrival.prompt_tokens);
+        prompts_.Make(static_cast<int64_t>(number), record->prompt_tokens);
     request.mutable_token_ids()->mutable_ids()->Assign(ids.begin(), ids.end());
-    request.mutable_sampling()->set_max_tokens(arrival.max_tokens);
+    request.mutable_sampling()->set_max_tokens(record->max_tokens);
     request.mutable_sampling()->set_temperature(0);
     request.mutable_sampling()->set_ignore_eos(true);
 
-    auto* call = new Call(&record);  // deleted when it has ended
+    auto* call = new Call(record);  // deleted when it has ended
     call->context.set_deadline(FromNow(options_.timeout_s));
     call->reader =
         stubs_[number % stubs_.size()]->PrepareAsyncGenerate(&call->context, request, &queue_);
     call->reader->StartCall(call);
-    record.sent_s = Now();
-    ++in_flight_;
+    record->sent_s = pace_.Now();
   }
 
   // Takes what the call waited for. `ok`: it came; otherwise the call's status is due.
@@ -137,7 +121,7 @@ class Run {
       return;
     }
     if (call->waiting == Call::Waiting::kForMessage && call->message.token_ids_size() > 0) {
-      call->record->token_s.push_back(Now());
+      call->record->token_s.push_back(pace_.Now());
       call->record->token_counts.push_back(call->message.token_ids_size());
     }
     call->waiting = Call::Waiting::kForMessage;
@@ -145,24 +129,20 @@ class Run {
   }
 
   void End(Call* call) {
-    call->record->end_s = Now();
+    call->record->end_s = pace_.Now();
     // The codes of gRPC and Abseil are the same numbers.
     call->record->status =
         absl::StatusCodeToString(static_cast<absl::StatusCode>(call->status.error_code()));
     if (!call->status.ok()) call->record->error = call->status.error_message();
-    --in_flight_;
+    pace_.End();
     delete call;
   }
 
   const ClientOptions& options_;
-  const Load& load_;
   const Prompts& prompts_;
+  Pace pace_;
   std::vector<std::unique_ptr<Inference::Stub>> stubs_;
   grpc::CompletionQueue queue_;
-  Clock::time_point start_;
-  std::vector<RequestRecord> records_;
-  size_t next_ = 0;  // of the requests, the first that is not sent
-  int in_flight_ = 0;
 };
 
 }  // namespace

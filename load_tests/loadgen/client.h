@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "load_tests/loadgen/arrivals.h"
+#include "load_tests/loadgen/pace.h"
 #include "load_tests/loadgen/prompts.h"
 #include "load_tests/loadgen/report.h"
 
@@ -28,13 +28,6 @@ struct ClientOptions {
   std::string address;   // "127.0.0.1:8001"
   int connections = 8;   // requests take turns; a server bounds the streams of one connection
   double timeout_s = 0;  // of a request, from its sending
-};
-
-struct Load {
-  std::vector<Arrival> requests;
-  // 0: open loop: each request at its time, whatever the server does. N: closed loop: N clients,
-  // each of which sends its next request when its last one has ended; times are not looked at.
-  int concurrency = 0;
 };
 
 // One record for each request, in their order. Returns when all have ended. UNAVAILABLE if the

@@ -1,4 +1,4 @@
-// loadgen: open-loop load against a Pregate server. `loadgen --help`.
+// loadgen: open-loop load against a Pregate server, or llama.cpp's. `loadgen --help`.
 #include <sched.h>
 #include <sys/resource.h>
 
@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_format.h"
 #include "load_tests/loadgen/client.h"
+#include "load_tests/loadgen/llama_server_client.h"
 #include "load_tests/loadgen/options.h"
 #include "load_tests/loadgen/report.h"
 
@@ -30,6 +31,15 @@ void GoFirst() {
   if (sched_setscheduler(0, SCHED_RR, &lowest) != 0) setpriority(PRIO_PROCESS, 0, -10);
 }
 
+double CpuSeconds() {
+  rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
 bool WriteFile(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary);
   file << text << '\n';
@@ -37,16 +47,20 @@ bool WriteFile(const std::string& path, const std::string& text) {
 }
 
 int RunWith(const Options& options) {
-  const auto server = AwaitServer(options.client.address, options.wait_s);
+  const auto server = options.llama_server
+                          ? AwaitLlamaServer(options.client.address, options.wait_s)
+                          : AwaitServer(options.client.address, options.wait_s);
   if (!server.ok()) return Fail(server.status(), kFailed);
   const auto load = MakeLoad(options, server->max_model_len);
   if (!load.ok()) return Fail(load.status(), kBadUsage);
   const Prompts prompts({server->vocab_size, options.synthetic.seed, options.shared_prefix});
-  const auto records = RunLoad(options.client, *load, prompts);
+  const double cpu_before = CpuSeconds();
+  const auto records = options.llama_server ? RunLlamaServerLoad(options.client, *load, prompts)
+                                            : RunLoad(options.client, *load, prompts);
   if (!records.ok()) return Fail(records.status(), kFailed);
 
-  const Report report =
-      MakeReport(*records, options.ttft_limit_ms / 1e3, options.itl_limit_ms / 1e3);
+  Report report = MakeReport(*records, options.ttft_limit_ms / 1e3, options.itl_limit_ms / 1e3);
+  report.generator_cpu_s = CpuSeconds() - cpu_before;
   if (load->concurrency > 0) {
     absl::PrintF("closed loop, %d clients: a note on peak throughput, not on latency\n",
                  load->concurrency);

@@ -19,7 +19,7 @@ namespace {
 constexpr double kMaxRequests = 1e6;
 constexpr int kMaxConcurrency = 1024;
 constexpr char kDescription[] =
-    "Sends a load to a Pregate server and measures what its clients see.\n"
+    "Sends a load to a Pregate server (or to llama-server) and measures what its clients see.\n"
     "\n"
     "Open loop (--rate or --trace): requests go out at times decided before the run, and "
     "latencies\n"
@@ -74,6 +74,8 @@ void AddLoadFlags(CLI::App& app, Options& options, std::string& prompt, std::str
 
 void AddOtherFlags(CLI::App& app, Options& options) {
   app.add_option("--server", options.client.address, "HOST:PORT");
+  app.add_flag("--llama-server", options.llama_server,
+               "the server is llama.cpp's llama-server: the same load over HTTP");
   app.add_option("--connections", options.client.connections, "requests take turns on them")
       ->check(CLI::Range(1, 64));
   app.add_option("--timeout", options.client.timeout_s, "seconds for one request")
@@ -184,6 +186,7 @@ absl::StatusOr<Load> MakeLoad(const Options& options, uint32_t max_model_len) {
 
 std::string SettingsJson(const Options& options, const ServerInfo& server) {
   nlohmann::ordered_json json = {{"label", options.label},
+                                 {"protocol", options.llama_server ? "llama-server" : "pregate"},
                                  {"model", server.model},
                                  {"load", NameOf(options.kind)},
                                  {"seed", options.synthetic.seed},

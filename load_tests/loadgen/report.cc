@@ -28,6 +28,14 @@ void AppendGaps(const RequestRecord& record, std::vector<double>* gaps) {
 
 }  // namespace
 
+double RequestRecord::longest_gap_s() const {
+  double longest = 0;
+  for (size_t i = 1; i < token_s.size(); ++i) {
+    longest = std::max(longest, token_s[i] - token_s[i - 1]);
+  }
+  return longest;
+}
+
 int64_t RequestRecord::tokens() const {
   return std::accumulate(token_counts.begin(), token_counts.end(), int64_t{0});
 }
@@ -54,7 +62,7 @@ Distribution Summarize(std::vector<double> values) {
 
 Report MakeReport(const std::vector<RequestRecord>& records, double ttft_slo_s, double itl_slo_s) {
   Report report;
-  std::vector<double> first, gaps, whole, lag;
+  std::vector<double> first, gaps, longest, whole, lag;
   int64_t tokens = 0, ok = 0, good = 0;
   double start = records.empty() ? 0 : records[0].intended_s;
   double end = start;
@@ -71,6 +79,7 @@ Report MakeReport(const std::vector<RequestRecord>& records, double ttft_slo_s, 
     first.push_back(ttft);
     whole.push_back(record.end_s - record.intended_s);
     AppendGaps(record, &gaps);
+    longest.push_back(record.longest_gap_s());
     const int64_t count = record.tokens();
     report.short_answers += count < record.max_tokens;
     const double mean_gap =
@@ -86,6 +95,7 @@ Report MakeReport(const std::vector<RequestRecord>& records, double ttft_slo_s, 
   }
   report.time_to_first_token = Summarize(std::move(first));
   report.inter_token = Summarize(std::move(gaps));
+  report.longest_gap = Summarize(std::move(longest));
   report.end_to_end = Summarize(std::move(whole));
   report.lag = Summarize(std::move(lag));
   return report;
@@ -107,8 +117,10 @@ std::string ToJson(const Report& report, const std::vector<RequestRecord>& recor
                      {"goodput_per_s", report.goodput_per_s},
                      {"time_to_first_token_s", ToJson(report.time_to_first_token)},
                      {"inter_token_s", ToJson(report.inter_token)},
+                     {"longest_gap_s", ToJson(report.longest_gap)},
                      {"end_to_end_s", ToJson(report.end_to_end)},
                      {"generator_lag_s", ToJson(report.lag)},
+                     {"generator_cpu_s", report.generator_cpu_s},
                      {"generator_kept_up", KeptUp(report)}};
   Json& requests = json["requests"] = Json::array();
   for (const RequestRecord& record : records) {
@@ -116,6 +128,7 @@ std::string ToJson(const Report& report, const std::vector<RequestRecord>& recor
                         {"sent_s", record.sent_s},
                         {"first_token_s", record.token_s.empty() ? -1 : record.token_s.front()},
                         {"last_token_s", record.token_s.empty() ? -1 : record.token_s.back()},
+                        {"longest_gap_s", record.longest_gap_s()},
                         {"end_s", record.end_s},
                         {"prompt_tokens", record.prompt_tokens},
                         {"output_tokens", record.tokens()},
@@ -149,6 +162,7 @@ std::string ToTable(const Report& report) {
   };
   row("time to first token", report.time_to_first_token);
   row("between tokens", report.inter_token);
+  row("longest gap of each", report.longest_gap);
   row("end to end", report.end_to_end);
   row("generator's own lag", report.lag);
   return table;

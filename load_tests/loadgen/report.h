@@ -22,6 +22,7 @@ struct RequestRecord {
   std::string error;          // what the server said when it is another
 
   int64_t tokens() const;
+  double longest_gap_s() const;  // between messages with tokens; 0 if there are not two
 };
 
 // Percentiles of a sample, by the nearest-rank rule. All zero when it is empty.
@@ -41,6 +42,8 @@ struct Report {
   double requests_per_s = 0;
   double goodput_per_s = 0;  // requests a second that kept both limits
   Distribution time_to_first_token, inter_token, end_to_end, lag;
+  Distribution longest_gap;    // of each answer, the longest gap between two messages with tokens
+  double generator_cpu_s = 0;  // processor time of the generator itself; not from the records
 };
 // Only OK requests enter the latencies. `ttft_slo_s`, `itl_slo_s`: limits of goodput on the time to
 // first token and the mean gap between tokens.

@@ -37,6 +37,8 @@ void AppendSchedulingFlags(EngineOptions* engine, std::vector<Flag>* flags) {
       IntegerFlag("max-num-seqs", "sequences that run at once", &engine->max_num_seqs, 1, 4096));
   flags->push_back(IntegerFlag("max-num-batched-tokens", "tokens computed in one step",
                                &engine->max_num_batched_tokens, 1, 65536));
+  flags->push_back(IntegerFlag("max-num-prefill-tokens", "of these, of prompts beside answers",
+                               &engine->max_num_prefill_tokens, 1, 65536));
   flags->push_back(IntegerFlag("max-num-queued-reqs", "requests that may wait",
                                &engine->max_num_queued_reqs, 1, kMaxInt32));
   flags->push_back(IntegerFlag("max-num-queued-tokens", "prompt tokens that may wait",

@@ -1,6 +1,7 @@
 #include "server/grpc/stream_pump.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -41,6 +42,12 @@ void StreamPump::Run() {
       mutex_.AwaitWithDeadline(absl::Condition(this, &StreamPump::HasWork), next_tick);
       if (stopping_) return;
       awake.swap(awake_);
+    }
+    if (!awake.empty()) {
+      absl::SleepFor(kGather);
+      absl::MutexLock lock(&mutex_);
+      std::move(awake_.begin(), awake_.end(), std::back_inserter(awake));
+      awake_.clear();
     }
     for (const auto& weak : awake) {
       if (const std::shared_ptr<PumpedStream> stream = weak.lock()) stream->Advance();

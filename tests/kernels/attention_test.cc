@@ -64,14 +64,14 @@ TEST_P(AttentionTest, AppendAtTheEdgesOfTheFormats) {
     const int32_t slot = 0;
     kernels().kv_append(*device_, MakeView(k, DType::kF32, 1, 32), MakeView(v, DType::kF32, 1, 32),
                         &slot, kv);
-    uint16_t first;
-    std::memcpy(&first, memory, sizeof(first));
+    uint16_t half;  // the first element, or the scale behind 32 quants
+    std::memcpy(&half, memory + (dtype == DType::kF16 ? 0 : 32), sizeof(half));
     if (dtype == DType::kF16) {
-      EXPECT_EQ(HalfToFloat(first), 65504.0f);
+      EXPECT_EQ(HalfToFloat(half), 65504.0f);
     } else {
-      EXPECT_NEAR(HalfToFloat(first), 1e6 / 127, 1e6 / 127 / 2048);
-      EXPECT_EQ(memory[2], 127);
-      EXPECT_EQ(memory[3], -127);
+      EXPECT_NEAR(HalfToFloat(half), 1e6 / 127, 1e6 / 127 / 2048);
+      EXPECT_EQ(memory[0], 127);
+      EXPECT_EQ(memory[1], -127);
     }
     EXPECT_EQ(memory[128], 0);
     EXPECT_EQ(memory[130], 0);
@@ -88,7 +88,7 @@ TEST_P(AttentionTest, TwoPositionsByHand) {
   const int64_t block = kv.slots(0)[0] / 16 * kv.view().block_stride / 4;
   for (int p = 0; p < 2; ++p) {
     for (size_t i = 0; i < 8; ++i) {
-      keys[block + static_cast<int64_t>(slot[p] * 8 + i)] = i == 3 ? static_cast<float>(p) : 0.0f;
+      keys[block + static_cast<int64_t>(i * 16 + slot[p])] = i == 3 ? static_cast<float>(p) : 0.0f;
       values[block + static_cast<int64_t>(slot[p] * 8 + i)] = p == 0 ? 4.0f : 8.0f;
     }
   }
@@ -156,6 +156,24 @@ TEST_P(AttentionTest, ChunksBatchesAndThreadsDoNotChangeBits) {
           ASSERT_EQ(std::memcmp(part.Row(0), whole.Row(390), row_bytes), 0);
         }
       }
+    }
+  }
+}
+
+// Blocks whose positions fill vectors are read as they lie, others are converted first: the chains
+// of arithmetic are the same.
+TEST_P(AttentionTest, BlockSizesDoNotChangeBits) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kQ8_0}) {
+    AttentionCase c = {"blocks", {{300, 1}, {77, 2}, {40, 40}, {131, 5}}, 6, 2, 64, dtype, 16, 90};
+    const auto run = [&](int32_t block_tokens) {
+      c.block_tokens = block_tokens;
+      PagedKv kv(c, 5);
+      kv.Append(*device_, kernels());
+      return Run(kernels(), *device_, c, kv, AllSequences(c), c.sequences);
+    };
+    const GuardedMatrix want = run(16);
+    for (const int32_t block_tokens : {1, 5, 8, 24, 32, 80, 512}) {
+      EXPECT_TRUE(run(block_tokens).SameBits(want)) << block_tokens << " positions in a block";
     }
   }
 }

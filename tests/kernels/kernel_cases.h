@@ -115,11 +115,13 @@ struct AttentionCase {
   int32_t window = 0;
   float soft_cap = 0;
 };
-// Tiles of 64 positions, spans of 512, register tiles of 6 lines: around each; every head size.
+// Tiles of 64 positions, spans of 256, register tiles of 6 lines, 12 lines that read the cache
+// itself: around each; every head size.
 inline const std::vector<AttentionCase> kAttentionCases = {
     {"one_position", {{1, 1}}, 1, 1, 8},
     {"around_a_tile", {{63, 1}, {64, 1}, {65, 1}, {1, 1}}, 3, 1, 64},
-    {"around_a_span", {{511, 1}, {512, 2}, {513, 3}}, 9, 3, 64},
+    {"around_a_span", {{255, 1}, {256, 2}, {257, 3}, {511, 1}, {513, 4}}, 9, 3, 64},
+    {"around_direct", {{130, 3}, {70, 4}, {100, 5}}, 9, 3, 64, DType::kF32},
     {"dim16_f32", {{70, 7}}, 4, 2, 16, DType::kF32},
     {"dim24_f32", {{40, 5}}, 2, 1, 24, DType::kF32},
     {"dim40", {{100, 3}}, 6, 2, 40},
@@ -129,6 +131,7 @@ inline const std::vector<AttentionCase> kAttentionCases = {
     {"dim128_q8", {{200, 20}, {64, 64}}, 8, 2, 128, DType::kQ8_0},
     {"dim192", {{66, 4}}, 2, 1, 192},
     {"dim256", {{300, 2}, {5, 5}}, 4, 1, 256},
+    {"dim64_q8", {{145, 1}, {31, 1}, {300, 3}}, 9, 3, 64, DType::kQ8_0, 48},
     {"odd_block", {{129, 17}}, 4, 2, 32, DType::kF16, 5},
     {"window", {{700, 90}, {600, 1}, {20, 20}}, 4, 1, 64, DType::kF16, 16, 100},
     {"window_of_one", {{70, 10}}, 2, 2, 32, DType::kF32, 16, 1},

@@ -207,6 +207,7 @@ TEST(Report, LatencyCountsFromTheIntendedTime) {
   EXPECT_EQ(report.end_to_end.p50, 6);
   EXPECT_EQ(report.inter_token.count, 3);
   EXPECT_EQ(report.inter_token.max, 2);
+  EXPECT_EQ(report.longest_gap.p95, 2);
   EXPECT_EQ(report.lag.max, 2);
   EXPECT_EQ(report.statuses.at("RESOURCE_EXHAUSTED"), 1);
   EXPECT_DOUBLE_EQ(report.output_tokens_per_s, 4 / 6.0);

@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <set>
 
 #include "engine/model/philox.h"
+#include "engine/model/row_sweeps.h"
 
 namespace pregate {
 namespace {
@@ -188,6 +190,64 @@ TEST_P(DrawTest, ChiSquare) {
 
 INSTANTIATE_TEST_SUITE_P(All, DrawTest, ::testing::ValuesIn(kFilterCases),
                          [](const auto& info) { return info.param.name; });
+
+// What a plain loop says, with rows that end in the middle of a block.
+TEST(ArgMax, FindsTheFirstOfTheLargestAmongBrokenNumbers) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  for (const int vocab : {1, 7, 127, 128, 129, 1000, 1024}) {
+    std::vector<float> logits = RandomLogits(vocab, 1, 9);
+    for (float& logit : logits) logit = std::round(logit * 4) / 4;  // many ties
+    for (size_t i = 0; i < logits.size(); i += 5) logits[i] = i % 2 == 0 ? kNaN : -kInfinity;
+    std::vector<float> sane = logits;
+    SanitizeLogits(absl::MakeSpan(sane));
+    const auto expected = std::max_element(sane.begin(), sane.end()) - sane.begin();
+    EXPECT_EQ(ArgMax(logits), expected) << vocab;
+    logits.back() = kInfinity;
+    EXPECT_EQ(ArgMax(logits), vocab - 1);
+    logits.front() = std::numeric_limits<float>::max();  // an infinity counts as much
+    EXPECT_EQ(ArgMax(logits), 0);
+    EXPECT_EQ(DrawToken(absl::MakeSpan(logits), {.temperature = 0.5f, .top_k = 1}, 0.9), 0);
+  }
+  EXPECT_EQ(ArgMax(std::vector<float>(300, kNaN)), 0);
+  EXPECT_EQ(ArgMax(std::vector<float>(300, -kInfinity)), 0);
+}
+
+TEST(Weights, AreExponentials) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(Weight(3.5f, 3.5f, 0.7f), 1.0f);
+  EXPECT_EQ(Weight(-kInfinity, 3.5f, 0.7f), 0.0f);
+  EXPECT_EQ(Weight(std::numeric_limits<float>::quiet_NaN(), 3.5f, 0.7f), 0.0f);
+  EXPECT_EQ(Weight(-100.0f, 0.0f, 1.0f), 0.0f);
+  for (float x = 0; x > -87; x -= 0.0371f) {
+    const double exact = std::exp(double{x});
+    EXPECT_NEAR(Weight(x, 0.0f, 1.0f), exact, exact * (2e-7 - 1e-7 * x)) << x;
+  }
+}
+
+TEST(Weights, OfARowAndItsSums) {
+  for (const int size : {1, 127, 128, 129, 5000}) {
+    const std::vector<float> logits = RandomLogits(size, 3, 13);
+    const float largest = *std::max_element(logits.begin(), logits.end());
+    std::vector<float> weights = logits;
+    const std::vector<double> sums = WeighInPlace(absl::MakeSpan(weights), largest, 0.8f);
+    EXPECT_EQ(WeightSums(logits, largest, 0.8f), sums);
+    const std::vector<float> maxima = BlockMaxima(logits);
+    ASSERT_EQ(sums.size(), maxima.size());
+    for (size_t block = 0, i = 0; block < sums.size(); ++block) {
+      double sum = 0;
+      float top = -100;
+      for (; i < logits.size() && i < (block + 1) * kRowBlock; ++i) {
+        EXPECT_EQ(weights[i], Weight(logits[i], largest, 0.8f));
+        EXPECT_LE(weights[i], sums[block]);
+        sum += weights[i];
+        top = std::max(top, logits[i]);
+      }
+      EXPECT_NEAR(sums[block], sum, 1e-6 * sum);
+      EXPECT_EQ(maxima[block], top);
+    }
+  }
+}
 
 TEST(TopLogits, EqualsSorting) {
   for (const int vocab : {1, 5, 100, 5000}) {

@@ -51,6 +51,7 @@ std::vector<World> EmptyWorlds() {
         world.config.block_tokens = 2;
         world.config.max_num_seqs = 3;
         world.config.max_num_batched_tokens = 3;
+        world.config.max_num_prefill_tokens = max_preemptions == 0 ? 3 : 1;
         world.config.max_logits = 3;
         world.config.max_model_len = 7;
         world.config.enable_prefix_caching = caching;

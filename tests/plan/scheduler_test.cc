@@ -53,6 +53,39 @@ TEST(SchedulerTest, PromptsAndAnswersShareAPlan) {
   )");
 }
 
+// Beside answers, prompts come in small chunks; alone they have the whole plan.
+TEST(SchedulerTest, AnswersMakePromptsComeInSmallerChunks) {
+  SchedulerConfig config = SmallConfig();
+  config.max_num_prefill_tokens = 3;
+  ExpectTrace(config, R"(
+    add 1: 1..5 max 3      |
+    add 2: 11..18 max 2    |
+    step                   | +1:0-4* +2:0-7* => 1=7 2=7
+    add 3: 21..24 max 2    |
+    add 4: 31..39 max 2    |
+    step                   | 1:5* 2:8* +3:0-2 => 1=7 2=7.length
+    step                   | 1:6* 3:3* +4:0-1 => 1=7.length 3=7
+    step                   | 3:4* 4:2-4 => 3=7.length
+    step                   | 4:5-8* => 4=7
+  )");
+}
+
+// The chunk goes to the first in order; who comes after him waits for the next.
+TEST(SchedulerTest, OneChunkBesideAnswersIsForTheFirst) {
+  SchedulerConfig config = SmallConfig();
+  config.max_num_prefill_tokens = 2;
+  config.policy = SchedulingPolicy::kPriority;
+  ExpectTrace(config, R"(
+    add 1: 1 max 9 priority 2        |
+    step                             | +1:0* => 1=7
+    add 2: 11..13 max 9 priority 2   |
+    step                             | 1:1* +2:0-1 => 1=7
+    add 3: 21..23 max 9 priority 1   |
+    step                             | 1:2* 2:2* +3:0 => 1=7 2=7
+    step                             | 3:1-2* 1:3* 2:3* => 3=7 1=7 2=7
+  )");
+}
+
 // The first in order leaves a row for each who comes after.
 TEST(SchedulerTest, APromptLeavesARowForEachWhoRuns) {
   SchedulerConfig config = SmallConfig();

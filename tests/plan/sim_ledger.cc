@@ -79,6 +79,7 @@ void Ledger::Planned(const BatchPlan& plan, const std::vector<Admission>& admiss
   CheckBudgets(plan);
   if (!broken_.empty()) return;
   for (int32_t s = 0; s < plan.sequences(); ++s) CheckSequence(plan, s, model);
+  CheckPrefill(plan, admissions);
   CheckWriters(plan);
   CheckWaiting();
 }
@@ -200,6 +201,24 @@ void Ledger::CheckLogits(const BatchPlan& plan, int32_t index, Account* account)
     }
     ++logit;
   }
+}
+
+// A plan that carries an answer on has few rows for everything else. Who was admitted just now does
+// not count as an answer, even if the prefix cache had all that he has computed before.
+void Ledger::CheckPrefill(const BatchPlan& plan, const std::vector<Admission>& admissions) {
+  if (!broken_.empty()) return;
+  bool answers = false;
+  int32_t prefill = 0;
+  for (int32_t s = 0; s < plan.sequences(); ++s) {
+    const Account& account = all_.at(slot_owner_[plan.sequence_slots[s]]);
+    const bool decodes = account.delivered > 0 && account.computed + 1 == account.size();
+    const bool is_new = std::any_of(
+        admissions.begin(), admissions.end(),
+        [&account](const Admission& admission) { return admission.id == account.request.id; });
+    answers |= decodes && !is_new;
+    if (!decodes) prefill += plan.row_start[s + 1] - plan.row_start[s];
+  }
+  Require(!answers || prefill <= config_.max_num_prefill_tokens, "I6: rows beside answers");
 }
 
 // A block that is written belongs to its writer alone, and no place is written twice.

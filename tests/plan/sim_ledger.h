@@ -98,6 +98,7 @@ class Ledger {
   void CheckBudgets(const BatchPlan& plan);
   void CheckSequence(const BatchPlan& plan, int32_t index, const FakeModel& model);
   void CheckLogits(const BatchPlan& plan, int32_t index, Account* account);
+  void CheckPrefill(const BatchPlan& plan, const std::vector<Admission>& admissions);
   void CheckWriters(const BatchPlan& plan);
   void CheckOvertaking(const std::vector<Admission>& admissions);
   void CheckWaiting();

@@ -227,6 +227,7 @@ World DrawWorld(uint64_t seed) {
   SetScene(random, scene, lengths, &world);
   DrawArrivals(random, scene, lengths, &world);
   DrawFaults(random, &world);
+  if (random.OneIn(2)) world.config.max_num_prefill_tokens = random.LogDraw(1, 32);
   return world;
 }
 
@@ -234,9 +235,10 @@ std::string ToString(const World& world) {
   std::ostringstream out;
   const SchedulerConfig& c = world.config;
   out << "blocks " << c.num_blocks << " x " << c.block_tokens << ", seqs " << c.max_num_seqs
-      << ", rows " << c.max_num_batched_tokens << ", logits " << c.max_logits << ", queue "
-      << c.max_num_queued_reqs << "/" << c.max_num_queued_tokens << ", model len "
-      << c.max_model_len << ", prefix caching " << c.enable_prefix_caching << ", policy "
+      << ", rows " << c.max_num_batched_tokens << " (beside answers " << c.max_num_prefill_tokens
+      << "), logits " << c.max_logits << ", queue " << c.max_num_queued_reqs << "/"
+      << c.max_num_queued_tokens << ", model len " << c.max_model_len << ", prefix caching "
+      << c.enable_prefix_caching << ", policy "
       << (c.policy == SchedulingPolicy::kFcfs ? "fcfs" : "priority") << ", preemptions "
       << c.max_preemptions << ", wait steps " << c.wait_steps_max << ", hash bits "
       << world.hash_bits << ", vocabulary " << world.vocabulary << "\n";
