@@ -139,11 +139,11 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   transformer_options.max_rows = options.max_num_batched_tokens;
   transformer_options.max_logits = std::max(kMaxLogitRows, options.max_num_seqs);
   transformer_options.float_activations = options.dtype == "float32";
+  if (progress) transformer_options.progress = [&](double share) { progress(0.1 + 0.8 * share); };
   absl::StatusOr<std::unique_ptr<Transformer>> transformer =
       Transformer::Create(*file, setup.device.get(), *kernels, transformer_options);
   if (!transformer.ok()) return transformer.status();
   setup.transformer = *std::move(transformer);
-  if (progress) progress(0.9);
 
   const int32_t max_model_len = options.max_model_len > 0
                                     ? options.max_model_len

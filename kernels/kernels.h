@@ -13,10 +13,27 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "kernels/device.h"
 #include "kernels/tensor.h"
 
 namespace pregate {
+
+// A weight matrix [rows, cols] in the form that a table's `matmul` streams: made by its `pack`,
+// opaque to everyone else.
+struct PackedWeight {
+  const void* data = nullptr;
+  DType dtype = DType::kF32;  // of the matrix that was packed
+  int64_t rows = 0;           // N
+  int64_t cols = 0;           // K
+};
+
+// out[r, n] = sum_k x[r, k] * weight[n, k] + bias[n], for the x of a `matmul`.
+struct Product {
+  PackedWeight weight;          // [N, K]
+  const float* bias = nullptr;  // [N] or null
+  Tensor out;                   // [R, N] kF32
+};
 
 enum class Activation : uint8_t { kSilu, kGeluTanh };
 
@@ -63,8 +80,7 @@ struct Kernels {
   std::string_view name;
 
   // What `matmul` wants its left operand to be for weights of a given type: kF32 or kQ16Act.
-  // The float path (kF32) works for every weight type in every table; kQ16Act only where named
-  // here.
+  // The float path (kF32) works for every weight type; kQ16Act only where named here.
   DType activation_dtype[kNumDTypes];
 
   // out[r, :] = scale * table[ids[r], :]. table [vocab, H] any weight dtype; out [R, H] kF32.
@@ -75,15 +91,21 @@ struct Kernels {
   void (*rms_norm)(Device&, ConstTensor x, ConstTensor weight, float weight_offset, float eps,
                    Tensor out);
 
-  // out = x in kQ16Act, see DType. x [R, K] kF32, K % 32 == 0. scale = max|x| / 32512 of each 32
-  // elements, q = round to nearest even of x / scale (0 where scale is 0; one more where its low
-  // byte would be -128).
+  // Bytes that a [rows, cols] weight takes once packed; 0: the table cannot multiply by this type.
+  // `cols` is a multiple of the type's block.
+  int64_t (*packed_bytes)(DType dtype, int64_t rows, int64_t cols);
+
+  // Writes a weight in the table's own form to `out`, packed_bytes long and 64-byte aligned.
+  void (*pack)(Device&, ConstTensor weight, void* out);
+
+  // out = x in kQ16Act, see DType. x [R, K] kF32, K % 32 == 0. For each 32 elements: scale =
+  // max|x| / 32512, q = round to nearest even of x * (32512 / max|x|) (one more where its low byte
+  // would be -128; all zero where max|x| is below 1e-34).
   void (*quantize_rows)(Device&, ConstTensor x, Tensor out);
 
-  // out[r, n] = sum_k x[r, k] * weight[n, k] + bias[n]. x [R, K] kF32 or kQ16Act, weight [N, K],
-  // bias [N] kF32 or null, out [R, N] kF32. Indexed by the weight's dtype; null: not supported.
-  void (*matmul[kNumDTypes])(Device&, ConstTensor x, ConstTensor weight, const float* bias,
-                             Tensor out);
+  // Computes every product of one x [R, K], kF32 or kQ16Act. Products that share an x belong into
+  // one call: their work is shared out together.
+  void (*matmul)(Device&, ConstTensor x, absl::Span<const Product> products);
 
   // cos_sin[r, 2i] = m * cos(positions[r] * inv_freq[i]), cos_sin[r, 2i + 1] = m * sin(same), for
   // i < half_dim; angles are formed in double. cos_sin [R, 2 * half_dim] kF32.

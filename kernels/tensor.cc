@@ -7,7 +7,7 @@
 namespace pregate {
 namespace {
 
-// Block layouts of `ggml_type`; kQ16Act: 32 quants, one float scale, two int32 sums.
+// Block layouts of `ggml_type`; kQ16Act: see ActivationGroup.
 constexpr std::array<DTypeInfo, kNumDTypes> kInfo = {{
     {"F32", 1, 4},
     {"F16", 1, 2},
@@ -21,7 +21,7 @@ constexpr std::array<DTypeInfo, kNumDTypes> kInfo = {{
     {"Q4_K", 256, 144},
     {"Q5_K", 256, 176},
     {"Q6_K", 256, 210},
-    {"Q16_ACT", 32, 76},
+    {"Q16_ACT", 32, 92},
 }};
 
 }  // namespace

@@ -23,13 +23,10 @@ enum class DType : uint8_t {
   kQ4_K,
   kQ5_K,
   kQ6_K,
-  // Activations quantised to 16 bits, one row of K elements (K % 32 == 0) laid out as
-  //   int8  high[K], low[K]   q = 256 * high + low, both bytes in [-127, 127]
-  //   float scale[K/32]       x ~= scale * q, one scale for each 32 elements
-  //   int32 sum[K/16]         sum of q over each 16 elements
-  // so 2K + K/8 + K/4 bytes. Byte by byte they multiply on the integer units; eight bits alone
-  // change the likeliest token at 3 to 4 of 100 positions. Made by `Kernels::quantize_rows`, read
-  // only by `Kernels::matmul`.
+  // Activations quantised to 16 bits, K % 32 == 0: a matrix laid out as a whole, in the order in
+  // which products read it, see kernels/quant/q16_act.h. A quant is two signed bytes, which
+  // multiply on the integer units; eight bits alone change the likeliest token at 3 to 4 of 100
+  // positions. Made by `Kernels::quantize_rows`, read only by `Kernels::matmul`.
   kQ16Act,
 };
 inline constexpr int kNumDTypes = 13;
@@ -38,7 +35,7 @@ inline constexpr int kNumDTypes = 13;
 struct DTypeInfo {
   std::string_view name;  // as GGUF spells it: "F32", "Q4_K", ...
   int block_elements;     // elements of one block; 1 for plain types
-  int block_bytes;        // bytes of one block (kQ16Act: of 32 elements)
+  int block_bytes;        // bytes of one block (kQ16Act: 32 elements' share)
 };
 const DTypeInfo& GetDTypeInfo(DType dtype);
 

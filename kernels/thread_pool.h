@@ -11,9 +11,10 @@
 
 namespace pregate {
 
-// Loops are issued from one thread at a time. Chunks are taken from a shared counter, so a slow or
-// descheduled thread costs at most the chunk that it holds; a worker that wakes up too late is not
-// waited for.
+// Loops are issued from one thread at a time. Every thread has a share of a loop's chunks, the same
+// from loop to loop, so that it meets again what its caches and its memory node hold; who is done
+// with its own takes from the others. A slow or descheduled thread costs at most the chunk that it
+// holds, and a worker that wakes up too late is not waited for.
 class ThreadPool {
  public:
   // Starts `threads - 1` workers (threads >= 1). With `may_spin` they poll for a few tens of
@@ -32,21 +33,29 @@ class ThreadPool {
 
  private:
   struct Loop {
+    uint64_t number = 0;  // tells one loop's shares from another's
     const absl::FunctionRef<void(int64_t, int64_t)>* body = nullptr;
     int64_t count = 0;
     int64_t grain = 0;
+    int64_t chunks = 0;
+  };
+  // How many chunks of a share are taken, and in which loop: see TakeChunk.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> taken{0};
   };
 
-  void WorkerMain();
-  void RunChunks();
+  void WorkerMain(int thread);
+  void RunChunks(int thread);
+  // The number of a chunk of this share that nobody has, or -1.
+  int64_t TakeChunk(int share);
   // Returns the gate's value once it differs from `seen` in a bit of `mask`.
   uint32_t AwaitChange(uint32_t seen, uint32_t mask);
 
   const bool may_spin_;
   // Who may touch `loop_`: see the bit layout in thread_pool.cc.
   alignas(64) std::atomic<uint32_t> gate_{0};
-  alignas(64) std::atomic<int64_t> next_{0};
-  Loop loop_;
+  alignas(64) Loop loop_;
+  std::vector<Share> shares_;  // [threads]
   std::vector<std::thread> workers_;
 };
 

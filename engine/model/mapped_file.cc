@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <utility>
 
 #include "engine/model/file_error.h"
@@ -58,6 +59,16 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;
+}
+
+void MappedFile::Release(const void* data, size_t bytes) const {
+  const auto first = reinterpret_cast<uintptr_t>(data);
+  const auto start = reinterpret_cast<uintptr_t>(data_);
+  if (first < start || first + bytes > start + size_) return;
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = (first + page - 1) / page * page;
+  const uintptr_t end = (first + bytes) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 MappedFile::~MappedFile() {

@@ -25,6 +25,10 @@ class MappedFile {
   // The whole file; starts at a page boundary. Valid as long as this object.
   std::string_view bytes() const { return {static_cast<const char*>(data_), size_}; }
 
+  // Gives the memory of those whole pages back that lie within [data, data + bytes); reading them
+  // again loads them from the file. Does nothing where the range is not in this file.
+  void Release(const void* data, size_t bytes) const;
+
  private:
   MappedFile(void* data, size_t size) : data_(data), size_(size) {}
 

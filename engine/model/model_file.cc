@@ -20,6 +20,10 @@ class OpenedModel final : public ModelFile {
   const std::string& chat_template() const override { return contents_.chat_template; }
   std::string_view format() const override { return contents_.format; }
   const std::vector<TensorInfo>& tensors() const override { return contents_.tensors; }
+  void Release(ConstTensor tensor) const override {
+    const auto bytes = static_cast<size_t>(tensor.rows * tensor.stride);
+    for (const MappedFile& file : contents_.files) file.Release(tensor.data, bytes);
+  }
 
  private:
   ModelContents contents_;

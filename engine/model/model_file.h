@@ -44,6 +44,9 @@ class ModelFile {
   // attn_q_norm, attn_k_norm, post_attention_norm, ffn_norm, ffn_gate, ffn_up, ffn_down,
   // post_ffw_norm}, each with ".weight" or ".bias".
   virtual const std::vector<TensorInfo>& tensors() const = 0;
+  // Says that a tensor's data will hardly be read again: its memory may be given back to the
+  // system. It stays readable.
+  virtual void Release(ConstTensor tensor) const = 0;
 
   // A two-dimensional view of the tensor (a vector is one row), or nullptr data when absent.
   ConstTensor Find(std::string_view name) const;

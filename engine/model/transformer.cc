@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/activations.h"
 #include "engine/model/step_inputs.h"
@@ -102,19 +103,23 @@ class Decoder : public Transformer {
     const Linear* linear;
     Tensor out;
   };
-  // Applies every Linear to the same x, quantised once for all of those that want it so.
+  // Applies every Linear to the same x: in one call for those that take it quantised, in another
+  // for those that do not.
   void Project(ConstTensor x, std::initializer_list<Projection> projections) {
-    Tensor quantized;
-    for (const Projection& projection : projections) {
-      const Linear& linear = *projection.linear;
-      if (linear.input == DType::kQ16Act && !quantized) {
-        quantized = MakeView(scratch_.all.quantized.data, DType::kQ16Act, x.rows, x.cols);
-        kernels_.quantize_rows(device_, x, quantized);
+    for (const DType input : {DType::kQ16Act, DType::kF32}) {
+      absl::InlinedVector<Product, 3> products;
+      for (const auto& [linear, out] : projections) {
+        if (linear->input == input) products.push_back({linear->weight, linear->bias, out});
       }
-      const ConstTensor input = linear.input == DType::kQ16Act ? ConstTensor(quantized) : x;
-      kernels_.matmul[static_cast<size_t>(linear.weight.dtype)](device_, input, linear.weight,
-                                                                linear.bias, projection.out);
+      if (products.empty()) continue;
+      kernels_.matmul(device_, input == DType::kF32 ? x : Quantize(x), products);
     }
+  }
+
+  ConstTensor Quantize(ConstTensor x) {
+    const Tensor quantized = MakeView(scratch_.all.quantized.data, DType::kQ16Act, x.rows, x.cols);
+    kernels_.quantize_rows(device_, x, quantized);
+    return quantized;
   }
 
   // Once for all layers: angles depend on positions alone.
@@ -149,7 +154,8 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelFile
     return absl::UnimplementedError(
         absl::StrCat("final_logit_softcapping: must be absent; got ", config.final_logit_soft_cap));
   }
-  absl::StatusOr<Weights> weights = LoadWeights(file, device, *kernels, options.float_activations);
+  absl::StatusOr<Weights> weights =
+      LoadWeights(file, device, *kernels, options.float_activations, options.progress);
   if (!weights.ok()) return weights.status();
   absl::StatusOr<ActivationMemory> scratch =
       AllocateActivations(config, device, options.max_rows, options.max_logits);

@@ -3,6 +3,7 @@
 #define PREGATE_ENGINE_MODEL_TRANSFORMER_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -18,14 +19,15 @@ namespace pregate {
 class Transformer {
  public:
   struct Options {
-    int32_t max_rows = 2048;         // rows of the largest plan: --max-num-batched-tokens
-    int32_t max_logits = 256;        // logit rows of the largest plan
-    bool float_activations = false;  // --dtype float32: never quantise activations
+    int32_t max_rows = 2048;               // rows of the largest plan: --max-num-batched-tokens
+    int32_t max_logits = 256;              // logit rows of the largest plan
+    bool float_activations = false;        // --dtype float32: never quantise activations
+    std::function<void(double)> progress;  // share of the weights that is loaded; may be empty
   };
 
-  // Takes every weight it needs from `file`, which must outlive it (weights stay in the mapping
-  // where the device can read them there). FAILED_PRECONDITION names a missing or misshapen
-  // tensor; UNIMPLEMENTED a tensor whose type `kernels` cannot multiply.
+  // Takes every weight it needs from `file`, which must outlive it: rows of the embedding table are
+  // looked up there. FAILED_PRECONDITION names a missing or misshapen tensor; UNIMPLEMENTED a
+  // tensor whose type `kernels` cannot multiply; RESOURCE_EXHAUSTED: no room on the device.
   static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelFile& file, Device* device,
                                                              const Kernels* kernels,
                                                              const Options& options);

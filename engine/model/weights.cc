@@ -19,7 +19,11 @@ float Element(ConstTensor vector, int64_t i) {
   return vector.Row<float>(0)[i];
 }
 
-// Takes tensors one by one; after the first failure every call gives nothing and `status` says why.
+// Packed matrices start at multiples of this many bytes.
+constexpr int64_t kAlignment = 64;
+
+// Takes tensors one by one, then packs the matrices among them. After the first failure every call
+// gives nothing and `status` says why.
 class WeightLoader {
  public:
   WeightLoader(const ModelFile& file, Device* device, const Kernels& kernels,
@@ -40,6 +44,7 @@ class WeightLoader {
     }
     device_->CopyToDevice(buffer->data(), values.data(), buffer->size());
     const ConstTensor view = MakeView(std::as_const(*buffer).data(), DType::kF32, 1, size);
+    weights_.step_bytes += size * static_cast<int64_t>(sizeof(float));
     weights_.owned.push_back(*std::move(buffer));
     return view;
   }
@@ -47,30 +52,50 @@ class WeightLoader {
     return file_.Find(name) ? Vector(name, size) : ConstTensor();
   }
 
-  // `name`.weight [out, in] and, where the file has it, `name`.bias.
-  Linear Matrix(const std::string& name, int64_t out, int64_t in) {
-    Linear linear;
-    linear.weight = Require(name + ".weight", out, in);
-    if (!linear.weight) return linear;
-    const size_t type = static_cast<size_t>(linear.weight.dtype);
-    if (kernels_.matmul[type] == nullptr) Refuse(name + ".weight", linear.weight.dtype);
-    if (!float_activations_ && in % 32 == 0) linear.input = kernels_.activation_dtype[type];
-    linear.bias = OptionalVector(name + ".bias", out).Row<float>(0);
-    return linear;
+  // `name`.weight [out, in] and, where the file has it, `name`.bias. Its data follows with Pack.
+  void Matrix(const std::string& name, int64_t out, int64_t in, Linear* linear) {
+    const ConstTensor source = Require(name + ".weight", out, in);
+    if (!source) return;
+    const int64_t bytes = kernels_.packed_bytes(source.dtype, out, in);
+    if (bytes == 0) return void(Refuse(name + ".weight", source.dtype));
+    weights_.step_bytes += bytes;
+    linear->weight = {nullptr, source.dtype, out, in};
+    const DType wanted = kernels_.activation_dtype[static_cast<size_t>(source.dtype)];
+    if (!float_activations_ && in % 32 == 0) linear->input = wanted;
+    linear->bias = OptionalVector(name + ".bias", out).Row<float>(0);
+    matrices_.push_back({source, linear, packed_bytes_});
+    packed_bytes_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
   }
 
-  // The table of token embeddings: its rows are looked up, so a step does not read the whole.
+  // The table of token embeddings.
   ConstTensor Embedding(int64_t vocab, int64_t hidden) {
-    const Linear table = Matrix("token_embd", vocab, hidden);
-    weights_.step_bytes -= vocab * table.weight.stride;
-    return table.weight;
+    return Require("token_embd.weight", vocab, hidden);
   }
 
   // The output projection; with tied embeddings the table itself, now read whole by each step.
-  Linear Head(bool tied, int64_t vocab, int64_t hidden) {
-    Linear head = Matrix(tied ? "token_embd" : "output", vocab, hidden);
+  void Head(bool tied, int64_t vocab, int64_t hidden, Linear* linear) {
+    Matrix(tied ? "token_embd" : "output", vocab, hidden, linear);
     if (tied) weights_.parameters -= vocab * hidden;
-    return head;
+  }
+
+  // Brings every matrix into the kernels' form, into one piece of memory. The file's memory is
+  // given back on the way, so that the two forms are never there together.
+  void Pack(const std::function<void(double)>& progress) {
+    if (!status_.ok()) return;
+    absl::StatusOr<DeviceBuffer> buffer = device_->Allocate(static_cast<size_t>(packed_bytes_));
+    if (!buffer.ok()) {
+      status_ = buffer.status();
+      return;
+    }
+    for (const Unpacked& matrix : matrices_) {
+      char* const packed = static_cast<char*>(buffer->data()) + matrix.offset;
+      kernels_.pack(*device_, matrix.source, packed);
+      matrix.linear->weight.data = packed;
+      file_.Release(matrix.source);
+      if (progress)
+        progress(static_cast<double>(matrix.offset) / static_cast<double>(packed_bytes_));
+    }
+    weights_.owned.push_back(*std::move(buffer));
   }
 
   const absl::Status& status() const { return status_; }
@@ -84,7 +109,6 @@ class WeightLoader {
       status_ = tensor.status();
       return {};
     }
-    weights_.step_bytes += rows * tensor->stride;
     weights_.parameters += rows * cols;
     return *tensor;
   }
@@ -101,44 +125,52 @@ class WeightLoader {
   const Kernels& kernels_;
   bool float_activations_;
   Weights weights_;
+  struct Unpacked {
+    ConstTensor source;
+    Linear* linear;
+    int64_t offset;  // in the packed memory
+  };
+  std::vector<Unpacked> matrices_;
+  int64_t packed_bytes_ = 0;
   absl::Status status_;
 };
 
-LayerWeights LoadLayer(WeightLoader& load, const ModelConfig& config, int index) {
+void LoadLayer(const ModelConfig& config, int index, WeightLoader& load, LayerWeights& layer) {
   const std::string prefix = absl::StrCat("blk.", index, ".");
   const int64_t hidden = config.hidden_size;
   const int64_t query = int64_t{config.num_heads} * config.head_dim;
   const int64_t kv = int64_t{config.num_kv_heads} * config.head_dim;
-  LayerWeights layer;
   layer.attention_norm = load.Vector(prefix + "attn_norm.weight", hidden);
-  layer.query = load.Matrix(prefix + "attn_q", query, hidden);
-  layer.key = load.Matrix(prefix + "attn_k", kv, hidden);
-  layer.value = load.Matrix(prefix + "attn_v", kv, hidden);
-  layer.attention_output = load.Matrix(prefix + "attn_output", hidden, query);
+  load.Matrix(prefix + "attn_q", query, hidden, &layer.query);
+  load.Matrix(prefix + "attn_k", kv, hidden, &layer.key);
+  load.Matrix(prefix + "attn_v", kv, hidden, &layer.value);
+  load.Matrix(prefix + "attn_output", hidden, query, &layer.attention_output);
   layer.query_norm = load.OptionalVector(prefix + "attn_q_norm.weight", config.head_dim);
   layer.key_norm = load.OptionalVector(prefix + "attn_k_norm.weight", config.head_dim);
   layer.post_attention_norm = load.OptionalVector(prefix + "post_attention_norm.weight", hidden);
   layer.ffn_norm = load.Vector(prefix + "ffn_norm.weight", hidden);
-  layer.gate = load.Matrix(prefix + "ffn_gate", config.ffn_size, hidden);
-  layer.up = load.Matrix(prefix + "ffn_up", config.ffn_size, hidden);
-  layer.down = load.Matrix(prefix + "ffn_down", hidden, config.ffn_size);
+  load.Matrix(prefix + "ffn_gate", config.ffn_size, hidden, &layer.gate);
+  load.Matrix(prefix + "ffn_up", config.ffn_size, hidden, &layer.up);
+  load.Matrix(prefix + "ffn_down", hidden, config.ffn_size, &layer.down);
   layer.post_ffn_norm = load.OptionalVector(prefix + "post_ffw_norm.weight", hidden);
-  return layer;
 }
 
 }  // namespace
 
 absl::StatusOr<Weights> LoadWeights(const ModelFile& file, Device* device, const Kernels& kernels,
-                                    bool float_activations) {
+                                    bool float_activations,
+                                    const std::function<void(double)>& progress) {
   const ModelConfig& config = file.config();
   WeightLoader load(file, device, kernels, float_activations);
   Weights& weights = load.weights();
   weights.embedding = load.Embedding(config.vocab_size, config.hidden_size);
+  weights.layers.resize(static_cast<size_t>(config.num_layers));
   for (int i = 0; i < config.num_layers && load.status().ok(); ++i) {
-    weights.layers.push_back(LoadLayer(load, config, i));
+    LoadLayer(config, i, load, weights.layers[static_cast<size_t>(i)]);
   }
   weights.output_norm = load.Vector("output_norm.weight", config.hidden_size);
-  weights.head = load.Head(config.tied_embeddings, config.vocab_size, config.hidden_size);
+  load.Head(config.tied_embeddings, config.vocab_size, config.hidden_size, &weights.head);
+  load.Pack(progress);
   if (!load.status().ok()) return load.status();
   return std::move(weights);
 }

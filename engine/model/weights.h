@@ -1,8 +1,10 @@
-// The weights of a decoder, found by name in a model file and checked once.
+// The weights of a decoder: found by name in a model file, checked, and packed into the form that
+// the kernels stream.
 #ifndef PREGATE_ENGINE_MODEL_WEIGHTS_H_
 #define PREGATE_ENGINE_MODEL_WEIGHTS_H_
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -14,7 +16,7 @@ namespace pregate {
 
 // y = W x + b.
 struct Linear {
-  ConstTensor weight;           // [out, in]
+  PackedWeight weight;          // [out, in]
   const float* bias = nullptr;  // [out] or null
   DType input = DType::kF32;    // what the kernel wants x to be: kF32 or kQ16Act
 };
@@ -31,20 +33,22 @@ struct LayerWeights {
 };
 
 struct Weights {
-  ConstTensor embedding;  // [vocab, H]
+  ConstTensor embedding;  // [vocab, H], in the model file: its rows are looked up, few in a step
   std::vector<LayerWeights> layers;
   ConstTensor output_norm;  // [1, H]
   Linear head;              // [vocab, H]: the embedding again when the two are tied
 
-  std::vector<DeviceBuffer> owned;  // vectors, in float; matrices stay in the file's mapping
+  std::vector<DeviceBuffer> owned;  // vectors, in float, and the packed matrices
   int64_t step_bytes = 0;           // bytes that one step reads (the embedding's rows not counted)
   int64_t parameters = 0;           // tied ones counted once
 };
 
 // FAILED_PRECONDITION names a missing or misshapen tensor; UNIMPLEMENTED a tensor whose type
-// `kernels` cannot multiply. `float_activations`: every Linear takes kF32.
+// `kernels` cannot multiply; RESOURCE_EXHAUSTED: no room on the device. `float_activations`: every
+// Linear takes kF32. `progress`, if set, is called with the share of the bytes that is packed.
 absl::StatusOr<Weights> LoadWeights(const ModelFile& file, Device* device, const Kernels& kernels,
-                                    bool float_activations);
+                                    bool float_activations,
+                                    const std::function<void(double)>& progress);
 
 }  // namespace pregate
 

@@ -4,90 +4,56 @@
 #include <cstring>
 
 #include "kernels/quant/formats.h"
+#include "kernels/quant/unpack.h"
 
 namespace pregate {
 namespace {
 
-// Four bits of element i (0..31) of 16 nibble-packed bytes.
-int Nibble(const uint8_t* q, int i) { return i < 16 ? q[i] & 15 : q[i - 16] >> 4; }
-
-// Bit i of four bytes.
-int Bit(const uint8_t* bits, int i) { return bits[i / 8] >> (i % 8) & 1; }
-
-// The 6-bit scale and min of group g, see BlockQ4_K.
-struct ScaleMin {
-  int scale;
-  int min;
-};
-ScaleMin UnpackScaleMin(const uint8_t* s, int g) {
-  if (g < 4) return {s[g] & 63, s[g + 4] & 63};
-  return {(s[g + 4] & 15) | s[g - 4] >> 6 << 4, s[g + 4] >> 4 | s[g] >> 6 << 4};
+// out[0, 32) = d * (q - offset) for group g.
+template <typename Block>
+void ScaleQuants(const Block& b, int g, int offset, float d, float* out) {
+  uint8_t q[32];
+  UnpackQuants(b, g, q);
+  for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(q[i] - offset);
 }
 
-void Dequantize(const BlockQ8_0& b, float* out) {
-  const float d = HalfToFloat(b.d);
-  for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(b.q[i]);
+void AddToGroup(float m, float* out) {
+  for (int i = 0; i < 32; ++i) out[i] += m;
 }
 
-void Dequantize(const BlockQ4_0& b, float* out) {
-  const float d = HalfToFloat(b.d);
-  for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(Nibble(b.q, i) - 8);
-}
+void Dequantize(const BlockQ8_0& b, float* out) { ScaleQuants(b, 0, 128, HalfToFloat(b.d), out); }
+void Dequantize(const BlockQ4_0& b, float* out) { ScaleQuants(b, 0, 8, HalfToFloat(b.d), out); }
+void Dequantize(const BlockQ5_0& b, float* out) { ScaleQuants(b, 0, 16, HalfToFloat(b.d), out); }
 
-void Dequantize(const BlockQ4_1& b, float* out) {
-  const float d = HalfToFloat(b.d);
-  const float m = HalfToFloat(b.m);
-  for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(Nibble(b.q, i)) + m;
+// Q4_1 and Q5_1.
+template <typename Block>
+void DequantizeWithMinimum(const Block& b, float* out) {
+  ScaleQuants(b, 0, 0, HalfToFloat(b.d), out);
+  AddToGroup(HalfToFloat(b.m), out);
 }
+void Dequantize(const BlockQ4_1& b, float* out) { DequantizeWithMinimum(b, out); }
+void Dequantize(const BlockQ5_1& b, float* out) { DequantizeWithMinimum(b, out); }
 
-void Dequantize(const BlockQ5_0& b, float* out) {
-  const float d = HalfToFloat(b.d);
-  for (int i = 0; i < 32; ++i) {
-    out[i] = d * static_cast<float>((Nibble(b.q, i) | Bit(b.high, i) << 4) - 16);
+// Q4_K and Q5_K.
+template <typename Block>
+void DequantizeSuperBlock(const Block& b, float* out) {
+  for (int g = 0; g < 8; ++g, out += 32) {
+    const ScaleMin packed = UnpackScaleMin(b.scales, g);
+    ScaleQuants(b, g, 0, HalfToFloat(b.d) * static_cast<float>(packed.scale), out);
+    AddToGroup(-(HalfToFloat(b.dmin) * static_cast<float>(packed.min)), out);
   }
 }
-
-void Dequantize(const BlockQ5_1& b, float* out) {
-  const float d = HalfToFloat(b.d);
-  const float m = HalfToFloat(b.m);
-  for (int i = 0; i < 32; ++i) {
-    out[i] = d * static_cast<float>(Nibble(b.q, i) | Bit(b.high, i) << 4) + m;
-  }
-}
-
-void Dequantize(const BlockQ4_K& b, float* out) {
-  for (int g = 0; g < 8; ++g) {
-    const ScaleMin sm = UnpackScaleMin(b.scales, g);
-    const float d = HalfToFloat(b.d) * static_cast<float>(sm.scale);
-    const float m = HalfToFloat(b.dmin) * static_cast<float>(sm.min);
-    for (int i = 0; i < 32; ++i) {
-      const int q = b.q[g / 2 * 32 + i] >> (g % 2 * 4) & 15;
-      out[g * 32 + i] = d * static_cast<float>(q) - m;
-    }
-  }
-}
-
-void Dequantize(const BlockQ5_K& b, float* out) {
-  for (int g = 0; g < 8; ++g) {
-    const ScaleMin sm = UnpackScaleMin(b.scales, g);
-    const float d = HalfToFloat(b.d) * static_cast<float>(sm.scale);
-    const float m = HalfToFloat(b.dmin) * static_cast<float>(sm.min);
-    for (int i = 0; i < 32; ++i) {
-      const int low = b.q[g / 2 * 32 + i] >> (g % 2 * 4) & 15;
-      const int q = low | (b.high[i] >> g & 1) << 4;
-      out[g * 32 + i] = d * static_cast<float>(q) - m;
-    }
-  }
-}
+void Dequantize(const BlockQ4_K& b, float* out) { DequantizeSuperBlock(b, out); }
+void Dequantize(const BlockQ5_K& b, float* out) { DequantizeSuperBlock(b, out); }
 
 void Dequantize(const BlockQ6_K& b, float* out) {
-  for (int i = 0; i < 256; ++i) {
-    const int half = i / 128;
-    const int quarter = i % 128 / 32;  // of the half: which nibble, which two high bits
-    const int low = b.low[half * 64 + i % 64] >> (quarter / 2 * 4) & 15;
-    const int high = b.high[half * 32 + i % 32] >> (quarter * 2) & 3;
-    const float d = HalfToFloat(b.d) * static_cast<float>(b.scales[i / 16]);
-    out[i] = d * static_cast<float>((low | high << 4) - 32);
+  for (int g = 0; g < 8; ++g, out += 32) {
+    uint8_t q[32];
+    UnpackQuants(b, g, q);
+    for (int i = 0; i < 32; ++i) {
+      const float d = HalfToFloat(b.d) * static_cast<float>(b.scales[2 * g + i / 16]);
+      out[i] = d * static_cast<float>(q[i] - 32);
+    }
   }
 }
 

@@ -6,9 +6,9 @@
 
 namespace pregate {
 
-// Each fills the entries `embed`, `quantize_rows`, `matmul[]` and `activation_dtype[]` of a table
-// and leaves the others alone. The names are those of the tables; calling the filled entries needs
-// a machine with the instruction set, filling them does not.
+// Each fills the entries `embed`, `packed_bytes`, `pack`, `quantize_rows`, `matmul` and
+// `activation_dtype` of a table and leaves the others alone. The names are those of the tables;
+// calling the filled entries needs a machine with the instruction set, filling them does not.
 void FillMatmulReference(Kernels* table);
 void FillMatmulAvx2(Kernels* table);        // AVX2, FMA, F16C
 void FillMatmulAvx512(Kernels* table);      // AVX-512 F, BW, DQ, VL

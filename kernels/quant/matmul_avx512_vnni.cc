@@ -3,13 +3,12 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 #include "kernels/quant/entries.h"
-#include "kernels/quant/formats.h"
 #include "kernels/quant/matmul.h"
+#include "kernels/quant/panels.h"
 #include "kernels/quant/tiles.h"
 
 // The target covers this file's own functions only, all of them without a name outside: code that

@@ -1,7 +1,6 @@
 // Activations to 16 bits, for AVX2: the arithmetic of the reference, eight elements at a time.
 #include <immintrin.h>
 
-#include <cassert>
 #include <cstdint>
 
 #include "kernels/quant/entries.h"
@@ -9,9 +8,6 @@
 
 namespace pregate {
 namespace {
-
-// Rows that a thread takes at a time.
-constexpr int64_t kGrain = 4;
 
 #pragma GCC push_options
 #pragma GCC target("avx2")
@@ -25,9 +21,9 @@ inline float LargestLane(__m256 v) {
 
 // Eight elements divided by the scale, clamped (a NaN becomes the smallest) and rounded half to
 // even.
-inline __m256i Quants(__m256 x, __m256 scale) {
+inline __m256i Quants(__m256 x, __m256 inverse) {
   constexpr float kLimit = kMaxQ16;
-  const __m256 ratio = _mm256_max_ps(_mm256_div_ps(x, scale), _mm256_set1_ps(-kLimit));
+  const __m256 ratio = _mm256_max_ps(_mm256_mul_ps(x, inverse), _mm256_set1_ps(-kLimit));
   return _mm256_cvtps_epi32(_mm256_min_ps(ratio, _mm256_set1_ps(kLimit)));
 }
 
@@ -55,8 +51,7 @@ inline int32_t SumBytes(__m128i q) {
   return _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - 16 * 128;
 }
 
-// 32 elements at x into 32 quants and two sums; returns the scale.
-inline float QuantizeGroup(const float* x, int8_t* high, int8_t* low, int32_t* sums) {
+inline void QuantizeGroup(const float* x, ActivationGroup* out) {
   const __m256 absolute = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
   __m256 part[4];
   __m256 largest = _mm256_setzero_ps();
@@ -64,32 +59,33 @@ inline float QuantizeGroup(const float* x, int8_t* high, int8_t* low, int32_t* s
     part[i] = _mm256_loadu_ps(x + 8 * i);
     largest = _mm256_max_ps(_mm256_and_ps(part[i], absolute), largest);
   }
-  const float scale = LargestLane(largest) / static_cast<float>(kMaxQ16);
-  __m256i bytes[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};  // high, low
-  if (scale != 0.0f) {
+  const Q16Scale scale = ScaleFor(LargestLane(largest));
+  __m256i high = _mm256_setzero_si256();
+  __m256i low = _mm256_setzero_si256();
+  if (scale.inverse != 0.0f) {
     __m256i high_parts[4];
     __m256i low_parts[4];
     for (int i = 0; i < 4; ++i) {
-      const __m256i quants = Quants(part[i], _mm256_set1_ps(scale));
+      const __m256i quants = Quants(part[i], _mm256_set1_ps(scale.inverse));
       high_parts[i] = HighBytes(quants);
       low_parts[i] = LowBytes(quants, high_parts[i]);
     }
-    bytes[0] = PackBytes(high_parts);
-    bytes[1] = PackBytes(low_parts);
+    high = PackBytes(high_parts);
+    low = PackBytes(low_parts);
   }
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(high), bytes[0]);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(low), bytes[1]);
-  sums[0] =
-      256 * SumBytes(_mm256_castsi256_si128(bytes[0])) + SumBytes(_mm256_castsi256_si128(bytes[1]));
-  sums[1] = 256 * SumBytes(_mm256_extracti128_si256(bytes[0], 1)) +
-            SumBytes(_mm256_extracti128_si256(bytes[1], 1));
-  return scale;
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->high), high);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->low), low);
+  out->scale = scale.scale;
+  SetSums(256 * SumBytes(_mm256_castsi256_si128(high)) + SumBytes(_mm256_castsi256_si128(low)),
+          256 * SumBytes(_mm256_extracti128_si256(high, 1)) +
+              SumBytes(_mm256_extracti128_si256(low, 1)),
+          out);
 }
 
-void QuantizeRow(const float* x, Q16ActRow<char> out) {
-  for (int64_t g = 0; g < out.cols() / 32; ++g) {
-    out.scales()[g] =
-        QuantizeGroup(x + g * 32, out.high() + g * 32, out.low() + g * 32, out.sums() + g * 2);
+void QuantizeGroups(const float* x, int64_t stride, int rows, ActivationGroup* out) {
+  for (int r = 0; r < rows; ++r) {
+    QuantizeGroup(x, out + r);
+    x = reinterpret_cast<const float*>(reinterpret_cast<const char*>(x) + stride);
   }
 }
 
@@ -98,13 +94,7 @@ void QuantizeRow(const float* x, Q16ActRow<char> out) {
 }  // namespace
 
 void QuantizeRowsAvx2(Device& device, ConstTensor x, Tensor out) {
-  assert(x.dtype == DType::kF32 && out.dtype == DType::kQ16Act && x.cols % 32 == 0);
-  assert(out.rows == x.rows && out.cols == x.cols);
-  device.ParallelFor(x.rows, kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      QuantizeRow(x.Row<float>(r), Q16ActRow<char>(out.Row<char>(r), x.cols));
-    }
-  });
+  RunQuantize(device, QuantizeGroups, x, out);
 }
 
 }  // namespace pregate

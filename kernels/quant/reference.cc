@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "kernels/quant/dequantize.h"
@@ -22,71 +23,90 @@ std::vector<double> ToDouble(ConstTensor x) {
   std::vector<double> values(static_cast<size_t>(x.rows * x.cols));
   double* out = values.data();
   for (int64_t r = 0; r < x.rows; ++r) {
-    if (x.dtype == DType::kF32) {
-      out = std::copy_n(x.Row<float>(r), x.cols, out);
-      continue;
+    for (int64_t k = 0; k < x.cols; ++k) {
+      if (x.dtype == DType::kF32) {
+        *out++ = double{x.Row<float>(r)[k]};
+      } else {
+        const ActivationGroup& group = Q16ActMatrix(x).Group(r, k / 32);
+        *out++ = double{group.scale} * group.Quant(static_cast<int>(k % 32));
+      }
     }
-    const Q16ActRow<const char> row(x.Row<char>(r), x.cols);
-    for (int64_t k = 0; k < x.cols; ++k) *out++ = double{row.scales()[k / 32]} * row.Quant(k);
   }
   return values;
 }
 
-void Matmul(Device& device, ConstTensor x, ConstTensor weight, const float* bias, Tensor out) {
-  assert(x.dtype == DType::kF32 || x.dtype == DType::kQ16Act);
-  assert(x.cols == weight.cols && out.rows == x.rows && out.cols == weight.rows);
-  const std::vector<double> activations = ToDouble(x);
+// Packed: the rows as the file has them, one behind the other.
+int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols) {
+  const bool weight = dtype != DType::kI32 && dtype != DType::kQ16Act;
+  return weight ? rows * RowBytes(dtype, cols) : 0;
+}
+
+void Pack(Device&, ConstTensor weight, void* out) {
+  const int64_t row_bytes = RowBytes(weight.dtype, weight.cols);
+  for (int64_t r = 0; r < weight.rows; ++r) {
+    std::memcpy(static_cast<char*>(out) + r * row_bytes, weight.Row<char>(r),
+                static_cast<size_t>(row_bytes));
+  }
+}
+
+void MultiplyOne(Device& device, const double* x, const Product& product) {
+  const PackedWeight& packed = product.weight;
+  const ConstTensor weight = MakeView(packed.data, packed.dtype, packed.rows, packed.cols);
   device.ParallelFor(weight.rows, kGrain, [&](int64_t begin, int64_t end) {
-    std::vector<float> w(static_cast<size_t>(x.cols));
+    std::vector<float> w(static_cast<size_t>(weight.cols));
     for (int64_t n = begin; n < end; ++n) {
-      DequantizeRow(weight.dtype, weight.Row<char>(n), x.cols, w.data());
-      const double* a = activations.data();
-      for (int64_t r = 0; r < x.rows; ++r, a += x.cols) {
+      DequantizeRow(weight.dtype, weight.Row<char>(n), weight.cols, w.data());
+      const double* a = x;
+      for (int64_t r = 0; r < product.out.rows; ++r, a += weight.cols) {
         double sum = 0;
-        for (int64_t k = 0; k < x.cols; ++k) sum += a[k] * double{w[static_cast<size_t>(k)]};
-        if (bias != nullptr) sum += double{bias[n]};
-        out.Row<float>(r)[n] = static_cast<float>(sum);
+        for (int64_t k = 0; k < weight.cols; ++k) sum += a[k] * double{w[static_cast<size_t>(k)]};
+        if (product.bias != nullptr) sum += double{product.bias[n]};
+        product.out.Row<float>(r)[n] = static_cast<float>(sum);
       }
     }
   });
 }
 
-// Half to even. Where the scale is subnormal the ratio may leave the range; a NaN becomes the
-// smallest.
+void Matmul(Device& device, ConstTensor x, absl::Span<const Product> products) {
+  assert(x.dtype == DType::kF32 || x.dtype == DType::kQ16Act);
+  const std::vector<double> activations = ToDouble(x);
+  for (const Product& product : products) {
+    assert(x.cols == product.weight.cols && product.out.rows == x.rows);
+    assert(product.out.cols == product.weight.rows);
+    MultiplyOne(device, activations.data(), product);
+  }
+}
+
+// Half to even. A NaN becomes the smallest.
 int RoundToQuant(float ratio) {
   constexpr float kLimit = kMaxQ16;
   const float low = ratio > -kLimit ? ratio : -kLimit;
   return static_cast<int>(std::nearbyint(low < kLimit ? low : kLimit));
 }
 
-void QuantizeRow(const float* x, Q16ActRow<char> out) {
-  for (int64_t group = 0; group < out.cols() / 32; ++group) {
-    const float* values = x + group * 32;
-    float largest = 0;
-    for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(values[i]));
-    const float scale = largest / static_cast<float>(kMaxQ16);
-    out.scales()[group] = scale;
-    for (int half = 0; half < 2; ++half) {
-      int sum = 0;
-      for (int i = half * 16; i < half * 16 + 16; ++i) {
-        const Q16Bytes q = SplitQ16(scale == 0 ? 0 : RoundToQuant(values[i] / scale));
-        out.high()[group * 32 + i] = static_cast<int8_t>(q.high);
-        out.low()[group * 32 + i] = static_cast<int8_t>(q.low);
-        sum += 256 * q.high + q.low;
-      }
-      out.sums()[group * 2 + half] = sum;
-    }
+void QuantizeGroup(const float* x, ActivationGroup* out) {
+  float largest = 0;
+  for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(x[i]));
+  const Q16Scale scale = ScaleFor(largest);
+  out->scale = scale.scale;
+  int32_t sums[2] = {0, 0};
+  for (int i = 0; i < 32; ++i) {
+    const Q16Bytes q = SplitQ16(scale.inverse == 0 ? 0 : RoundToQuant(x[i] * scale.inverse));
+    out->high[i] = static_cast<int8_t>(q.high);
+    out->low[i] = static_cast<int8_t>(q.low);
+    sums[i / 16] += 256 * q.high + q.low;
   }
+  SetSums(sums[0], sums[1], out);
 }
 
-void QuantizeRows(Device& device, ConstTensor x, Tensor out) {
-  assert(x.dtype == DType::kF32 && out.dtype == DType::kQ16Act && x.cols % 32 == 0);
-  assert(out.rows == x.rows && out.cols == x.cols);
-  device.ParallelFor(x.rows, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      QuantizeRow(x.Row<float>(r), Q16ActRow<char>(out.Row<char>(r), x.cols));
+void QuantizeRows(Device&, ConstTensor x, Tensor out) {
+  assert(x.dtype == DType::kF32 && out.rows == x.rows && out.cols == x.cols);
+  const Q16ActMatrix quantized(out);
+  for (int64_t r = 0; r < x.rows; ++r) {
+    for (int64_t g = 0; g < quantized.depth(); ++g) {
+      QuantizeGroup(x.Row<float>(r) + g * 32, &quantized.Group(r, g));
     }
-  });
+  }
 }
 
 }  // namespace
@@ -105,13 +125,11 @@ void EmbedRows(Device& device, ConstTensor table, const int32_t* ids, float scal
 
 void FillMatmulReference(Kernels* table) {
   table->embed = EmbedRows;
+  table->packed_bytes = PackedBytes;
+  table->pack = Pack;
   table->quantize_rows = QuantizeRows;
-  for (int i = 0; i < kNumDTypes; ++i) {
-    const DType dtype = static_cast<DType>(i);
-    const bool weight = dtype != DType::kI32 && dtype != DType::kQ16Act;
-    table->matmul[i] = weight ? Matmul : nullptr;
-    table->activation_dtype[i] = DType::kF32;
-  }
+  table->matmul = Matmul;
+  std::fill_n(table->activation_dtype, kNumDTypes, DType::kF32);
 }
 
 }  // namespace pregate

@@ -10,40 +10,18 @@
 
 #include <cstdint>
 
+#include "absl/types/span.h"
 #include "kernels/device.h"
+#include "kernels/kernels.h"
+#include "kernels/quant/q16_act.h"
 #include "kernels/tensor.h"
 
 namespace pregate {
 
-// Activation rows of one block at most; a tile's accumulators for them stay in the L1 cache.
-inline constexpr int kMaxBlockRows = 64;
-// Lanes of the widest vector register: columns of the output in a tile at most.
-inline constexpr int kMaxLanes = 16;
-
-// What stands beside the 32 quants of an activation group for a kind of weights.
-enum class GroupTerm : uint8_t {
-  kOffset,   // offset[h] = -offset * sum of quants, of all 32 (h = 0)
-  kHalves,   // offset[h], of 16 elements each
-  kMinimum,  // minimum = scale * sum of quants
-};
-
-// 32 quantised activations of one row, as tiles read them.
-struct ActivationGroup {
-  int8_t high[32];
-  int8_t low[32];
-  float scale;
-  union {
-    int32_t offset[2];
-    float minimum;
-  };
-};
-
-// One tile's work. `weight` points at `lanes` rows of one block-quantised or plain type, `stride`
-// bytes apart (where the matrix has fewer left, the last is repeated).
+// One tile's work.
 struct Tile {
-  const uint8_t* weight;
-  int64_t stride;
-  int64_t cols;  // K
+  const void* panel;  // weights of `lanes` rows, see panels.h
+  int64_t cols;       // K
 
   int rows;                       // of this block, 1 .. kMaxBlockRows
   const ActivationGroup* groups;  // [K / 32][rows] (integer tiles)
@@ -57,21 +35,16 @@ struct Tile {
 };
 using TileFunction = void (*)(const Tile&);
 
-// How one table multiplies by one weight type.
-struct TileKernel {
-  int lanes;
-  TileFunction run;
-  GroupTerm term;  // integer tiles only
-  int offset;      // what the decoded weights are too large by
+// How an instruction set multiplies, by the weight's type; null: it cannot.
+struct TileSet {
+  int lanes = 0;
+  TileFunction floating[kNumDTypes] = {};  // reads Tile::x
+  TileFunction integer[kNumDTypes] = {};   // reads Tile::groups
 };
 
-// out = x * weight^T + bias on the device's threads. x kF32; `kernel.run` reads Tile::x.
-void RunFloatTiles(Device& device, const TileKernel& kernel, ConstTensor x, ConstTensor weight,
-                   const float* bias, Tensor out);
-
-// The same with x kQ16Act; `kernel.run` reads Tile::groups.
-void RunIntegerTiles(Device& device, const TileKernel& kernel, ConstTensor x, ConstTensor weight,
-                     const float* bias, Tensor out);
+// Kernels::matmul for weights packed as panels of `tiles.lanes` rows.
+void RunMatmul(Device& device, const TileSet& tiles, ConstTensor x,
+               absl::Span<const Product> products);
 
 }  // namespace pregate
 

@@ -126,10 +126,12 @@ TEST(CpuKernelsTest, EveryTableIsComplete) {
   std::vector<const Kernels*> tables = {&ReferenceKernels()};
   for (const CpuTable& table : AllCpuTables()) tables.push_back(table.kernels);
   for (const Kernels* k : tables) {
-    EXPECT_TRUE(k->embed && k->rms_norm && k->quantize_rows && k->rope_table && k->rope &&
-                k->kv_append && k->attention && k->gated_activation && k->add && k->gather_rows)
+    EXPECT_TRUE(k->embed && k->rms_norm && k->packed_bytes && k->pack && k->quantize_rows &&
+                k->matmul && k->rope_table && k->rope && k->kv_append && k->attention &&
+                k->gated_activation && k->add && k->gather_rows)
         << k->name;
-    EXPECT_TRUE(k->matmul[static_cast<int>(DType::kF32)]) << k->name;
+    EXPECT_EQ(k->packed_bytes(DType::kF32, 16, 3), 16 * 3 * 4) << k->name;
+    EXPECT_EQ(k->packed_bytes(DType::kI32, 16, 3), 0) << k->name;
   }
 }
 

@@ -27,7 +27,7 @@ const std::vector<WeightCase> kWeightCases = {
     {DType::kQ4_K, 2048, 2048}, {DType::kQ4_K, 8192, 2048}, {DType::kQ6_K, 2048, 8192},
     {DType::kF16, 2048, 2048},  {DType::kBF16, 2048, 2048}, {DType::kF32, 2048, 2048},
 };
-const std::vector<int64_t> kBatches = {1, 4, 16, 64, 512};
+const std::vector<int64_t> kBatches = {1, 4, 8, 32, 512};
 
 // A step of a model reads each matrix once: copies make the weights come from memory as they do
 // there, up to this many bytes.
@@ -38,38 +38,39 @@ double Int8Rate() {
   return rate;
 }
 
-// Copies of the case's matrix, one below the other; kept until another case is asked for.
-const GuardedMatrix& StackedWeights(const WeightCase& c) {
-  static const WeightCase* current = nullptr;
-  static std::unique_ptr<GuardedMatrix> stack;
-  if (current != &c) {
-    const int64_t bytes = c.rows * RowBytes(c.dtype, c.cols);
-    const int64_t copies = std::max<int64_t>(1, kWeightBytes / bytes);
-    stack = std::make_unique<GuardedMatrix>(MakeWeights(c.dtype, copies * c.rows, c.cols, 1));
-    current = &c;
+// Copies of the case's matrix, packed by one table; kept until another is asked for.
+const std::vector<PackedMatrix>& Copies(const WeightCase& c, const Kernels& kernels) {
+  static const WeightCase* current_case = nullptr;
+  static const Kernels* current_table = nullptr;
+  static std::vector<PackedMatrix> copies;
+  if (current_case != &c || current_table != &kernels) {
+    copies.clear();
+    const GuardedMatrix matrix = MakeWeights(c.dtype, c.rows, c.cols, 1);
+    const int64_t count =
+        std::max<int64_t>(1, kWeightBytes / kernels.packed_bytes(c.dtype, c.rows, c.cols));
+    for (int64_t i = 0; i < count; ++i) copies.emplace_back(BenchDevice(), kernels, matrix.view());
+    current_case = &c;
+    current_table = &kernels;
   }
-  return *stack;
+  return copies;
 }
 
 void RunMatmul(benchmark::State& state, const Kernels& kernels, const WeightCase& c, int64_t batch,
                DType activation) {
   Device& device = BenchDevice();
-  const GuardedMatrix& stack = StackedWeights(c);
+  const std::vector<PackedMatrix>& copies = Copies(c, kernels);
   const GuardedMatrix x = RandomMatrix(batch, c.cols, 2);
-  const GuardedMatrix quantised(DType::kQ16Act, batch, c.cols);
+  const GuardedMatrix quantised(DType::kQ16Act, batch, c.cols, 0);
   kernels.quantize_rows(device, x.view(), quantised.view());
   const ConstTensor left = activation == DType::kF32 ? x.view() : quantised.view();
   const GuardedMatrix out(DType::kF32, batch, c.rows);
-  ConstTensor weight = stack.view();
-  weight.rows = c.rows;
-  int64_t first = 0;
+  size_t next = 0;
   for (auto _ : state) {
-    weight.data = stack.view().Row<char>(first);
-    kernels.matmul[static_cast<int>(c.dtype)](device, left, weight, nullptr, out.view());
-    first = (first + c.rows) % stack.view().rows;
+    kernels.matmul(device, left, {{copies[next].view(), nullptr, out.view()}});
+    next = (next + 1) % copies.size();
   }
   const double operations = 2.0 * static_cast<double>(batch * c.rows * c.cols);
-  const double bytes = static_cast<double>(c.rows * RowBytes(c.dtype, c.cols));
+  const auto bytes = static_cast<double>(kernels.packed_bytes(c.dtype, c.rows, c.cols));
   SetRates(state, bytes, activation == DType::kF32 ? operations : 0);
   if (activation == DType::kF32) return;
   using benchmark::Counter;

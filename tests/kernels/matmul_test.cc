@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -31,7 +32,8 @@ std::vector<int64_t> DepthsOf(DType dtype) {
   return {1, 2, 7, 32, 63, 257, 576};
 }
 
-Tensor FirstRows(const GuardedMatrix& matrix, int64_t first, int64_t rows) {
+// Rows [first, first + rows).
+Tensor SomeRows(const GuardedMatrix& matrix, int64_t first, int64_t rows) {
   Tensor view = matrix.view();
   view.data = view.Row<char>(first);
   view.rows = rows;
@@ -54,20 +56,29 @@ class MatmulTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
                                  : std::vector<DType>{DType::kF32, wanted};
   }
 
-  // x [rows, cols] in the type asked for.
-  GuardedMatrix Activations(DType type, int64_t rows, int64_t cols, uint64_t seed) {
-    GuardedMatrix x = RandomMatrix(rows, cols, seed);
-    if (type == DType::kF32) return x;
-    GuardedMatrix quantised(type, rows, cols);
-    kernels().quantize_rows(*device_, x.view(), quantised.view());
+  // x in the type asked for.
+  GuardedMatrix Activations(DType type, ConstTensor x) {
+    if (type == DType::kF32) {
+      GuardedMatrix copy(type, x.rows, x.cols);
+      for (int64_t r = 0; r < x.rows; ++r) {
+        std::copy_n(x.Row<float>(r), x.cols, copy.view().Row<float>(r));
+      }
+      return copy;
+    }
+    GuardedMatrix quantised(type, x.rows, x.cols, /*padding=*/0);
+    kernels().quantize_rows(*device_, x, quantised.view());
+    EXPECT_TRUE(quantised.GuardsIntact());
     return quantised;
   }
+  GuardedMatrix RandomActivations(DType type, int64_t rows, int64_t cols, uint64_t seed) {
+    return Activations(type, RandomMatrix(rows, cols, seed).view());
+  }
 
-  void Multiply(const Kernels& table, Device& device, ConstTensor x, ConstTensor weight,
-                const float* bias, Tensor out) {
-    const auto function = table.matmul[static_cast<int>(dtype())];
-    ASSERT_NE(function, nullptr);
-    function(device, x, weight, bias, out);
+  PackedMatrix Pack(ConstTensor weight) { return PackedMatrix(*device_, kernels(), weight); }
+  PackedMatrix Pack(const GuardedMatrix& weight) { return Pack(weight.view()); }
+
+  void Multiply(ConstTensor x, const PackedMatrix& weight, const float* bias, Tensor out) {
+    kernels().matmul(*device_, x, {{weight.view(), bias, out}});
   }
 
   // Checks out = x * weight^T + bias against the reference, to the rounding that the number of
@@ -76,8 +87,11 @@ class MatmulTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
     const ConstTensor w = weight.view();
     GuardedMatrix got(DType::kF32, x.rows, w.rows);
     GuardedMatrix want(DType::kF32, x.rows, w.rows);
-    Multiply(kernels(), *device_, x, w, bias, got.view());
-    Multiply(ReferenceKernels(), *device_, x, w, bias, want.view());
+    const PackedMatrix packed = Pack(weight);
+    const PackedMatrix plain(*device_, ReferenceKernels(), w);
+    EXPECT_TRUE(packed.GuardIntact());
+    Multiply(x, packed, bias, got.view());
+    ReferenceKernels().matmul(*device_, x, {{plain.view(), bias, want.view()}});
     EXPECT_TRUE(got.GuardsIntact());
     const double additions =
         x.dtype == DType::kF32 ? static_cast<double>(x.cols) / 2 : static_cast<double>(x.cols) / 16;
@@ -97,8 +111,8 @@ class MatmulTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
 
   static double ValueOf(ConstTensor x, int64_t row, int64_t k) {
     if (x.dtype == DType::kF32) return double{x.Row<float>(row)[k]};
-    const Q16ActRow<const char> q(x.Row<char>(row), x.cols);
-    return double{q.scales()[k / 32]} * q.Quant(k);
+    const ActivationGroup& group = Q16ActMatrix(x).Group(row, k / 32);
+    return double{group.scale} * group.Quant(static_cast<int>(k % 32));
   }
 
   const std::unique_ptr<Device> device_ = MakeCpuDevice(2);
@@ -110,7 +124,7 @@ TEST_P(MatmulTest, AgreesWithTheReference) {
       SCOPED_TRACE(GetDTypeInfo(type).name);
       const GuardedMatrix weight = MakeWeights(dtype(), 37, depth, 5);
       const GuardedMatrix bias = RandomMatrix(1, 37, 6);
-      const GuardedMatrix x = Activations(type, 11, depth, 7);
+      const GuardedMatrix x = RandomActivations(type, 11, depth, 7);
       ExpectNearReference(x.view(), weight, nullptr);
       ExpectNearReference(x.view(), weight, bias.Row(0));
     }
@@ -131,13 +145,7 @@ TEST_P(MatmulTest, ExtremesAgreeWithTheReference) {
           x.view().Row<float>(0)[k] = size;
           x.view().Row<float>(1)[k] = k % 3 == 0 ? size : -size;
         }
-        if (type == DType::kF32) {
-          ExpectNearReference(x.view(), weight, nullptr);
-          continue;
-        }
-        GuardedMatrix quantised(type, 3, depth);
-        kernels().quantize_rows(*device_, x.view(), quantised.view());
-        ExpectNearReference(quantised.view(), weight, nullptr);
+        ExpectNearReference(Activations(type, x.view()).view(), weight, nullptr);
       }
     }
   }
@@ -148,17 +156,18 @@ TEST_P(MatmulTest, EveryShapeGivesTheSameBits) {
   const int64_t depth = GetDTypeInfo(dtype()).block_elements == 256 ? 512 : 288;
   const GuardedMatrix weight = MakeWeights(dtype(), kMostColumns, depth, 10);
   const GuardedMatrix bias = RandomMatrix(1, kMostColumns, 11);
+  const GuardedMatrix x = RandomMatrix(kMostRows, depth, 12);
+  const PackedMatrix packed = Pack(weight);
   for (const DType type : ActivationTypes()) {
-    const GuardedMatrix x = Activations(type, kMostRows, depth, 12);
     GuardedMatrix whole(DType::kF32, kMostRows, kMostColumns);
-    Multiply(kernels(), *device_, x.view(), weight.view(), bias.Row(0), whole.view());
+    Multiply(Activations(type, x.view()).view(), packed, bias.Row(0), whole.view());
     for (const int64_t columns : kColumns) {
+      const PackedMatrix few = Pack(SomeRows(weight, 0, columns));
       for (const int64_t rows : kRows) {
         // The last rows of x, so that a row changes its place in the block.
         const int64_t first = kMostRows - rows;
         GuardedMatrix part(DType::kF32, rows, columns);
-        Multiply(kernels(), *device_, FirstRows(x, first, rows), FirstRows(weight, 0, columns),
-                 bias.Row(0), part.view());
+        Multiply(Activations(type, SomeRows(x, first, rows)).view(), few, bias.Row(0), part.view());
         ASSERT_TRUE(part.GuardsIntact());
         for (int64_t r = 0; r < rows; ++r) {
           const size_t bytes = static_cast<size_t>(columns) * sizeof(float);
@@ -170,18 +179,43 @@ TEST_P(MatmulTest, EveryShapeGivesTheSameBits) {
   }
 }
 
+// Products of one call are those of a call each, whatever their types and sizes.
+TEST_P(MatmulTest, ProductsTogetherAreProductsAlone) {
+  const DType other = dtype() == DType::kF16 ? DType::kF32 : DType::kQ8_0;
+  const GuardedMatrix bias = RandomMatrix(1, 50, 20);
+  const PackedMatrix weights[] = {Pack(MakeWeights(dtype(), 50, 256, 21)),
+                                  Pack(MakeWeights(other, 7, 256, 22)),
+                                  Pack(MakeWeights(dtype(), 33, 256, 23))};
+  for (const DType type : ActivationTypes()) {
+    for (const int64_t rows : {1, 70}) {
+      const GuardedMatrix x = RandomActivations(type, rows, 256, 24);
+      std::vector<GuardedMatrix> together, alone;
+      std::vector<Product> products;
+      for (const PackedMatrix& weight : weights) {
+        const float* b = weight.view().rows == 50 ? bias.Row(0) : nullptr;
+        alone.emplace_back(DType::kF32, rows, weight.view().rows);
+        Multiply(x.view(), weight, b, alone.back().view());
+        together.emplace_back(DType::kF32, rows, weight.view().rows);
+        products.push_back({weight.view(), b, together.back().view()});
+      }
+      kernels().matmul(*device_, x.view(), products);
+      for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(together[i].SameBits(alone[i])) << i;
+    }
+  }
+}
+
 TEST_P(MatmulTest, ThreadsAndRepeatsGiveTheSameBits) {
   const int64_t depth = 256;
-  const GuardedMatrix weight = MakeWeights(dtype(), 150, depth, 13);
+  const PackedMatrix weight = Pack(MakeWeights(dtype(), 150, depth, 13));
   for (const DType type : ActivationTypes()) {
     for (const int64_t rows : {1, 5, 300}) {
-      const GuardedMatrix x = Activations(type, rows, depth, 14);
+      const GuardedMatrix x = RandomActivations(type, rows, depth, 14);
       GuardedMatrix first(DType::kF32, rows, 150);
-      Multiply(kernels(), *device_, x.view(), weight.view(), nullptr, first.view());
+      Multiply(x.view(), weight, nullptr, first.view());
       for (const int threads : {1, 2, 5, 5}) {
         const std::unique_ptr<Device> device = MakeCpuDevice(threads);
         GuardedMatrix again(DType::kF32, rows, 150);
-        Multiply(kernels(), *device, x.view(), weight.view(), nullptr, again.view());
+        kernels().matmul(*device, x.view(), {{weight.view(), nullptr, again.view()}});
         EXPECT_TRUE(again.SameBits(first)) << threads << " threads, " << rows << " rows";
       }
     }
@@ -189,11 +223,11 @@ TEST_P(MatmulTest, ThreadsAndRepeatsGiveTheSameBits) {
 }
 
 TEST_P(MatmulTest, NoRowsAreNoWork) {
-  const GuardedMatrix weight = MakeWeights(dtype(), 16, 256, 15);
+  const PackedMatrix weight = Pack(MakeWeights(dtype(), 16, 256, 15));
   for (const DType type : ActivationTypes()) {
     GuardedMatrix out(DType::kF32, 0, 16);
     const GuardedMatrix x(type, 0, 256);
-    Multiply(kernels(), *device_, x.view(), weight.view(), nullptr, out.view());
+    Multiply(x.view(), weight, nullptr, out.view());
     EXPECT_TRUE(out.GuardsIntact());
   }
 }
@@ -213,10 +247,9 @@ TEST(MatmulReferenceTest, HandMadeProduct) {
   const float w[] = {1, 0, -1, 0.5f, 2, 1};
   const float bias[] = {10, 20};
   float out[4];
-  ReferenceKernels().matmul[static_cast<int>(DType::kF32)](
-      *device, MakeView(static_cast<const void*>(x), DType::kF32, 2, 3),
-      MakeView(static_cast<const void*>(w), DType::kF32, 2, 3), bias,
-      MakeView(static_cast<void*>(out), DType::kF32, 2, 2));
+  const PackedWeight weight{w, DType::kF32, 2, 3};  // the reference's form is the file's
+  ReferenceKernels().matmul(*device, MakeView(static_cast<const void*>(x), DType::kF32, 2, 3),
+                            {{weight, bias, MakeView(static_cast<void*>(out), DType::kF32, 2, 2)}});
   EXPECT_THAT(out, testing::ElementsAre(8, 27.5f, 5, 23.5f));
 }
 

@@ -69,20 +69,25 @@ TEST_P(QuantizeTest, HandMadeRow) {
   row[16] = -1;      // -0.5, to even: 0
   row[17] = -1.25f;  // -1
   row[18] = 762;     // 381: 256 + 125
-  GuardedMatrix out(DType::kQ16Act, 1, 64);
+  GuardedMatrix out(DType::kQ16Act, 1, 64, 0);
   kernels().quantize_rows(*device_, x.view(), out.view());
-  const Q16ActRow<char> q(out.view().Row<char>(0), 64);
-  EXPECT_EQ(q.scales()[0], 2.0f);
-  EXPECT_EQ(q.scales()[1], 0.0f);
+  const Q16ActMatrix matrix(out.view());
+  const ActivationGroup& q = matrix.Group(0, 0);
+  EXPECT_EQ(q.scale, 2.0f);
   const std::vector<int> want = {32512, -32512, 2, 2, 129, 0};
-  for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(q.Quant(i), want[i]) << i;
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(q.Quant(i), want[static_cast<size_t>(i)]) << i;
   EXPECT_EQ(q.Quant(16), 0);
   EXPECT_EQ(q.Quant(17), -1);
-  EXPECT_EQ(q.high()[18], 1);
-  EXPECT_EQ(q.low()[18], 125);
-  EXPECT_EQ(q.sums()[0], 133);
-  EXPECT_EQ(q.sums()[1], 380);
-  EXPECT_EQ(q.sums()[2], 0);
+  EXPECT_EQ(q.high[18], 1);
+  EXPECT_EQ(q.low[18], 125);
+  EXPECT_EQ(q.scaled_sum, 2.0f * (133 + 380));
+  EXPECT_EQ(q.minus8, -8 * (133 + 380));
+  EXPECT_EQ(q.minus16, -16 * (133 + 380));
+  EXPECT_EQ(q.minus128, -128 * (133 + 380));
+  EXPECT_EQ(q.minus32[0], -32 * 133);
+  EXPECT_EQ(q.minus32[1], -32 * 380);
+  EXPECT_EQ(matrix.Group(0, 1).scale, 0.0f);
+  EXPECT_EQ(matrix.Group(0, 1).scaled_sum, 0.0f);
   EXPECT_TRUE(out.GuardsIntact());
 }
 
@@ -93,8 +98,8 @@ TEST_P(QuantizeTest, SameBytesAsTheReference) {
     for (const int64_t cols : {32, 64, 576}) {
       GuardedMatrix x = RandomMatrix(13, cols, 16, std::isinf(size) ? 1.0f : size);
       if (std::isinf(size)) x.view().Row<float>(5)[7] = -infinity;
-      GuardedMatrix got(DType::kQ16Act, 13, cols);
-      GuardedMatrix want(DType::kQ16Act, 13, cols);
+      GuardedMatrix got(DType::kQ16Act, 13, cols, 0);
+      GuardedMatrix want(DType::kQ16Act, 13, cols, 0);
       kernels().quantize_rows(*device_, x.view(), got.view());
       reference().quantize_rows(*device_, x.view(), want.view());
       EXPECT_TRUE(got.SameBits(want)) << size << ", " << cols << " columns";
@@ -107,16 +112,17 @@ TEST_P(QuantizeTest, SameBytesAsTheReference) {
 // product with quantised activations near the product with the activations themselves.
 TEST_P(QuantizeTest, ErrorIsAStepAtMost) {
   const GuardedMatrix x = RandomMatrix(7, 288, 17, 30.0f);
-  GuardedMatrix out(DType::kQ16Act, 7, 288);
+  GuardedMatrix out(DType::kQ16Act, 7, 288, 0);
   kernels().quantize_rows(*device_, x.view(), out.view());
   for (int64_t r = 0; r < 7; ++r) {
-    const Q16ActRow<char> q(out.view().Row<char>(r), 288);
     for (int64_t k = 0; k < 288; ++k) {
-      const double step = q.scales()[k / 32];
-      const double bound = q.low()[k] == -127 ? 1.51 : 0.51;
-      ASSERT_NEAR(step * q.Quant(k), x.Row(r)[k], step * bound);
-      ASSERT_GT(q.high()[k], -128);
-      ASSERT_GT(q.low()[k], -128);
+      const ActivationGroup& q = Q16ActMatrix(out.view()).Group(r, k / 32);
+      const int i = static_cast<int>(k % 32);
+      const double step = q.scale;
+      const double bound = q.low[i] == -127 ? 1.51 : 0.51;
+      ASSERT_NEAR(step * q.Quant(i), x.Row(r)[k], step * bound);
+      ASSERT_GT(q.high[i], -128);
+      ASSERT_GT(q.low[i], -128);
     }
   }
 }

@@ -1,5 +1,6 @@
 #include "tests/kernels/weights.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -8,6 +9,9 @@
 
 namespace pregate {
 namespace {
+
+constexpr size_t kGuardBytes = 64;
+constexpr char kGuard = 0x5A;
 
 // Where the halves of a block lie, and the largest value of a quant times its packed scale.
 struct BlockShape {
@@ -135,6 +139,21 @@ std::vector<double> PartsOfRow(ConstTensor weight, int64_t row) {
     parts[k] = std::fabs(double{values[k]}) + 2 * std::fabs(double{minimums[k]});
   }
   return parts;
+}
+
+PackedMatrix::PackedMatrix(Device& device, const Kernels& kernels, ConstTensor weight)
+    : view_{nullptr, weight.dtype, weight.rows, weight.cols} {
+  const auto bytes =
+      static_cast<size_t>(kernels.packed_bytes(weight.dtype, weight.rows, weight.cols));
+  memory_ = *device.Allocate(bytes + kGuardBytes);
+  std::memset(static_cast<char*>(memory_.data()) + bytes, kGuard, kGuardBytes);
+  kernels.pack(device, weight, memory_.data());
+  view_.data = memory_.data();
+}
+
+bool PackedMatrix::GuardIntact() const {
+  const char* end = static_cast<const char*>(memory_.data()) + memory_.size();
+  return std::all_of(end - kGuardBytes, end, [](char byte) { return byte == kGuard; });
 }
 
 }  // namespace pregate

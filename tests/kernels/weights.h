@@ -31,6 +31,18 @@ GuardedMatrix MakeWeights(DType dtype, int64_t rows, int64_t cols, uint64_t seed
 // value is d q + m. An error bound has to count both parts, which may cancel.
 std::vector<double> PartsOfRow(ConstTensor weight, int64_t row);
 
+// A weight in the form of a table, with a guard behind it.
+class PackedMatrix {
+ public:
+  PackedMatrix(Device& device, const Kernels& kernels, ConstTensor weight);
+  const PackedWeight& view() const { return view_; }
+  bool GuardIntact() const;
+
+ private:
+  DeviceBuffer memory_;
+  PackedWeight view_;
+};
+
 }  // namespace pregate
 
 #endif  // PREGATE_TESTS_KERNELS_WEIGHTS_H_

@@ -119,6 +119,7 @@ class RandomModel : public ModelFile {
   const std::string& chat_template() const override { return chat_template_; }
   std::string_view format() const override { return "random"; }
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
+  void Release(ConstTensor) const override {}
 
  private:
   void Add(const std::string& name, DType dtype, std::vector<int64_t> shape) {
