@@ -46,9 +46,9 @@ absl::Status ValidateOptions(const EngineOptions& options, const ModelConfig& co
     return absl::InvalidArgumentError(
         absl::StrCat("device: must be auto or cpu; got ", options.device));
   }
-  if (options.dtype != "auto" && options.dtype != "float32") {
+  if (options.dtype != "auto" && options.dtype != "int8" && options.dtype != "float32") {
     return absl::InvalidArgumentError(
-        absl::StrCat("dtype: must be auto or float32; got ", options.dtype));
+        absl::StrCat("dtype: must be auto, int8 or float32; got ", options.dtype));
   }
   return absl::OkStatus();
 }
@@ -138,7 +138,9 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   Transformer::Options transformer_options;
   transformer_options.max_rows = options.max_num_batched_tokens;
   transformer_options.max_logits = std::max(kMaxLogitRows, options.max_num_seqs);
-  transformer_options.float_activations = options.dtype == "float32";
+  transformer_options.activations = options.dtype == "float32" ? DType::kF32
+                                    : options.dtype == "int8"  ? DType::kQ8Act
+                                                               : DType::kQ16Act;
   if (progress) transformer_options.progress = [&](double share) { progress(0.1 + 0.8 * share); };
   absl::StatusOr<std::unique_ptr<Transformer>> transformer =
       Transformer::Create(*file, setup.device.get(), *kernels, transformer_options);

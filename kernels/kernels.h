@@ -80,7 +80,8 @@ struct Kernels {
   std::string_view name;
 
   // What `matmul` wants its left operand to be for weights of a given type: kF32 or kQ16Act.
-  // The float path (kF32) works for every weight type; kQ16Act only where named here.
+  // The float path (kF32) works for every weight type; kQ16Act and kQ8Act where the former is
+  // named.
   DType activation_dtype[kNumDTypes];
 
   // out[r, :] = scale * table[ids[r], :]. table [vocab, H] any weight dtype; out [R, H] kF32.
@@ -98,13 +99,14 @@ struct Kernels {
   // Writes a weight in the table's own form to `out`, packed_bytes long and 64-byte aligned.
   void (*pack)(Device&, ConstTensor weight, void* out);
 
-  // out = x in kQ16Act, see DType. x [R, K] kF32, K % 32 == 0. For each 32 elements: scale =
-  // max|x| / 32512, q = round to nearest even of x * (32512 / max|x|) (one more where its low byte
-  // would be -128; all zero where max|x| is below 1e-34).
+  // out = x quantised, to kQ16Act or kQ8Act as `out` says. x [R, K] kF32, K % 32 == 0. For each 32
+  // elements and the largest quant m, 32512 or 127: scale = max|x| / m, q = round to nearest even
+  // of x * (m / max|x|) (in kQ16Act one more where its low byte would be -128; all zero where
+  // max|x| is below 1e-34).
   void (*quantize_rows)(Device&, ConstTensor x, Tensor out);
 
-  // Computes every product of one x [R, K], kF32 or kQ16Act. Products that share an x belong into
-  // one call: their work is shared out together.
+  // Computes every product of one x [R, K], kF32, kQ16Act or kQ8Act. Products that share an x
+  // belong into one call: their work is shared out together.
   void (*matmul)(Device&, ConstTensor x, absl::Span<const Product> products);
 
   // cos_sin[r, 2i] = m * cos(positions[r] * inv_freq[i]), cos_sin[r, 2i + 1] = m * sin(same), for

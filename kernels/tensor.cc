@@ -7,7 +7,7 @@
 namespace pregate {
 namespace {
 
-// Block layouts of `ggml_type`; kQ16Act: see ActivationGroup.
+// Block layouts of `ggml_type`; kQ16Act, kQ8Act: see ActivationGroup.
 constexpr std::array<DTypeInfo, kNumDTypes> kInfo = {{
     {"F32", 1, 4},
     {"F16", 1, 2},
@@ -22,6 +22,7 @@ constexpr std::array<DTypeInfo, kNumDTypes> kInfo = {{
     {"Q5_K", 256, 176},
     {"Q6_K", 256, 210},
     {"Q16_ACT", 32, 92},
+    {"Q8_ACT", 32, 92},
 }};
 
 }  // namespace

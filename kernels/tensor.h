@@ -9,7 +9,8 @@
 namespace pregate {
 
 // Element types of a tensor. The quantised ones are the block formats of the GGUF specification
-// (ggml docs/gguf.md and the block layouts of `ggml_type`); `kQ16Act` is ours.
+// (ggml docs/gguf.md and the block layouts of `ggml_type`); `kQ16Act` and
+// `kQ8Act` are ours.
 enum class DType : uint8_t {
   kF32,
   kF16,
@@ -24,18 +25,21 @@ enum class DType : uint8_t {
   kQ5_K,
   kQ6_K,
   // Activations quantised to 16 bits, K % 32 == 0: a matrix laid out as a whole, in the order in
-  // which products read it, see kernels/quant/q16_act.h. A quant is two signed bytes, which
-  // multiply on the integer units; eight bits alone change the likeliest token at 3 to 4 of 100
-  // positions. Made by `Kernels::quantize_rows`, read only by `Kernels::matmul`.
+  // which products read it, see kernels/quant/activations.h. A quant is two signed bytes, which
+  // multiply on the integer units. Made by `Kernels::quantize_rows`, read only by
+  // `Kernels::matmul`.
   kQ16Act,
+  // The same with one byte: half the work, but the likeliest token changes at 3 to 4 of 100
+  // positions.
+  kQ8Act,
 };
-inline constexpr int kNumDTypes = 13;
+inline constexpr int kNumDTypes = 14;
 
 // Static facts of an element type.
 struct DTypeInfo {
   std::string_view name;  // as GGUF spells it: "F32", "Q4_K", ...
   int block_elements;     // elements of one block; 1 for plain types
-  int block_bytes;        // bytes of one block (kQ16Act: 32 elements' share)
+  int block_bytes;        // bytes of one block (kQ16Act, kQ8Act: 32 elements' share)
 };
 const DTypeInfo& GetDTypeInfo(DType dtype);
 

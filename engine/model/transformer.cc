@@ -106,7 +106,7 @@ class Decoder : public Transformer {
   // Applies every Linear to the same x: in one call for those that take it quantised, in another
   // for those that do not.
   void Project(ConstTensor x, std::initializer_list<Projection> projections) {
-    for (const DType input : {DType::kQ16Act, DType::kF32}) {
+    for (const DType input : {options_.activations, DType::kF32}) {
       absl::InlinedVector<Product, 3> products;
       for (const auto& [linear, out] : projections) {
         if (linear->input == input) products.push_back({linear->weight, linear->bias, out});
@@ -117,7 +117,8 @@ class Decoder : public Transformer {
   }
 
   ConstTensor Quantize(ConstTensor x) {
-    const Tensor quantized = MakeView(scratch_.all.quantized.data, DType::kQ16Act, x.rows, x.cols);
+    const Tensor quantized =
+        MakeView(scratch_.all.quantized.data, options_.activations, x.rows, x.cols);
     kernels_.quantize_rows(device_, x, quantized);
     return quantized;
   }
@@ -155,7 +156,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelFile
         absl::StrCat("final_logit_softcapping: must be absent; got ", config.final_logit_soft_cap));
   }
   absl::StatusOr<Weights> weights =
-      LoadWeights(file, device, *kernels, options.float_activations, options.progress);
+      LoadWeights(file, device, *kernels, options.activations, options.progress);
   if (!weights.ok()) return weights.status();
   absl::StatusOr<ActivationMemory> scratch =
       AllocateActivations(config, device, options.max_rows, options.max_logits);

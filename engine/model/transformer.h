@@ -19,9 +19,11 @@ namespace pregate {
 class Transformer {
  public:
   struct Options {
-    int32_t max_rows = 2048;               // rows of the largest plan: --max-num-batched-tokens
-    int32_t max_logits = 256;              // logit rows of the largest plan
-    bool float_activations = false;        // --dtype float32: never quantise activations
+    int32_t max_rows = 2048;   // rows of the largest plan: --max-num-batched-tokens
+    int32_t max_logits = 256;  // logit rows of the largest plan
+    // What the inputs of matrices that multiply integers become: kQ16Act, kQ8Act, or kF32 (as they
+    // are). --dtype auto, int8, float32.
+    DType activations = DType::kQ16Act;
     std::function<void(double)> progress;  // share of the weights that is loaded; may be empty
   };
 

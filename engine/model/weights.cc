@@ -26,9 +26,8 @@ constexpr int64_t kAlignment = 64;
 // gives nothing and `status` says why.
 class WeightLoader {
  public:
-  WeightLoader(const ModelFile& file, Device* device, const Kernels& kernels,
-               bool float_activations)
-      : file_(file), device_(device), kernels_(kernels), float_activations_(float_activations) {}
+  WeightLoader(const ModelFile& file, Device* device, const Kernels& kernels, DType activations)
+      : file_(file), device_(device), kernels_(kernels), activations_(activations) {}
 
   // A vector of `size` elements as floats in device memory.
   ConstTensor Vector(const std::string& name, int64_t size) {
@@ -61,7 +60,7 @@ class WeightLoader {
     weights_.step_bytes += bytes;
     linear->weight = {nullptr, source.dtype, out, in};
     const DType wanted = kernels_.activation_dtype[static_cast<size_t>(source.dtype)];
-    if (!float_activations_ && in % 32 == 0) linear->input = wanted;
+    if (wanted == DType::kQ16Act && in % 32 == 0) linear->input = activations_;
     linear->bias = OptionalVector(name + ".bias", out).Row<float>(0);
     matrices_.push_back({source, linear, packed_bytes_});
     packed_bytes_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -123,7 +122,7 @@ class WeightLoader {
   const ModelFile& file_;
   Device* device_;
   const Kernels& kernels_;
-  bool float_activations_;
+  DType activations_;
   Weights weights_;
   struct Unpacked {
     ConstTensor source;
@@ -158,10 +157,10 @@ void LoadLayer(const ModelConfig& config, int index, WeightLoader& load, LayerWe
 }  // namespace
 
 absl::StatusOr<Weights> LoadWeights(const ModelFile& file, Device* device, const Kernels& kernels,
-                                    bool float_activations,
+                                    DType activations,
                                     const std::function<void(double)>& progress) {
   const ModelConfig& config = file.config();
-  WeightLoader load(file, device, kernels, float_activations);
+  WeightLoader load(file, device, kernels, activations);
   Weights& weights = load.weights();
   weights.embedding = load.Embedding(config.vocab_size, config.hidden_size);
   weights.layers.resize(static_cast<size_t>(config.num_layers));

@@ -18,7 +18,7 @@ namespace pregate {
 struct Linear {
   PackedWeight weight;          // [out, in]
   const float* bias = nullptr;  // [out] or null
-  DType input = DType::kF32;    // what the kernel wants x to be: kF32 or kQ16Act
+  DType input = DType::kF32;    // what the kernel wants x to be: kF32, kQ16Act or kQ8Act
 };
 
 // One decoder layer. Views without data are parts that the model does not have.
@@ -44,11 +44,11 @@ struct Weights {
 };
 
 // FAILED_PRECONDITION names a missing or misshapen tensor; UNIMPLEMENTED a tensor whose type
-// `kernels` cannot multiply; RESOURCE_EXHAUSTED: no room on the device. `float_activations`: every
-// Linear takes kF32. `progress`, if set, is called with the share of the bytes that is packed.
+// `kernels` cannot multiply; RESOURCE_EXHAUSTED: no room on the device. `activations`: the input of
+// every Linear that can multiply integers. `progress`, if set, is called with the share of the
+// bytes that is packed.
 absl::StatusOr<Weights> LoadWeights(const ModelFile& file, Device* device, const Kernels& kernels,
-                                    bool float_activations,
-                                    const std::function<void(double)>& progress);
+                                    DType activations, const std::function<void(double)>& progress);
 
 }  // namespace pregate
 

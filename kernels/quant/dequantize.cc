@@ -107,6 +107,7 @@ void DequantizeRow(DType dtype, const void* src, int64_t cols, float* out) {
       return DequantizeBlocks<BlockQ6_K>(src, cols, block, out);
     case DType::kI32:
     case DType::kQ16Act:
+    case DType::kQ8Act:
       break;
   }
   assert(false && "not a weight type");

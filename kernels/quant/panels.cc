@@ -179,6 +179,7 @@ PanelFormat FormatOf(DType dtype) {
       return Format<kLanes, BlockQ6_K, PanelQ6_K<kLanes>>();
     case DType::kI32:
     case DType::kQ16Act:
+    case DType::kQ8Act:
       break;
   }
   return {0, nullptr};

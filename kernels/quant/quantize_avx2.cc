@@ -1,10 +1,10 @@
-// Activations to 16 bits, for AVX2: the arithmetic of the reference, eight elements at a time.
+// Activations to integers, for AVX2: the arithmetic of the reference, eight elements at a time.
 #include <immintrin.h>
 
 #include <cstdint>
 
+#include "kernels/quant/activations.h"
 #include "kernels/quant/entries.h"
-#include "kernels/quant/q16_act.h"
 
 namespace pregate {
 namespace {
@@ -19,12 +19,13 @@ inline float LargestLane(__m256 v) {
   return _mm_cvtss_f32(m);
 }
 
-// Eight elements divided by the scale, clamped (a NaN becomes the smallest) and rounded half to
-// even.
-inline __m256i Quants(__m256 x, __m256 inverse) {
-  constexpr float kLimit = kMaxQ16;
-  const __m256 ratio = _mm256_max_ps(_mm256_mul_ps(x, inverse), _mm256_set1_ps(-kLimit));
-  return _mm256_cvtps_epi32(_mm256_min_ps(ratio, _mm256_set1_ps(kLimit)));
+// Eight elements times the scale's inverse, clamped (a NaN becomes the smallest) and rounded half
+// to even.
+inline __m256i Quants(__m256 x, float inverse, int limit) {
+  const __m256 most = _mm256_set1_ps(static_cast<float>(limit));
+  const __m256 least = _mm256_set1_ps(static_cast<float>(-limit));
+  const __m256 ratio = _mm256_max_ps(_mm256_mul_ps(x, _mm256_set1_ps(inverse)), least);
+  return _mm256_cvtps_epi32(_mm256_min_ps(ratio, most));
 }
 
 // SplitQ16 of eight quants.
@@ -51,7 +52,9 @@ inline int32_t SumBytes(__m128i q) {
   return _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - 16 * 128;
 }
 
+template <DType kType>
 inline void QuantizeGroup(const float* x, ActivationGroup* out) {
+  constexpr int kLimit = kType == DType::kQ16Act ? kMaxQ16 : kMaxQ8;
   const __m256 absolute = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
   __m256 part[4];
   __m256 largest = _mm256_setzero_ps();
@@ -59,32 +62,37 @@ inline void QuantizeGroup(const float* x, ActivationGroup* out) {
     part[i] = _mm256_loadu_ps(x + 8 * i);
     largest = _mm256_max_ps(_mm256_and_ps(part[i], absolute), largest);
   }
-  const Q16Scale scale = ScaleFor(LargestLane(largest));
-  __m256i high = _mm256_setzero_si256();
-  __m256i low = _mm256_setzero_si256();
-  if (scale.inverse != 0.0f) {
-    __m256i high_parts[4];
-    __m256i low_parts[4];
-    for (int i = 0; i < 4; ++i) {
-      const __m256i quants = Quants(part[i], _mm256_set1_ps(scale.inverse));
-      high_parts[i] = HighBytes(quants);
-      low_parts[i] = LowBytes(quants, high_parts[i]);
+  const ActivationScale scale = ScaleFor(LargestLane(largest), kLimit);
+  __m256i high[4];
+  __m256i low[4];
+  for (int i = 0; i < 4; ++i) {
+    high[i] = low[i] = _mm256_setzero_si256();
+    if (scale.inverse == 0.0f) continue;
+    high[i] = Quants(part[i], scale.inverse, kLimit);
+    if constexpr (kType == DType::kQ16Act) {
+      const __m256i quants = high[i];
+      high[i] = HighBytes(quants);
+      low[i] = LowBytes(quants, high[i]);
     }
-    high = PackBytes(high_parts);
-    low = PackBytes(low_parts);
   }
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->high), high);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->low), low);
   out->scale = scale.scale;
-  SetSums(256 * SumBytes(_mm256_castsi256_si128(high)) + SumBytes(_mm256_castsi256_si128(low)),
-          256 * SumBytes(_mm256_extracti128_si256(high, 1)) +
-              SumBytes(_mm256_extracti128_si256(low, 1)),
-          out);
+  const __m256i bytes = PackBytes(high);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->high), bytes);
+  int32_t first = SumBytes(_mm256_castsi256_si128(bytes));
+  int32_t second = SumBytes(_mm256_extracti128_si256(bytes, 1));
+  if constexpr (kType == DType::kQ16Act) {
+    const __m256i low_bytes = PackBytes(low);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->low), low_bytes);
+    first = 256 * first + SumBytes(_mm256_castsi256_si128(low_bytes));
+    second = 256 * second + SumBytes(_mm256_extracti128_si256(low_bytes, 1));
+  }
+  SetSums(first, second, out);
 }
 
+template <DType kType>
 void QuantizeGroups(const float* x, int64_t stride, int rows, ActivationGroup* out) {
   for (int r = 0; r < rows; ++r) {
-    QuantizeGroup(x, out + r);
+    QuantizeGroup<kType>(x, out + r);
     x = reinterpret_cast<const float*>(reinterpret_cast<const char*>(x) + stride);
   }
 }
@@ -94,7 +102,7 @@ void QuantizeGroups(const float* x, int64_t stride, int rows, ActivationGroup* o
 }  // namespace
 
 void QuantizeRowsAvx2(Device& device, ConstTensor x, Tensor out) {
-  RunQuantize(device, QuantizeGroups, x, out);
+  RunQuantize(device, QuantizeGroups<DType::kQ16Act>, QuantizeGroups<DType::kQ8Act>, x, out);
 }
 
 }  // namespace pregate

@@ -7,10 +7,10 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/quant/activations.h"
 #include "kernels/quant/dequantize.h"
 #include "kernels/quant/entries.h"
 #include "kernels/quant/matmul.h"
-#include "kernels/quant/q16_act.h"
 
 namespace pregate {
 namespace {
@@ -18,7 +18,7 @@ namespace {
 // Weight rows that a thread takes at a time.
 constexpr int64_t kGrain = 8;
 
-// Rows of x [R, K] kF32 or kQ16Act as doubles, densely packed.
+// Rows of x [R, K], of any activation type, as doubles, densely packed.
 std::vector<double> ToDouble(ConstTensor x) {
   std::vector<double> values(static_cast<size_t>(x.rows * x.cols));
   double* out = values.data();
@@ -27,8 +27,8 @@ std::vector<double> ToDouble(ConstTensor x) {
       if (x.dtype == DType::kF32) {
         *out++ = double{x.Row<float>(r)[k]};
       } else {
-        const ActivationGroup& group = Q16ActMatrix(x).Group(r, k / 32);
-        *out++ = double{group.scale} * group.Quant(static_cast<int>(k % 32));
+        const ActivationGroup& group = ActivationMatrix(x).Group(r, k / 32);
+        *out++ = double{group.scale} * group.Quant(x.dtype, static_cast<int>(k % 32));
       }
     }
   }
@@ -37,7 +37,7 @@ std::vector<double> ToDouble(ConstTensor x) {
 
 // Packed: the rows as the file has them, one behind the other.
 int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols) {
-  const bool weight = dtype != DType::kI32 && dtype != DType::kQ16Act;
+  const bool weight = dtype != DType::kI32 && dtype != DType::kQ16Act && dtype != DType::kQ8Act;
   return weight ? rows * RowBytes(dtype, cols) : 0;
 }
 
@@ -68,7 +68,6 @@ void MultiplyOne(Device& device, const double* x, const Product& product) {
 }
 
 void Matmul(Device& device, ConstTensor x, absl::Span<const Product> products) {
-  assert(x.dtype == DType::kF32 || x.dtype == DType::kQ16Act);
   const std::vector<double> activations = ToDouble(x);
   for (const Product& product : products) {
     assert(x.cols == product.weight.cols && product.out.rows == x.rows);
@@ -78,33 +77,39 @@ void Matmul(Device& device, ConstTensor x, absl::Span<const Product> products) {
 }
 
 // Half to even. A NaN becomes the smallest.
-int RoundToQuant(float ratio) {
-  constexpr float kLimit = kMaxQ16;
-  const float low = ratio > -kLimit ? ratio : -kLimit;
-  return static_cast<int>(std::nearbyint(low < kLimit ? low : kLimit));
+int RoundToQuant(float ratio, int limit) {
+  const float most = static_cast<float>(limit);
+  const float low = ratio > -most ? ratio : -most;
+  return static_cast<int>(std::nearbyint(low < most ? low : most));
 }
 
-void QuantizeGroup(const float* x, ActivationGroup* out) {
+void QuantizeGroup(DType dtype, const float* x, ActivationGroup* out) {
   float largest = 0;
   for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(x[i]));
-  const Q16Scale scale = ScaleFor(largest);
+  const int limit = dtype == DType::kQ16Act ? kMaxQ16 : kMaxQ8;
+  const ActivationScale scale = ScaleFor(largest, limit);
   out->scale = scale.scale;
   int32_t sums[2] = {0, 0};
   for (int i = 0; i < 32; ++i) {
-    const Q16Bytes q = SplitQ16(scale.inverse == 0 ? 0 : RoundToQuant(x[i] * scale.inverse));
-    out->high[i] = static_cast<int8_t>(q.high);
-    out->low[i] = static_cast<int8_t>(q.low);
-    sums[i / 16] += 256 * q.high + q.low;
+    const int quant = scale.inverse == 0 ? 0 : RoundToQuant(x[i] * scale.inverse, limit);
+    if (dtype == DType::kQ16Act) {
+      const Q16Bytes bytes = SplitQ16(quant);
+      out->high[i] = static_cast<int8_t>(bytes.high);
+      out->low[i] = static_cast<int8_t>(bytes.low);
+    } else {
+      out->high[i] = static_cast<int8_t>(quant);
+    }
+    sums[i / 16] += out->Quant(dtype, i);
   }
   SetSums(sums[0], sums[1], out);
 }
 
 void QuantizeRows(Device&, ConstTensor x, Tensor out) {
   assert(x.dtype == DType::kF32 && out.rows == x.rows && out.cols == x.cols);
-  const Q16ActMatrix quantized(out);
+  const ActivationMatrix quantized(out);
   for (int64_t r = 0; r < x.rows; ++r) {
     for (int64_t g = 0; g < quantized.depth(); ++g) {
-      QuantizeGroup(x.Row<float>(r) + g * 32, &quantized.Group(r, g));
+      QuantizeGroup(out.dtype, x.Row<float>(r) + g * 32, &quantized.Group(r, g));
     }
   }
 }

@@ -31,21 +31,23 @@ void CheckShapes(ConstTensor x, const Product& product) {
 
 void RunMatmul(Device& device, const TileSet& tiles, ConstTensor x,
                absl::Span<const Product> products) {
-  assert(x.dtype == DType::kF32 || x.dtype == DType::kQ16Act);
   if (x.rows == 0) return;
-  const bool integer = x.dtype == DType::kQ16Act;
+  const bool integer = x.dtype != DType::kF32;
+  const auto& functions = !integer                    ? tiles.floating
+                          : x.dtype == DType::kQ16Act ? tiles.q16
+                                                      : tiles.q8;
   Jobs jobs;
   int64_t tile_count = 0;
   for (const Product& product : products) {
     CheckShapes(x, product);
     const PackedWeight& weight = product.weight;
-    const auto type = static_cast<size_t>(weight.dtype);
-    const TileFunction run = integer ? tiles.integer[type] : tiles.floating[type];
+    const TileFunction run = functions[static_cast<size_t>(weight.dtype)];
     assert(run != nullptr);
     jobs.push_back({run, &product, PanelBytes(weight.dtype, weight.cols, tiles.lanes), tile_count});
     tile_count += (weight.rows + tiles.lanes - 1) / tiles.lanes;
   }
-  const RowBlocks blocks = integer ? Q16ActMatrix(x).blocks() : RowBlocks(x.rows, kMaxBlockRows);
+  const RowBlocks blocks =
+      integer ? ActivationMatrix(x).blocks() : RowBlocks(x.rows, kMaxBlockRows);
 
   const auto run_tile = [&](const Job& job, int64_t index, int64_t block) {
     const Product& product = *job.product;
@@ -54,7 +56,7 @@ void RunMatmul(Device& device, const TileSet& tiles, ConstTensor x,
     tile.panel = static_cast<const char*>(product.weight.data) + index * job.panel_bytes;
     tile.cols = x.cols;
     tile.rows = blocks.Height(block);
-    tile.groups = integer ? Q16ActMatrix(x).Block(block) : nullptr;
+    tile.groups = integer ? ActivationMatrix(x).Block(block) : nullptr;
     tile.x = integer ? nullptr : x.Row<float>(blocks.Begin(block));
     tile.x_stride = x.stride;
     tile.bias = product.bias == nullptr ? nullptr : product.bias + column;

@@ -13,7 +13,7 @@
 #include "absl/types/span.h"
 #include "kernels/device.h"
 #include "kernels/kernels.h"
-#include "kernels/quant/q16_act.h"
+#include "kernels/quant/activations.h"
 #include "kernels/tensor.h"
 
 namespace pregate {
@@ -39,7 +39,8 @@ using TileFunction = void (*)(const Tile&);
 struct TileSet {
   int lanes = 0;
   TileFunction floating[kNumDTypes] = {};  // reads Tile::x
-  TileFunction integer[kNumDTypes] = {};   // reads Tile::groups
+  TileFunction q16[kNumDTypes] = {};       // reads Tile::groups, of kQ16Act
+  TileFunction q8[kNumDTypes] = {};        // reads Tile::groups, of kQ8Act
 };
 
 // Kernels::matmul for weights packed as panels of `tiles.lanes` rows.

@@ -60,9 +60,10 @@ void RunMatmul(benchmark::State& state, const Kernels& kernels, const WeightCase
   Device& device = BenchDevice();
   const std::vector<PackedMatrix>& copies = Copies(c, kernels);
   const GuardedMatrix x = RandomMatrix(batch, c.cols, 2);
-  const GuardedMatrix quantised(DType::kQ16Act, batch, c.cols, 0);
+  const bool integer = activation != DType::kF32;
+  const GuardedMatrix quantised(integer ? activation : DType::kQ16Act, batch, c.cols, 0);
   kernels.quantize_rows(device, x.view(), quantised.view());
-  const ConstTensor left = activation == DType::kF32 ? x.view() : quantised.view();
+  const ConstTensor left = integer ? quantised.view() : x.view();
   const GuardedMatrix out(DType::kF32, batch, c.rows);
   size_t next = 0;
   for (auto _ : state) {
@@ -94,9 +95,9 @@ void RegisterCase(const Kernels& kernels, const WeightCase& c, int64_t batch, DT
 void RegisterMatmulBenchmarks() {
   for (const WeightCase& c : kWeightCases) {
     for (const Kernels* kernels : BenchTables()) {
-      for (const DType activation : {DType::kF32, DType::kQ16Act}) {
+      for (const DType activation : {DType::kF32, DType::kQ16Act, DType::kQ8Act}) {
         const DType wanted = kernels->activation_dtype[static_cast<int>(c.dtype)];
-        if (activation == DType::kQ16Act && wanted != activation) continue;
+        if (activation != DType::kF32 && wanted == DType::kF32) continue;
         for (const int64_t batch : kBatches) RegisterCase(*kernels, c, batch, activation);
       }
     }

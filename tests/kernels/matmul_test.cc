@@ -10,7 +10,7 @@
 #include <tuple>
 #include <vector>
 
-#include "kernels/quant/q16_act.h"
+#include "kernels/quant/activations.h"
 #include "tests/kernels/kernel_cases.h"
 #include "tests/kernels/table_test.h"
 #include "tests/kernels/weights.h"
@@ -49,11 +49,11 @@ class MatmulTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
   const Kernels& kernels() const { return *std::get<0>(GetParam()).kernels; }
   DType dtype() const { return std::get<1>(GetParam()); }
 
-  // kF32, and kQ16Act where the table wants it.
+  // kF32, and the quantised ones where the table wants them.
   std::vector<DType> ActivationTypes() const {
     const DType wanted = kernels().activation_dtype[static_cast<int>(dtype())];
     return wanted == DType::kF32 ? std::vector<DType>{wanted}
-                                 : std::vector<DType>{DType::kF32, wanted};
+                                 : std::vector<DType>{DType::kF32, wanted, DType::kQ8Act};
   }
 
   // x in the type asked for.
@@ -111,8 +111,8 @@ class MatmulTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
 
   static double ValueOf(ConstTensor x, int64_t row, int64_t k) {
     if (x.dtype == DType::kF32) return double{x.Row<float>(row)[k]};
-    const ActivationGroup& group = Q16ActMatrix(x).Group(row, k / 32);
-    return double{group.scale} * group.Quant(static_cast<int>(k % 32));
+    const ActivationGroup& group = ActivationMatrix(x).Group(row, k / 32);
+    return double{group.scale} * group.Quant(x.dtype, static_cast<int>(k % 32));
   }
 
   const std::unique_ptr<Device> device_ = MakeCpuDevice(2);

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/quant/activations.h"
 #include "kernels/quant/dequantize.h"
-#include "kernels/quant/q16_act.h"
 #include "tests/kernels/kernel_cases.h"
 #include "tests/kernels/table_test.h"
 #include "tests/kernels/weights.h"
@@ -71,13 +71,14 @@ TEST_P(QuantizeTest, HandMadeRow) {
   row[18] = 762;     // 381: 256 + 125
   GuardedMatrix out(DType::kQ16Act, 1, 64, 0);
   kernels().quantize_rows(*device_, x.view(), out.view());
-  const Q16ActMatrix matrix(out.view());
+  const ActivationMatrix matrix(out.view());
   const ActivationGroup& q = matrix.Group(0, 0);
   EXPECT_EQ(q.scale, 2.0f);
   const std::vector<int> want = {32512, -32512, 2, 2, 129, 0};
-  for (int i = 0; i < 6; ++i) EXPECT_EQ(q.Quant(i), want[static_cast<size_t>(i)]) << i;
-  EXPECT_EQ(q.Quant(16), 0);
-  EXPECT_EQ(q.Quant(17), -1);
+  for (int i = 0; i < 6; ++i)
+    EXPECT_EQ(q.Quant(DType::kQ16Act, i), want[static_cast<size_t>(i)]) << i;
+  EXPECT_EQ(q.Quant(DType::kQ16Act, 16), 0);
+  EXPECT_EQ(q.Quant(DType::kQ16Act, 17), -1);
   EXPECT_EQ(q.high[18], 1);
   EXPECT_EQ(q.low[18], 125);
   EXPECT_EQ(q.scaled_sum, 2.0f * (133 + 380));
@@ -98,12 +99,14 @@ TEST_P(QuantizeTest, SameBytesAsTheReference) {
     for (const int64_t cols : {32, 64, 576}) {
       GuardedMatrix x = RandomMatrix(13, cols, 16, std::isinf(size) ? 1.0f : size);
       if (std::isinf(size)) x.view().Row<float>(5)[7] = -infinity;
-      GuardedMatrix got(DType::kQ16Act, 13, cols, 0);
-      GuardedMatrix want(DType::kQ16Act, 13, cols, 0);
-      kernels().quantize_rows(*device_, x.view(), got.view());
-      reference().quantize_rows(*device_, x.view(), want.view());
-      EXPECT_TRUE(got.SameBits(want)) << size << ", " << cols << " columns";
-      EXPECT_TRUE(got.GuardsIntact());
+      for (const DType type : {DType::kQ16Act, DType::kQ8Act}) {
+        GuardedMatrix got(type, 13, cols, 0);
+        GuardedMatrix want(type, 13, cols, 0);
+        kernels().quantize_rows(*device_, x.view(), got.view());
+        reference().quantize_rows(*device_, x.view(), want.view());
+        EXPECT_TRUE(got.SameBits(want)) << size << ", " << cols << " columns";
+        EXPECT_TRUE(got.GuardsIntact());
+      }
     }
   }
 }
@@ -116,13 +119,25 @@ TEST_P(QuantizeTest, ErrorIsAStepAtMost) {
   kernels().quantize_rows(*device_, x.view(), out.view());
   for (int64_t r = 0; r < 7; ++r) {
     for (int64_t k = 0; k < 288; ++k) {
-      const ActivationGroup& q = Q16ActMatrix(out.view()).Group(r, k / 32);
+      const ActivationGroup& q = ActivationMatrix(out.view()).Group(r, k / 32);
       const int i = static_cast<int>(k % 32);
       const double step = q.scale;
       const double bound = q.low[i] == -127 ? 1.51 : 0.51;
-      ASSERT_NEAR(step * q.Quant(i), x.Row(r)[k], step * bound);
+      ASSERT_NEAR(step * q.Quant(DType::kQ16Act, i), x.Row(r)[k], step * bound);
       ASSERT_GT(q.high[i], -128);
       ASSERT_GT(q.low[i], -128);
+    }
+  }
+}
+
+TEST_P(QuantizeTest, OneByteIsOffByHalfAStep) {
+  const GuardedMatrix x = RandomMatrix(7, 288, 19, 30.0f);
+  GuardedMatrix out(DType::kQ8Act, 7, 288, 0);
+  kernels().quantize_rows(*device_, x.view(), out.view());
+  for (int64_t r = 0; r < 7; ++r) {
+    for (int64_t k = 0; k < 288; ++k) {
+      const ActivationGroup& q = ActivationMatrix(out.view()).Group(r, k / 32);
+      ASSERT_NEAR(double{q.scale} * q.high[k % 32], x.Row(r)[k], 0.51 * double{q.scale});
     }
   }
 }

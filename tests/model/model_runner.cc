@@ -26,7 +26,7 @@ ModelRunner::ModelRunner(const ModelFile& file, const Kernels& kernels, const Op
   Transformer::Options transformer_options;
   transformer_options.max_rows = options.max_rows;
   transformer_options.max_logits = options.max_rows;
-  transformer_options.float_activations = options.float_activations;
+  transformer_options.activations = options.activations;
   transformer_ = OrAbort(Transformer::Create(file, device_.get(), &kernels, transformer_options));
   const int32_t blocks = (options.max_tokens + kBlockTokens - 1) / kBlockTokens;
   kv_ = OrAbort(KvStorage::Create(device_.get(), file.config(), options.kv_dtype, kBlockTokens,

@@ -18,7 +18,7 @@ namespace pregate {
 class ModelRunner {
  public:
   struct Options {
-    bool float_activations = false;
+    DType activations = DType::kQ16Act;
     DType kv_dtype = DType::kF32;
     int32_t num_sequences = 1;
     int32_t max_tokens = 1024;  // of each sequence

@@ -103,7 +103,7 @@ Comparison Compare(ModelRunner& runner, const Golden& golden, int32_t windows, i
 
 struct Path {
   const char* name;
-  bool float_activations;
+  DType activations;
   DType kv_dtype;
   int32_t windows;  // how much of the text
   double perplexity_bar, agreement_bar;
@@ -118,15 +118,16 @@ void CheckModel(const std::string& model) {
   constexpr int32_t kWindows = 4;  // of 1,023 predictions each
   ASSERT_LE(kWindows, golden.windows);
   const Path paths[] = {
-      {"float", true, DType::kF32, kWindows, 0.0005, 0.999},
-      {"quantised", false, DType::kF16, kWindows, 0.005, 0.99},
-      {"quantised, q8_0 kv", false, DType::kQ8_0, 1, 0.005, 0.98},
+      {"float", DType::kF32, DType::kF32, kWindows, 0.0005, 0.999},
+      {"16 bits", DType::kQ16Act, DType::kF16, kWindows, 0.005, 0.99},
+      {"16 bits, q8_0 kv", DType::kQ16Act, DType::kQ8_0, 1, 0.005, 0.98},
+      {"8 bits", DType::kQ8Act, DType::kF16, kWindows, 0.01, 0.95},
   };
   const auto kernels = CpuKernels();
   ASSERT_TRUE(kernels.ok());
   for (const Path& p : paths) {
     ModelRunner::Options options;
-    options.float_activations = p.float_activations;
+    options.activations = p.activations;
     options.kv_dtype = p.kv_dtype;
     options.max_tokens = golden.length;
     options.max_rows = 128;

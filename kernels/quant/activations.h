@@ -1,6 +1,6 @@
-// Activations quantised to 16 bits (kQ16Act), as quantize_rows writes and matmul reads them.
-#ifndef PREGATE_KERNELS_QUANT_Q16_ACT_H_
-#define PREGATE_KERNELS_QUANT_Q16_ACT_H_
+// Quantised activations (kQ16Act, kQ8Act), as quantize_rows writes and matmul reads them.
+#ifndef PREGATE_KERNELS_QUANT_ACTIVATIONS_H_
+#define PREGATE_KERNELS_QUANT_ACTIVATIONS_H_
 
 #include <algorithm>
 #include <cassert>
@@ -12,10 +12,12 @@
 
 namespace pregate {
 
-// The largest quant: both of its bytes stay in [-127, 127].
+// The largest quant of two bytes, which both stay in [-127, 127], and of one.
 inline constexpr int kMaxQ16 = 127 * 256;
+inline constexpr int kMaxQ8 = 127;
 
-// 32 elements of one row: x ~= scale * q, q = 256 * high + low.
+// 32 elements of one row: x ~= scale * q, where q = 256 * high + low (kQ16Act) or q = high (kQ8Act,
+// which leaves `low` alone).
 struct ActivationGroup {
   int8_t high[32];
   int8_t low[32];
@@ -28,20 +30,23 @@ struct ActivationGroup {
   int32_t minus128;
   int32_t minus32[2];
 
-  int Quant(int i) const { return 256 * high[i] + low[i]; }
+  int Quant(DType dtype, int i) const {
+    return dtype == DType::kQ16Act ? 256 * high[i] + low[i] : high[i];
+  }
 };
 static_assert(sizeof(ActivationGroup) == 92);
 
-// What the quants of a group whose largest element has the size `largest` are multiplied by, and
-// its inverse. Both are zero for what is too small (1e-34) to have an inverse: it counts as zero.
-struct Q16Scale {
+// What the quants of a group whose largest element has the size `largest` are multiplied by, if
+// the largest quant is `limit`, and its inverse. Both are zero for what is too small (1e-34) to
+// have an inverse: it counts as zero.
+struct ActivationScale {
   float scale;
   float inverse;
 };
-inline Q16Scale ScaleFor(float largest) {
-  const float inverse = static_cast<float>(kMaxQ16) / largest;
+inline ActivationScale ScaleFor(float largest, int limit) {
+  const float inverse = static_cast<float>(limit) / largest;
   if (inverse > std::numeric_limits<float>::max()) return {0.0f, 0.0f};
-  return {largest / static_cast<float>(kMaxQ16), inverse};
+  return {largest / static_cast<float>(limit), inverse};
 }
 
 // A quant as its two bytes. Byte products of signed weights cannot take -128, so a low byte that
@@ -89,23 +94,24 @@ class RowBlocks {
 // Quantises 32 elements at x of each of `rows` rows, which are `stride` bytes apart.
 using GroupQuantizer = void (*)(const float* x, int64_t stride, int rows, ActivationGroup* out);
 
-// Kernels::quantize_rows, group by group on the device's threads.
-void RunQuantize(Device& device, GroupQuantizer quantize, ConstTensor x, Tensor out);
+// Kernels::quantize_rows, group by group on the device's threads, with the one that makes kQ16Act
+// or the one that makes kQ8Act.
+void RunQuantize(Device& device, GroupQuantizer q16, GroupQuantizer q8, ConstTensor x, Tensor out);
 
 // Rows of one block at most: a tile's accumulators for them stay in the level-1 cache.
 inline constexpr int kMaxBlockRows = 64;
 
-// A kQ16Act matrix [rows, cols]: the groups of a block of rows stand together, [cols / 32][rows of
-// the block], so that a tile reads them from first to last.
-class Q16ActMatrix {
+// A kQ16Act or kQ8Act matrix [rows, cols]: the groups of a block of rows stand together, [cols /
+// 32][rows of the block], so that a tile reads them from first to last.
+class ActivationMatrix {
  public:
-  explicit Q16ActMatrix(ConstTensor x)
+  explicit ActivationMatrix(ConstTensor x)
       : groups_(const_cast<ActivationGroup*>(x.Row<ActivationGroup>(0))),
         depth_(x.cols / 32),
         blocks_(x.rows, MaxHeight(depth_)) {
-    assert(x.dtype == DType::kQ16Act && x.cols % 32 == 0);
+    assert((x.dtype == DType::kQ16Act || x.dtype == DType::kQ8Act) && x.cols % 32 == 0);
     assert(reinterpret_cast<uintptr_t>(groups_) % alignof(ActivationGroup) == 0);
-    assert(x.stride == RowBytes(DType::kQ16Act, x.cols) || x.rows <= 1);
+    assert(x.stride == RowBytes(x.dtype, x.cols) || x.rows <= 1);
   }
 
   int64_t depth() const { return depth_; }  // groups of a row
@@ -135,4 +141,4 @@ class Q16ActMatrix {
 
 }  // namespace pregate
 
-#endif  // PREGATE_KERNELS_QUANT_Q16_ACT_H_
+#endif  // PREGATE_KERNELS_QUANT_ACTIVATIONS_H_

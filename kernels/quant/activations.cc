@@ -1,4 +1,4 @@
-#include "kernels/quant/q16_act.h"
+#include "kernels/quant/activations.h"
 
 namespace pregate {
 namespace {
@@ -8,9 +8,10 @@ constexpr int64_t kGrainGroups = 128;
 
 }  // namespace
 
-void RunQuantize(Device& device, GroupQuantizer quantize, ConstTensor x, Tensor out) {
+void RunQuantize(Device& device, GroupQuantizer q16, GroupQuantizer q8, ConstTensor x, Tensor out) {
   assert(x.dtype == DType::kF32 && out.rows == x.rows && out.cols == x.cols);
-  const Q16ActMatrix quantized(out);
+  const GroupQuantizer quantize = out.dtype == DType::kQ16Act ? q16 : q8;
+  const ActivationMatrix quantized(out);
   const RowBlocks& blocks = quantized.blocks();
   const int64_t depth = quantized.depth();
   // Work is shared out as it lies in `out`, so that no two threads write to one cache line.
