@@ -22,7 +22,7 @@ struct EngineOptions {
   int32_t max_model_len = 0;  // 0: the model's context, at most 8192
   int32_t max_num_seqs = 64;
   int32_t max_num_batched_tokens = 512;
-  int32_t max_num_prefill_tokens = 128;
+  int32_t max_num_prefill_tokens = 32;
   int32_t max_num_queued_reqs = 1024;
   int64_t max_num_queued_tokens = 0;    // 0: four times the KV pool
   int64_t kv_cache_memory = 0;          // bytes; 0: see DefaultKvCacheMemory in engine.cc

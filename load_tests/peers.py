@@ -14,7 +14,8 @@ class Row:
 
     The ratio of a round is ours over the best peer of that same round, whichever that is, so that
     noise can only speak for the peers; the median over the rounds is what counts. A peer that does
-    not run brings no value.
+    not run brings no value. Programs whose names begin with "pregate" are ours: "pregate" is the
+    one that has to meet the bar.
     """
 
     def __init__(self, name, bar, *, higher_is_better=True, scale=1.0, form="{:.1f}"):
@@ -33,10 +34,10 @@ class Row:
     def values(self, program):
         return [r[program] for r in self.rounds if r.get(program) is not None]
 
-    def ratios(self):
+    def ratios(self, ours="pregate"):
         best = max if self.higher_is_better else min
-        return [r["pregate"] / best(value for name, value in r.items()
-                                    if name != "pregate" and value is not None)
+        return [r[ours] / best(value for name, value in r.items()
+                               if not name.startswith("pregate") and value is not None)
                 for r in self.rounds]
 
     def met(self):
@@ -53,10 +54,11 @@ class Row:
         if self.roof_bar is not None:
             bar += f" or {100 * self.roof_bar:.0f} % of the roof"
         roof = [f"{100 * statistics.median(self.roof):.0f} %"] if self.roof else []
+        others = [lab.spread(self.ratios(program), "{:.2f}") for program in _other_ours(programs)]
         return [self.name, *(lab.spread(values, self.form) if values else "–"
                              for values in shown),
                 lab.spread(self.ratios(), "{:.2f}"), f"{bar}: {'met' if self.met() else 'MISSED'}",
-                *roof]
+                *roof, *others]
 
     def json(self):
         return {"name": self.name, "bar": self.bar, "higher_is_better": self.higher_is_better,
@@ -64,9 +66,14 @@ class Row:
                 "met": self.met()}
 
 
+def _other_ours(programs):
+    return [program for program in programs if program.startswith("pregate ")]
+
+
 def table(rows, programs, *roof):
     """Lines of a table of rows. `roof`: what the shares are of, if the rows have any."""
-    first = ["", *programs, "ratio to the best peer", "bar", *roof]
+    others = [f"ratio of {program}" for program in _other_ours(programs)]
+    first = ["", *programs, "ratio to the best peer", "bar", *roof, *others]
     lines = ["| " + " | ".join(first) + " |", "|" + " --- |" * len(first)]
     return lines + ["| " + " | ".join(row.cells(programs)) + " |" for row in rows]
 

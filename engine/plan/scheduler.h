@@ -19,7 +19,7 @@ enum class SchedulingPolicy : uint8_t { kFcfs, kPriority };
 struct SchedulerConfig {
   int32_t max_num_seqs = 64;               // sequences running at once = sequence slots
   int32_t max_num_batched_tokens = 512;    // rows of one plan
-  int32_t max_num_prefill_tokens = 128;    // of these, rows of prompts beside answers that go on
+  int32_t max_num_prefill_tokens = 32;     // of these, rows of prompts beside answers that go on
   int32_t max_logits = 256;                // logit rows of one plan; at least max_num_seqs
   int32_t max_num_queued_reqs = 1024;      // waiting sequences
   int64_t max_num_queued_tokens = 262144;  // prompt tokens of the waiting sequences

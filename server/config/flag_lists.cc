@@ -24,10 +24,9 @@ void AppendComputeFlags(EngineOptions* engine, std::vector<Flag>* flags) {
   flags->push_back(WordFlag("device", "auto|cpu", "where the model runs", &engine->device));
   flags->push_back(
       IntegerFlag("threads", "CPU threads", &engine->threads, 1, 4096, "all usable CPUs"));
-  flags->push_back(
-      WordFlag("dtype", "auto|int8|float32",
-               "activations: auto 16 bits, int8 faster and less exact, float32 as they are",
-               &engine->dtype));
+  flags->push_back(WordFlag("dtype", "auto|int8|float32",
+                            "number format of activations; int8: fast, less exact",
+                            &engine->dtype));
   flags->push_back(WordFlag("kv-cache-dtype", "auto|f16|f32|q8_0", "number format of the KV cache",
                             &engine->kv_cache_dtype));
 }
