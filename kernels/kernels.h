@@ -84,9 +84,6 @@ struct Kernels {
   // named.
   DType activation_dtype[kNumDTypes];
 
-  // out[r, :] = scale * table[ids[r], :]. table [vocab, H] any weight dtype; out [R, H] kF32.
-  void (*embed)(Device&, ConstTensor table, const int32_t* ids, float scale, Tensor out);
-
   // out[r, :] = x[r, :] / sqrt(mean(x[r, :]^2) + eps) * (weight + weight_offset).
   // x, out [R, H] kF32 and may alias; weight [1, H] kF32. Per-head norms pass heads as rows.
   void (*rms_norm)(Device&, ConstTensor x, ConstTensor weight, float weight_offset, float eps,
@@ -98,6 +95,9 @@ struct Kernels {
 
   // Writes a weight in the table's own form to `out`, packed_bytes long and 64-byte aligned.
   void (*pack)(Device&, ConstTensor weight, void* out);
+
+  // out[r, :] = scale * table[ids[r], :]. table [vocab, H]; out [R, H] kF32.
+  void (*embed)(Device&, const PackedWeight& table, const int32_t* ids, float scale, Tensor out);
 
   // out = x quantised, to kQ16Act or kQ8Act as `out` says. x [R, K] kF32, K % 32 == 0. For each 32
   // elements and the largest quant m, 32512 or 127: scale = max|x| / m, q = round to nearest even

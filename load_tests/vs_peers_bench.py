@@ -27,6 +27,7 @@ PREFILL_BARS = {128: 1.25, 512: 1.25, 2048: 1.25}
 DECODE_BARS = {1: 1.25, 8: 1.75, 32: 2.5}
 ENOUGH_OF_ROOF = 0.8  # of the read bandwidth, for one sequence
 LARGE_FILE = 500 << 20
+NOTES = pathlib.Path(__file__).with_name("vs_peers_notes.md")  # what profiles say of missed bars
 # Ours: with activations of 16 bits, the default, and of 8, which is what the peers compute with.
 OURS = {"pregate": (), "pregate --dtype int8": ("--dtype", "int8")}
 FLAGS = {"llama.cpp": (), "ik -rtr -no-fa": ("-rtr", "-no-fa"),
@@ -182,7 +183,8 @@ def main():
         "with activations of 8 bits: `--dtype int8` is like against like. What the bits are worth "
         "(tests/model/parity_test.cc): the likeliest token is that of float32 at 99.9 % of "
         "positions with 16 bits, at 96 to 97 % with 8.",
-        *(table(args, result) for result in results), peers.verdict(rows)])
+        *(table(args, result) for result in results), peers.verdict(rows),
+        NOTES.read_text(encoding="utf-8").strip()])
     lab.report("vs_peers_bench", text,
                {"machine": about, "versions": versions, "rounds": args.rounds,
                 "models": [result | {"rows": [row.json() for row in result["rows"]]}

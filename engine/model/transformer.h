@@ -27,9 +27,9 @@ class Transformer {
     std::function<void(double)> progress;  // share of the weights that is loaded; may be empty
   };
 
-  // Takes every weight it needs from `file`, which must outlive it: rows of the embedding table are
-  // looked up there. FAILED_PRECONDITION names a missing or misshapen tensor; UNIMPLEMENTED a
-  // tensor whose type `kernels` cannot multiply; RESOURCE_EXHAUSTED: no room on the device.
+  // Takes every weight it needs from `file`, whose configuration must outlive it.
+  // FAILED_PRECONDITION names a missing or misshapen tensor; UNIMPLEMENTED a tensor whose type
+  // `kernels` cannot multiply; RESOURCE_EXHAUSTED: no room on the device.
   static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelFile& file, Device* device,
                                                              const Kernels* kernels,
                                                              const Options& options);

@@ -53,28 +53,25 @@ class WeightLoader {
 
   // `name`.weight [out, in] and, where the file has it, `name`.bias. Its data follows with Pack.
   void Matrix(const std::string& name, int64_t out, int64_t in, Linear* linear) {
-    const ConstTensor source = Require(name + ".weight", out, in);
-    if (!source) return;
-    const int64_t bytes = kernels_.packed_bytes(source.dtype, out, in);
-    if (bytes == 0) return void(Refuse(name + ".weight", source.dtype));
-    weights_.step_bytes += bytes;
-    linear->weight = {nullptr, source.dtype, out, in};
-    const DType wanted = kernels_.activation_dtype[static_cast<size_t>(source.dtype)];
+    weights_.step_bytes += Table(name, out, in, &linear->weight);
+    const DType wanted = kernels_.activation_dtype[static_cast<size_t>(linear->weight.dtype)];
     if (wanted == DType::kQ16Act && in % 32 == 0) linear->input = activations_;
     linear->bias = OptionalVector(name + ".bias", out).Row<float>(0);
-    matrices_.push_back({source, linear, packed_bytes_});
+  }
+
+  // `name`.weight [rows, cols] alone; returns the bytes that it takes.
+  int64_t Table(const std::string& name, int64_t rows, int64_t cols, PackedWeight* packed) {
+    const ConstTensor source = Require(name + ".weight", rows, cols);
+    if (!source) return 0;
+    const int64_t bytes = kernels_.packed_bytes(source.dtype, rows, cols);
+    if (bytes == 0) {
+      Refuse(name + ".weight", source.dtype);
+      return 0;
+    }
+    *packed = {nullptr, source.dtype, rows, cols};
+    matrices_.push_back({source, packed, packed_bytes_});
     packed_bytes_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  }
-
-  // The table of token embeddings.
-  ConstTensor Embedding(int64_t vocab, int64_t hidden) {
-    return Require("token_embd.weight", vocab, hidden);
-  }
-
-  // The output projection; with tied embeddings the table itself, now read whole by each step.
-  void Head(bool tied, int64_t vocab, int64_t hidden, Linear* linear) {
-    Matrix(tied ? "token_embd" : "output", vocab, hidden, linear);
-    if (tied) weights_.parameters -= vocab * hidden;
+    return bytes;
   }
 
   // Brings every matrix into the kernels' form, into one piece of memory. The file's memory is
@@ -89,10 +86,11 @@ class WeightLoader {
     for (const Unpacked& matrix : matrices_) {
       char* const packed = static_cast<char*>(buffer->data()) + matrix.offset;
       kernels_.pack(*device_, matrix.source, packed);
-      matrix.linear->weight.data = packed;
+      matrix.packed->data = packed;
       file_.Release(matrix.source);
-      if (progress)
+      if (progress) {
         progress(static_cast<double>(matrix.offset) / static_cast<double>(packed_bytes_));
+      }
     }
     weights_.owned.push_back(*std::move(buffer));
   }
@@ -126,7 +124,7 @@ class WeightLoader {
   Weights weights_;
   struct Unpacked {
     ConstTensor source;
-    Linear* linear;
+    PackedWeight* packed;
     int64_t offset;  // in the packed memory
   };
   std::vector<Unpacked> matrices_;
@@ -162,14 +160,21 @@ absl::StatusOr<Weights> LoadWeights(const ModelFile& file, Device* device, const
   const ModelConfig& config = file.config();
   WeightLoader load(file, device, kernels, activations);
   Weights& weights = load.weights();
-  weights.embedding = load.Embedding(config.vocab_size, config.hidden_size);
+  const int64_t vocab = config.vocab_size, hidden = config.hidden_size;
+  // A tied head is the embedding table, which then is read whole by each step.
+  if (config.tied_embeddings) {
+    load.Matrix("token_embd", vocab, hidden, &weights.head);
+  } else {
+    load.Table("token_embd", vocab, hidden, &weights.embedding);
+    load.Matrix("output", vocab, hidden, &weights.head);
+  }
   weights.layers.resize(static_cast<size_t>(config.num_layers));
   for (int i = 0; i < config.num_layers && load.status().ok(); ++i) {
     LoadLayer(config, i, load, weights.layers[static_cast<size_t>(i)]);
   }
   weights.output_norm = load.Vector("output_norm.weight", config.hidden_size);
-  load.Head(config.tied_embeddings, config.vocab_size, config.hidden_size, &weights.head);
   load.Pack(progress);
+  if (config.tied_embeddings) weights.embedding = weights.head.weight;
   if (!load.status().ok()) return load.status();
   return std::move(weights);
 }

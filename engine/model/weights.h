@@ -33,7 +33,7 @@ struct LayerWeights {
 };
 
 struct Weights {
-  ConstTensor embedding;  // [vocab, H], in the model file: its rows are looked up, few in a step
+  PackedWeight embedding;  // [vocab, H]
   std::vector<LayerWeights> layers;
   ConstTensor output_norm;  // [1, H]
   Linear head;              // [vocab, H]: the embedding again when the two are tied

@@ -9,9 +9,6 @@
 
 namespace pregate {
 
-// Kernels::embed. One row for each token: too little work for an instruction set of its own.
-void EmbedRows(Device& device, ConstTensor table, const int32_t* ids, float scale, Tensor out);
-
 // Kernels::quantize_rows, the same bytes from each.
 void QuantizeRowsAvx2(Device& device, ConstTensor x, Tensor out);
 void QuantizeRowsAvx512(Device& device, ConstTensor x, Tensor out);

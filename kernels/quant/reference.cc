@@ -49,9 +49,22 @@ void Pack(Device&, ConstTensor weight, void* out) {
   }
 }
 
+ConstTensor Unpacked(const PackedWeight& weight) {
+  return MakeView(weight.data, weight.dtype, weight.rows, weight.cols);
+}
+
+void Embed(Device&, const PackedWeight& table, const int32_t* ids, float scale, Tensor out) {
+  assert(out.dtype == DType::kF32 && out.cols == table.cols);
+  for (int64_t r = 0; r < out.rows; ++r) {
+    assert(ids[r] >= 0 && ids[r] < table.rows);
+    float* row = out.Row<float>(r);
+    DequantizeRow(table.dtype, Unpacked(table).Row<char>(ids[r]), table.cols, row);
+    for (int64_t k = 0; k < table.cols; ++k) row[k] *= scale;
+  }
+}
+
 void MultiplyOne(Device& device, const double* x, const Product& product) {
-  const PackedWeight& packed = product.weight;
-  const ConstTensor weight = MakeView(packed.data, packed.dtype, packed.rows, packed.cols);
+  const ConstTensor weight = Unpacked(product.weight);
   device.ParallelFor(weight.rows, kGrain, [&](int64_t begin, int64_t end) {
     std::vector<float> w(static_cast<size_t>(weight.cols));
     for (int64_t n = begin; n < end; ++n) {
@@ -116,20 +129,8 @@ void QuantizeRows(Device&, ConstTensor x, Tensor out) {
 
 }  // namespace
 
-void EmbedRows(Device& device, ConstTensor table, const int32_t* ids, float scale, Tensor out) {
-  assert(out.dtype == DType::kF32 && out.cols == table.cols);
-  device.ParallelFor(out.rows, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      assert(ids[r] >= 0 && ids[r] < table.rows);
-      float* row = out.Row<float>(r);
-      DequantizeRow(table.dtype, table.Row<char>(ids[r]), table.cols, row);
-      for (int64_t k = 0; k < table.cols; ++k) row[k] *= scale;
-    }
-  });
-}
-
 void FillMatmulReference(Kernels* table) {
-  table->embed = EmbedRows;
+  table->embed = Embed;
   table->packed_bytes = PackedBytes;
   table->pack = Pack;
   table->quantize_rows = QuantizeRows;

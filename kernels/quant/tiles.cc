@@ -11,6 +11,8 @@ namespace {
 
 // Pieces of work for each thread, so that a thread that comes late or runs slow holds up few.
 constexpr int64_t kPiecesPerThread = 4;
+// Rows of a table that a thread looks up at a time: some microseconds.
+constexpr int64_t kEmbedGrain = 4;
 
 // One product, ready to be cut into tiles.
 struct Job {
@@ -73,6 +75,23 @@ void RunMatmul(Device& device, const TileSet& tiles, ConstTensor x,
       const Job* job = jobs.data();
       while (job + 1 < jobs.data() + jobs.size() && tile >= job[1].first_tile) ++job;
       run_tile(*job, tile - job->first_tile, i / tile_count);
+    }
+  });
+}
+
+void RunEmbed(Device& device, const TileSet& tiles, const PackedWeight& table, const int32_t* ids,
+              float scale, Tensor out) {
+  assert(out.dtype == DType::kF32 && out.cols == table.cols);
+  const auto decode_lane = tiles.decode_lane[static_cast<size_t>(table.dtype)];
+  const int64_t panel_bytes = PanelBytes(table.dtype, table.cols, tiles.lanes);
+  device.ParallelFor(out.rows, kEmbedGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      assert(ids[r] >= 0 && ids[r] < table.rows);
+      const int64_t panel = ids[r] / tiles.lanes;
+      float* const row = out.Row<float>(r);
+      decode_lane(static_cast<const char*>(table.data) + panel * panel_bytes, table.cols,
+                  ids[r] % tiles.lanes, row);
+      for (int64_t k = 0; k < out.cols; ++k) row[k] *= scale;
     }
   });
 }

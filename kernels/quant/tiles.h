@@ -41,11 +41,17 @@ struct TileSet {
   TileFunction floating[kNumDTypes] = {};  // reads Tile::x
   TileFunction q16[kNumDTypes] = {};       // reads Tile::groups, of kQ16Act
   TileFunction q8[kNumDTypes] = {};        // reads Tile::groups, of kQ8Act
+  // out[0, cols) = the weights of one lane of a panel.
+  void (*decode_lane[kNumDTypes])(const void* panel, int64_t cols, int lane, float* out) = {};
 };
 
 // Kernels::matmul for weights packed as panels of `tiles.lanes` rows.
 void RunMatmul(Device& device, const TileSet& tiles, ConstTensor x,
                absl::Span<const Product> products);
+
+// Kernels::embed for a table packed as panels of `tiles.lanes` rows.
+void RunEmbed(Device& device, const TileSet& tiles, const PackedWeight& table, const int32_t* ids,
+              float scale, Tensor out);
 
 }  // namespace pregate
 
