@@ -8,9 +8,7 @@ the same mood of the machine; the ratio is formed within a round. Exit status 1 
 below 2. Writes load_tests/results/concurrency.{md,json}. About a minute and a half.
 """
 
-import argparse
 import itertools
-import pathlib
 import statistics
 import sys
 
@@ -55,16 +53,7 @@ def table(args, about, rounds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--prompt-tokens", type=int, default=16)
-    parser.add_argument("--max-tokens", type=int, default=64)
-    lab.add_server_flags(parser)
-    args = parser.parse_args()
-    args.model = args.model or lab.fetch_model("smollm2")
-    args.model_name = pathlib.Path(args.model).name
+    args = lab.closed_loop_arguments(__doc__)
     watch = lab.require_quiet(args.busy)
 
     counts = {"one": 1, "many": args.clients}

@@ -1,5 +1,6 @@
 """What the measuring scripts share: a quiet machine, a server to measure, words about both."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -77,6 +78,21 @@ def add_server_flags(parser):
     parser.add_argument("--loadgen", default=ROOT / "build/release/loadgen")
     parser.add_argument("--busy", action="store_true",
                         help="try it out on a busy machine; keeps no result")
+
+
+def closed_loop_arguments(doc):
+    """Command line of a script that puts closed loops on one server; `doc` is its docstring."""
+    parser = argparse.ArgumentParser(description=doc,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--prompt-tokens", type=int, default=16)
+    parser.add_argument("--max-tokens", type=int, default=64)
+    add_server_flags(parser)
+    args = parser.parse_args()
+    args.model = args.model or fetch_model("smollm2")
+    args.model_name = pathlib.Path(args.model).name
+    return args
 
 
 def fetch_model(name):

@@ -9,8 +9,6 @@ execution of the model. Exit status 1 if the median share of all but the executi
 Writes load_tests/results/step_overhead.{md,json}. About half a minute.
 """
 
-import argparse
-import pathlib
 import re
 import statistics
 import sys
@@ -72,16 +70,7 @@ def table(args, about, rounds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--prompt-tokens", type=int, default=16)
-    parser.add_argument("--max-tokens", type=int, default=64)
-    lab.add_server_flags(parser)
-    args = parser.parse_args()
-    args.model = args.model or lab.fetch_model("smollm2")
-    args.model_name = pathlib.Path(args.model).name
+    args = lab.closed_loop_arguments(__doc__)
     watch = lab.require_quiet(args.busy)
 
     metrics_port = lab.free_port()
