@@ -106,14 +106,13 @@ class Decoder : public Transformer {
   // Applies every Linear to the same x: in one call for those that take it quantised, in another
   // for those that do not.
   void Project(ConstTensor x, std::initializer_list<Projection> projections) {
-    for (const DType input : {options_.activations, DType::kF32}) {
-      absl::InlinedVector<Product, 3> products;
-      for (const auto& [linear, out] : projections) {
-        if (linear->input == input) products.push_back({linear->weight, linear->bias, out});
-      }
-      if (products.empty()) continue;
-      kernels_.matmul(device_, input == DType::kF32 ? x : Quantize(x), products);
+    absl::InlinedVector<Product, 3> plain, quantized;
+    for (const auto& [linear, out] : projections) {
+      (linear->input == DType::kF32 ? plain : quantized)
+          .push_back({linear->weight, linear->bias, out});
     }
+    if (!plain.empty()) kernels_.matmul(device_, x, plain);
+    if (!quantized.empty()) kernels_.matmul(device_, Quantize(x), quantized);
   }
 
   ConstTensor Quantize(ConstTensor x) {

@@ -9,7 +9,6 @@
 
 #include "kernels/quant/activations.h"
 #include "kernels/quant/dequantize.h"
-#include "kernels/quant/entries.h"
 #include "kernels/quant/matmul.h"
 
 namespace pregate {
