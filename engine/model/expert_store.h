@@ -1,0 +1,64 @@
+// ExpertStore: the memory behind expert units that do not all fit, and the lane that fills it. It
+// decides nothing: the plan says what comes and what goes.
+//
+// A unit (an expert, or a block of neurons that several experts share) has one piece in every
+// layer. Each piece has an address of its own for the store's whole life; memory stands behind it
+// only while the unit is loaded. So weights never move, units of any sizes go side by side, and
+// nothing fragments. Pieces lie in a nameless file in the very form that the kernels read: loading
+// is reading.
+#ifndef PREGATE_ENGINE_MODEL_EXPERT_STORE_H_
+#define PREGATE_ENGINE_MODEL_EXPERT_STORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/model/direct_file.h"
+
+namespace pregate {
+
+class ExpertStore {
+ public:
+  // `piece_bytes` is [units][layers], at least one unit and one layer; `file` is empty.
+  // RESOURCE_EXHAUSTED: no addresses are left.
+  static absl::StatusOr<std::unique_ptr<ExpertStore>> Create(
+      const std::vector<std::vector<int64_t>>& piece_bytes, std::unique_ptr<DirectFile> file);
+  virtual ~ExpertStore() = default;
+
+  // Where a piece is, 4096-byte aligned. While the model loads it may be written to; later it is
+  // read, after Await.
+  virtual void* Address(int32_t unit, int32_t layer) const = 0;
+
+  // While the model loads: keeps what stands at a piece's address, and gives its memory back.
+  // RESOURCE_EXHAUSTED: the disk is full.
+  virtual absl::Status Save(int32_t unit, int32_t layer) = 0;
+
+  // Starts to load a unit, layer by layer. Those that are needed `now` come before the others, and
+  // layer l of all of them before layer l + 1 of any. One that is under way or loaded is left
+  // alone, but for its turn.
+  virtual void Load(int32_t unit, bool now) = 0;
+
+  // Takes a unit's memory back, whether it is loaded, under way or neither.
+  virtual void Evict(int32_t unit) = 0;
+
+  // Waits until a piece of a unit that was asked for is there. DATA_LOSS: it could not be read; the
+  // unit must be evicted before it is asked for again.
+  virtual absl::Status Await(int32_t unit, int32_t layer) = 0;
+
+  // Whether all pieces are there.
+  virtual bool Loaded(int32_t unit) const = 0;
+
+  // Time that Await has waited since the last call.
+  virtual absl::Duration TakeStall() = 0;
+
+  virtual int64_t unit_bytes(int32_t unit) const = 0;  // of memory, all layers
+  virtual std::string_view method() const = 0;         // see DirectFile::method
+};
+
+}  // namespace pregate
+
+#endif  // PREGATE_ENGINE_MODEL_EXPERT_STORE_H_

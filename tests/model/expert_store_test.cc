@@ -1,0 +1,245 @@
+// Experts come and go: what stands in memory is what was saved, whatever the order of loads, and
+// what cannot be read is never taken for loaded.
+#include "engine/model/expert_store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/synchronization/mutex.h"
+
+namespace pregate {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A file in memory that can be stopped, and can fail.
+class FakeFile : public DirectFile {
+ public:
+  absl::Status Write(int64_t offset, const void* data, int64_t bytes) override {
+    if (static_cast<int64_t>(bytes_.size()) < offset + bytes) bytes_.resize(offset + bytes);
+    std::memcpy(bytes_.data() + offset, data, bytes);
+    return absl::OkStatus();
+  }
+  absl::Status Read(int64_t offset, void* data, int64_t bytes) override {
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(&open_));
+    offsets_.push_back(offset);
+    if (offset == failing_offset_) return absl::DataLossError("expert file: cannot read");
+    std::memcpy(data, bytes_.data() + offset, bytes);
+    return absl::OkStatus();
+  }
+  std::string_view method() const override { return "fake"; }
+
+  void SetOpen(bool open) {
+    absl::MutexLock lock(&mutex_);
+    open_ = open;
+  }
+  void FailAt(int64_t offset) {
+    absl::MutexLock lock(&mutex_);
+    failing_offset_ = offset;
+  }
+  std::vector<int64_t> TakeOffsets() {
+    absl::MutexLock lock(&mutex_);
+    return std::exchange(offsets_, {});
+  }
+
+ private:
+  std::vector<char> bytes_;
+  absl::Mutex mutex_;
+  bool open_ = true;
+  int64_t failing_offset_ = -1;
+  std::vector<int64_t> offsets_;
+};
+
+const std::vector<std::vector<int64_t>> kPieces = {
+    {5000, 4096, 12000}, {1, 8192, 700000}, {0, 3 << 20, 4097}};
+
+char Pattern(int unit, int layer, int64_t i) {
+  return static_cast<char>(unit * 71 + layer * 31 + i * 7 + i / 251);
+}
+
+void SaveAll(ExpertStore& store) {
+  for (int unit = 0; unit < 3; ++unit) {
+    for (int layer = 0; layer < 3; ++layer) {
+      char* data = static_cast<char*>(store.Address(unit, layer));
+      for (int64_t i = 0; i < kPieces[unit][layer]; ++i) data[i] = Pattern(unit, layer, i);
+      ASSERT_TRUE(store.Save(unit, layer).ok());
+    }
+  }
+}
+
+bool Holds(const ExpertStore& store, int unit, int layer) {
+  const char* data = static_cast<const char*>(store.Address(unit, layer));
+  for (int64_t i = 0; i < kPieces[unit][layer]; ++i) {
+    if (data[i] != Pattern(unit, layer, i)) return false;
+  }
+  return true;
+}
+
+// Bytes of a piece that memory stands behind.
+int64_t BytesPresent(const ExpertStore& store, int unit, int layer) {
+  const int64_t page = sysconf(_SC_PAGE_SIZE);
+  std::vector<unsigned char> present((kPieces[unit][layer] + page - 1) / page);
+  mincore(store.Address(unit, layer), kPieces[unit][layer], present.data());
+  int64_t bytes = 0;
+  for (const unsigned char p : present) bytes += (p & 1) * page;
+  return bytes;
+}
+
+struct Fixture {
+  FakeFile* file;
+  std::unique_ptr<ExpertStore> store;
+};
+Fixture MakeFake() {
+  auto file = std::make_unique<FakeFile>();
+  FakeFile* fake = file.get();
+  auto store = ExpertStore::Create(kPieces, std::move(file));
+  SaveAll(**store);
+  return {fake, *std::move(store)};
+}
+
+class RealFile : public testing::TestWithParam<DirectFile::Access> {};
+INSTANTIATE_TEST_SUITE_P(Accesses, RealFile,
+                         testing::Values(DirectFile::Access::kBest, DirectFile::Access::kPread,
+                                         DirectFile::Access::kCached));
+
+TEST_P(RealFile, LoadsWhatWasSaved) {
+  auto file = DirectFile::Create(testing::TempDir(), GetParam());
+  ASSERT_TRUE(file.ok()) << file.status();
+  auto made = ExpertStore::Create(kPieces, *std::move(file));
+  ASSERT_TRUE(made.ok()) << made.status();
+  ExpertStore& store = **made;
+  SaveAll(store);
+  EXPECT_EQ(BytesPresent(store, 1, 2), 0);
+  for (int round = 0; round < 20; ++round) {
+    const int unit = round % 3;
+    store.Load(unit, round % 2 == 0);
+    for (int layer = 0; layer < 3; ++layer) {
+      ASSERT_TRUE(store.Await(unit, layer).ok());
+      ASSERT_TRUE(Holds(store, unit, layer)) << unit << " " << layer;
+    }
+    EXPECT_TRUE(store.Loaded(unit));
+    store.Evict(unit);
+    EXPECT_FALSE(store.Loaded(unit));
+    EXPECT_EQ(BytesPresent(store, unit, 1), 0);
+  }
+  std::printf("method: %s\n", std::string(store.method()).c_str());
+}
+
+TEST(ExpertStore, WhatIsNeededNowComesFirstLayerByLayer) {
+  Fixture f = MakeFake();
+  f.file->SetOpen(false);
+  const auto at = [&](int unit, int layer) {
+    return static_cast<char*>(f.store->Address(unit, layer)) -
+           static_cast<char*>(f.store->Address(0, 0));
+  };
+  f.store->Load(2, false);
+  f.store->Load(0, true);
+  f.store->Load(1, true);
+  f.file->SetOpen(true);
+  for (int unit : {0, 1, 2}) ASSERT_TRUE(f.store->Await(unit, 2).ok());
+  std::vector<int64_t> offsets = f.file->TakeOffsets();
+  // The lane may have begun with unit 2 before the others were asked for.
+  std::vector<int64_t> expected = {at(0, 0), at(1, 0), at(0, 1), at(1, 1), at(0, 2), at(1, 2)};
+  for (int layer = offsets[0] == at(2, 0) ? 1 : 0; layer < 3; ++layer) {
+    expected.push_back(at(2, layer));
+  }
+  if (offsets[0] == at(2, 0)) offsets.erase(offsets.begin());
+  EXPECT_EQ(offsets, expected);
+}
+
+TEST(ExpertStore, ALoadUnderWayIsSharedAndBroughtForward) {
+  Fixture f = MakeFake();
+  f.file->SetOpen(false);
+  f.store->Load(1, false);
+  f.store->Load(1, true);
+  f.store->Load(1, false);
+  f.file->SetOpen(true);
+  ASSERT_TRUE(f.store->Await(1, 2).ok());
+  EXPECT_EQ(f.file->TakeOffsets().size(), 3u);
+  f.store->Load(1, true);
+  ASSERT_TRUE(f.store->Await(1, 2).ok());
+  EXPECT_TRUE(f.file->TakeOffsets().empty());
+}
+
+TEST(ExpertStore, AFailedReadIsNeverLoaded) {
+  Fixture f = MakeFake();
+  const int64_t offset =
+      static_cast<char*>(f.store->Address(0, 1)) - static_cast<char*>(f.store->Address(0, 0));
+  f.file->FailAt(offset);
+  f.store->Load(0, true);
+  EXPECT_TRUE(f.store->Await(0, 0).ok());
+  EXPECT_EQ(f.store->Await(0, 1).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(f.store->Await(0, 2).code(), absl::StatusCode::kDataLoss);
+  EXPECT_FALSE(f.store->Loaded(0));
+  // Others go on, and the unit itself can be had once its file is readable again.
+  f.store->Load(1, true);
+  EXPECT_TRUE(f.store->Await(1, 2).ok());
+  f.file->FailAt(-1);
+  f.store->Evict(0);
+  f.store->Load(0, true);
+  EXPECT_TRUE(f.store->Await(0, 2).ok());
+  EXPECT_TRUE(Holds(*f.store, 0, 1));
+}
+
+TEST(ExpertStore, EvictedUnderWayItStops) {
+  Fixture f = MakeFake();
+  for (int round = 0; round < 50; ++round) {
+    f.store->Load(1, true);
+    f.store->Load(2, true);
+    f.store->Evict(1);
+    EXPECT_FALSE(f.store->Loaded(1));
+    ASSERT_TRUE(f.store->Await(2, 2).ok());
+    ASSERT_TRUE(Holds(*f.store, 2, 1));
+    f.store->Evict(2);
+  }
+}
+
+TEST(ExpertStore, WaitingIsCounted) {
+  Fixture f = MakeFake();
+  f.file->SetOpen(false);
+  f.store->Load(0, true);
+  std::thread opener([&] {
+    absl::SleepFor(absl::Milliseconds(20));
+    f.file->SetOpen(true);
+  });
+  ASSERT_TRUE(f.store->Await(0, 0).ok());
+  opener.join();
+  EXPECT_GT(f.store->TakeStall(), absl::Milliseconds(10));
+  ASSERT_TRUE(f.store->Await(0, 0).ok());
+  EXPECT_EQ(f.store->TakeStall(), absl::ZeroDuration());
+}
+
+TEST(DirectFile, SaysWhereItCannotBeMade) {
+  const auto file = DirectFile::Create("/nowhere/at/all");
+  EXPECT_EQ(file.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(file.status().message()),
+              HasSubstr("expert-cache-dir: must be a folder"));
+  EXPECT_THAT(std::string(file.status().message()), HasSubstr("got /nowhere/at/all"));
+}
+
+TEST_P(RealFile, WhatWasNeverWrittenCannotBeRead) {
+  auto file = DirectFile::Create(testing::TempDir(), GetParam());
+  ASSERT_TRUE(file.ok());
+  void* page = std::aligned_alloc(4096, 1 << 20);
+  std::memset(page, 1, 1 << 20);
+  ASSERT_TRUE((*file)->Write(0, page, 8192).ok());
+  EXPECT_TRUE((*file)->Read(4096, page, 4096).ok());
+  EXPECT_EQ((*file)->Read(4096, page, 1 << 20).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ((*file)->Read(1 << 20, page, 4096).code(), absl::StatusCode::kDataLoss);
+  std::free(page);
+}
+
+}  // namespace
+}  // namespace pregate
