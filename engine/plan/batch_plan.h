@@ -1,6 +1,6 @@
 // BatchPlan: one decided step, as flat arrays of ids and counts. The scheduler writes it; the
-// transformer and the sampler read it. It holds no pointer, so it can be copied to a device, logged
-// or compared as a value.
+// router, the transformer, the sampler and the expert store read it. It holds no pointer, so it can
+// be copied to a device, logged or compared as a value.
 #ifndef PREGATE_ENGINE_PLAN_BATCH_PLAN_H_
 #define PREGATE_ENGINE_PLAN_BATCH_PLAN_H_
 
@@ -29,6 +29,14 @@ struct BatchPlan {
   // A logit row is sampled (the sequence's newest row) or only scored (prompt log-probabilities).
   std::vector<int32_t> logit_slots;    // [logits] sequence slot of the row
   std::vector<int32_t> logit_targets;  // [logits] -1: sample; else the prompt token to score
+
+  // --- Experts. Read by Transformer (the FFN) and Scheduler::Commit. ---
+  std::vector<int32_t> expert_ids;  // [rows], or empty: the model has no pre-gating router
+
+  // --- Units of expert weights that change places. Read by ExpertStore, in this order. ---
+  std::vector<int32_t> evicted_units;  // their memory is free
+  std::vector<int32_t> loads_now;      // the step needs them
+  std::vector<int32_t> loads_next;     // a later one will: after those above, beside the step
 
   int32_t rows() const { return static_cast<int32_t>(token_ids.size()); }
   int32_t sequences() const { return static_cast<int32_t>(sequence_slots.size()); }
