@@ -1,0 +1,229 @@
+#include "engine/model/neuron_tiles.h"
+
+#include <algorithm>
+#include <bit>
+#include <map>
+#include <utility>
+
+namespace pregate {
+namespace {
+
+// Neurons by those of their owners that have no place for them yet. A group's own list, too, is in
+// a fixed order, so that the result is one value on every machine.
+using Groups = std::map<uint64_t, std::vector<int32_t>>;
+
+// Up to this many experts, every set of them is tried as the readers of a tile; with more, a chain.
+constexpr int32_t kMaxExhaustiveExperts = 8;
+// Bounds the time that a chain takes. More different sets of owners than this share little anyway.
+constexpr size_t kMaxGroups = 4096;
+
+// What a tile is worth to those who read it.
+struct Prices {
+  double another_place;  // of a neuron that needs another place for its other owners
+  double tile;           // of a tile's memory, in readings of it
+};
+// From few places and much to read to the opposite.
+constexpr Prices kPrices[] = {{1.0, 2.0}, {1.0, 1.0}, {0.7, 2.0}, {0.7, 1.0}, {0.7, 0.5},
+                              {0.5, 3.0}, {0.5, 2.0}, {0.5, 1.0}, {0.3, 4.0}, {0.3, 3.0},
+                              {0.3, 2.0}, {0.3, 1.5}, {0.3, 1.0}, {0.3, 0.5}};
+constexpr Prices kChainPrices[] = {{1.0, 4.0}, {0.7, 1.0}};
+
+// How many neurons a group has: what the search for a tile walks over, many times.
+struct GroupSize {
+  uint64_t owners;
+  int64_t neurons;
+};
+
+// The worth of a tile that exactly `readers` read, filled with the best neurons that are left:
+// places used by each, less the prices, for each reading.
+double Worth(absl::Span<const GroupSize> groups, uint64_t readers, const Prices& prices) {
+  const int experts = std::popcount(readers);
+  // Neurons by how many of the readers own them; those whose owners all read stand apart.
+  int64_t complete[kMaxTiedExperts + 1] = {}, partial[kMaxTiedExperts + 1] = {};
+  for (const auto& [owners, neurons] : groups) {
+    const uint64_t users = owners & readers;
+    (users == owners ? complete : partial)[std::popcount(users)] += neurons;
+  }
+  int64_t room = kTileNeurons;
+  double worth = 0;
+  for (int users = experts; users > 0 && room > 0; --users) {
+    const int64_t whole = std::min(room, complete[users]);
+    room -= whole;
+    const int64_t part = std::min(room, partial[users]);
+    room -= part;
+    worth += static_cast<double>(whole) * users +
+             static_cast<double>(part) * (users - prices.another_place);
+  }
+  return worth / (experts + prices.tile);
+}
+
+// Keeps the best of what it is shown; the first of equals.
+struct Best {
+  uint64_t readers = 0;
+  double worth = -1;
+  void Offer(uint64_t candidate, double its_worth) {
+    if (its_worth > worth + 1e-9) *this = {candidate, its_worth};
+  }
+};
+
+// From the owners of one group to everyone, each time by those few whom some group adds.
+uint64_t BestOfChain(absl::Span<const GroupSize> groups, uint64_t everyone, const Prices& prices) {
+  uint64_t readers = 0;
+  for (const auto& [owners, unused] : groups) {
+    if (std::popcount(owners) > std::popcount(readers)) readers = owners;
+  }
+  Best best;
+  best.Offer(readers, Worth(groups, readers, prices));
+  while (readers != everyone) {
+    uint64_t added = everyone & ~readers;
+    for (const auto& [owners, unused] : groups) {
+      const uint64_t more = owners & ~readers;
+      if (more != 0 && std::popcount(more) < std::popcount(added)) added = more;
+    }
+    readers |= added;
+    best.Offer(readers, Worth(groups, readers, prices));
+  }
+  return best.readers;
+}
+
+// The readers of the next tile.
+uint64_t BestReaders(const Groups& groups, const Prices& prices) {
+  std::vector<GroupSize> sizes;
+  uint64_t everyone = 0;
+  for (const auto& [owners, neurons] : groups) {
+    sizes.push_back({owners, static_cast<int64_t>(neurons.size())});
+    everyone |= owners;
+  }
+  if (std::bit_width(everyone) > kMaxExhaustiveExperts) return BestOfChain(sizes, everyone, prices);
+  Best best;
+  for (uint64_t readers = 1; readers <= everyone; ++readers) {
+    if ((readers & ~everyone) == 0) best.Offer(readers, Worth(sizes, readers, prices));
+  }
+  return best.readers;
+}
+
+void AddPlaces(NeuronTiles& tiles, absl::Span<const int32_t> neurons, uint64_t users) {
+  tiles.neurons.insert(tiles.neurons.end(), neurons.begin(), neurons.end());
+  tiles.users.insert(tiles.users.end(), neurons.size(), users);
+}
+
+void PadTile(NeuronTiles& tiles) {
+  const size_t end = (tiles.neurons.size() + kTileNeurons - 1) / kTileNeurons * kTileNeurons;
+  tiles.neurons.resize(end, -1);
+  tiles.users.resize(end, 0);
+}
+
+// Groups that fill tiles by themselves: nobody reads there what he does not own.
+void TakeFullTiles(Groups& groups, NeuronTiles& tiles) {
+  for (auto group = groups.begin(); group != groups.end();) {
+    auto& [owners, neurons] = *group;
+    const size_t full = neurons.size() / kTileNeurons * kTileNeurons;
+    AddPlaces(tiles, absl::MakeConstSpan(neurons).first(full), owners);
+    neurons.erase(neurons.begin(), neurons.begin() + static_cast<int64_t>(full));
+    group = neurons.empty() ? groups.erase(group) : std::next(group);
+  }
+}
+
+// One tile for `readers`: the neurons that most of them own, among these first the ones that then
+// need no other place.
+void TakeTile(Groups& groups, uint64_t readers, NeuronTiles& tiles) {
+  std::vector<uint64_t> order;
+  for (const auto& [owners, unused] : groups) {
+    if ((owners & readers) != 0) order.push_back(owners);
+  }
+  const auto rank = [&](uint64_t owners) {
+    return 2 * std::popcount(owners & readers) + ((owners & ~readers) == 0 ? 1 : 0);
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](uint64_t a, uint64_t b) { return rank(a) > rank(b); });
+  Groups elsewhere;
+  size_t room = kTileNeurons;
+  for (const uint64_t owners : order) {
+    if (room == 0) break;
+    const auto group = groups.find(owners);
+    std::vector<int32_t>& neurons = group->second;
+    const auto taken = static_cast<int64_t>(std::min(room, neurons.size()));
+    room -= static_cast<size_t>(taken);
+    AddPlaces(tiles, absl::MakeConstSpan(neurons).first(static_cast<size_t>(taken)),
+              owners & readers);
+    if (const uint64_t others = owners & ~readers; others != 0) {
+      std::vector<int32_t>& later = elsewhere[others];
+      later.insert(later.end(), neurons.begin(), neurons.begin() + taken);
+    }
+    neurons.erase(neurons.begin(), neurons.begin() + taken);
+    if (neurons.empty()) groups.erase(group);
+  }
+  for (const auto& [owners, neurons] : elsewhere) {
+    std::vector<int32_t>& group = groups[owners];
+    group.insert(group.end(), neurons.begin(), neurons.end());
+  }
+  PadTile(tiles);
+}
+
+NeuronTiles Cover(Groups groups, const Prices& prices) {
+  NeuronTiles tiles;
+  TakeFullTiles(groups, tiles);
+  while (!groups.empty()) {
+    TakeTile(groups, BestReaders(groups, prices), tiles);
+    TakeFullTiles(groups, tiles);
+  }
+  return tiles;
+}
+
+// Every neuron at one place, in the order of their owners: as few tiles as there can be.
+NeuronTiles OrderByOwners(const Groups& groups) {
+  NeuronTiles tiles;
+  for (const auto& [owners, neurons] : groups) AddPlaces(tiles, neurons, owners);
+  PadTile(tiles);
+  return tiles;
+}
+
+// Tiles that experts read, all experts together.
+int64_t Readings(const NeuronTiles& tiles) {
+  int64_t readings = 0;
+  for (int64_t t = 0; t < tiles.tiles(); ++t) {
+    uint64_t readers = 0;
+    for (int32_t i = 0; i < kTileNeurons; ++i) {
+      readers |= tiles.users[static_cast<size_t>(t * kTileNeurons + i)];
+    }
+    readings += std::popcount(readers);
+  }
+  return readings;
+}
+
+}  // namespace
+
+NeuronTiles TileNeurons(absl::Span<const uint64_t> owners, int64_t max_tiles) {
+  Groups groups;
+  uint64_t everyone = 0;
+  for (size_t f = 0; f < owners.size(); ++f) {
+    if (owners[f] != 0) groups[owners[f]].push_back(static_cast<int32_t>(f));
+    everyone |= owners[f];
+  }
+  NeuronTiles best = OrderByOwners(groups);
+  if (groups.size() > kMaxGroups) return best;
+  const bool exhaustive = std::bit_width(everyone) <= kMaxExhaustiveExperts;
+  const auto prices = exhaustive ? absl::MakeConstSpan(kPrices) : absl::MakeConstSpan(kChainPrices);
+  for (const Prices& price : prices) {
+    NeuronTiles cover = Cover(groups, price);
+    if (cover.tiles() <= max_tiles && Readings(cover) < Readings(best)) best = std::move(cover);
+  }
+  return best;
+}
+
+ExpertTiles TilesOfExpert(const NeuronTiles& tiles, int32_t expert) {
+  ExpertTiles mine;
+  for (int64_t t = 0; t < tiles.tiles(); ++t) {
+    uint32_t owned = 0;
+    for (int32_t i = 0; i < kTileNeurons; ++i) {
+      const uint64_t users = tiles.users[static_cast<size_t>(t * kTileNeurons + i)];
+      owned |= static_cast<uint32_t>(users >> expert & 1) << i;
+    }
+    if (owned == 0) continue;
+    mine.tiles.push_back(static_cast<int32_t>(t));
+    mine.owned.push_back(owned);
+  }
+  return mine;
+}
+
+}  // namespace pregate
