@@ -28,14 +28,49 @@ struct PackedWeight {
   int64_t cols = 0;           // K
 };
 
-// out[r, n] = sum_k x[r, k] * weight[n, k] + bias[n], for the x of a `matmul`.
+// out[r, n] = sum_k x[r, k] * weight[n, k] + bias[n], over all rows and columns of the weight or
+// over some: tiles of 32, listed in ascending order. Expert e of a layer of tied experts is the
+// tiles of the neurons that it owns.
 struct Product {
-  PackedWeight weight;          // [N, K]
-  const float* bias = nullptr;  // [N] or null
-  Tensor out;                   // [R, N] kF32
+  ConstTensor x;        // [R, K'] kF32, kQ16Act or kQ8Act; R may be 0
+  PackedWeight weight;  // [N, K]
+  // Column 32 i + j of out is row 32 out_tiles[i] + j of the weight; then N % 32 == 0. Empty: every
+  // row.
+  absl::Span<const int32_t> out_tiles = {};
+  // Column 32 i + j of x meets column 32 in_tiles[i] + j of the weight; then K % 32 == 0 and the
+  // weight's type is plain or has blocks of 32. Empty: every column, K' == K.
+  absl::Span<const int32_t> in_tiles = {};
+  const float* bias = nullptr;  // [N] or null; null where there are out_tiles
+  bool accumulate = false;      // out += instead of out =
+  Tensor out;                   // [R, N'] kF32
+};
+
+// out = x quantised: see Kernels::quantize_rows.
+struct Quantization {
+  ConstTensor x;  // [R, K] kF32, K % 32 == 0; R may be 0
+  Tensor out;     // [R, K] kQ16Act or kQ8Act
 };
 
 enum class Activation : uint8_t { kSilu, kGeluTanh };
+
+// out[r, i] = activation(gate[r, i]) * up[r, i].
+struct GatedRows {
+  ConstTensor gate;  // [R, F] kF32; R may be 0
+  ConstTensor up;    // the same; without data: the activation alone
+  // Bit j of word i: column 32 i + j counts; the others become exactly 0, whatever stands in them.
+  // Empty: all count.
+  absl::Span<const uint32_t> owned;
+  Tensor out;  // [R, F] kF32; may be gate or up
+};
+
+// How the scores of a gate become the experts of a row and their weights.
+struct GateParams {
+  enum class Scoring : uint8_t { kSoftmax, kSigmoid };
+  int32_t k = 1;                        // experts a row, 1 .. E
+  Scoring scoring = Scoring::kSoftmax;  // over all E
+  bool renormalize = false;             // weights are divided by the sum of the k (1e-20 at least)
+  float scale = 1.0f;                   // and multiplied by this
+};
 
 // How the two halves of a rotated pair lie in a head.
 enum class RopeStyle : uint8_t {
@@ -99,15 +134,16 @@ struct Kernels {
   // out[r, :] = scale * table[ids[r], :]. table [vocab, H]; out [R, H] kF32.
   void (*embed)(Device&, const PackedWeight& table, const int32_t* ids, float scale, Tensor out);
 
-  // out = x quantised, to kQ16Act or kQ8Act as `out` says. x [R, K] kF32, K % 32 == 0. For each 32
-  // elements and the largest quant m, 32512 or 127: scale = max|x| / m, q = round to nearest even
-  // of x * (m / max|x|) (in kQ16Act one more where its low byte would be -128; all zero where
-  // max|x| is below 1e-34).
-  void (*quantize_rows)(Device&, ConstTensor x, Tensor out);
+  // Quantises each matrix, to kQ16Act or kQ8Act as its `out` says. For each 32 elements and the
+  // largest quant m, 32512 or 127: scale = max|x| / m, q = round to nearest even of x * (m /
+  // max|x|) (in kQ16Act one more where its low byte would be -128; all zero where max|x| is below
+  // 1e-34).
+  void (*quantize_rows)(Device&, absl::Span<const Quantization> matrices);
 
-  // Computes every product of one x [R, K], kF32, kQ16Act or kQ8Act. Products that share an x
-  // belong into one call: their work is shared out together.
-  void (*matmul)(Device&, ConstTensor x, absl::Span<const Product> products);
+  // Computes every product; no two share an `out`. What does not wait for each other belongs into
+  // one call: its work is shared out together, and products of one weight with few rows read it
+  // from memory once.
+  void (*matmul)(Device&, absl::Span<const Product> products);
 
   // cos_sin[r, 2i] = m * cos(positions[r] * inv_freq[i]), cos_sin[r, 2i + 1] = m * sin(same), for
   // i < half_dim; angles are formed in double. cos_sin [R, 2 * half_dim] kF32.
@@ -127,15 +163,25 @@ struct Kernels {
   void (*attention)(Device&, ConstTensor q, KvLayerView kv, const AttentionBatch& batch,
                     const AttentionParams& params, Tensor out);
 
-  // out[r, :] = activation(gate[r, :]) * up[r, :]. All [R, F] kF32; out may alias gate or up.
-  void (*gated_activation)(Device&, Activation activation, ConstTensor gate, ConstTensor up,
-                           Tensor out);
+  // Computes each group of rows.
+  void (*gated_activation)(Device&, Activation activation, absl::Span<const GatedRows> groups);
 
   // out[r, :] = a[r, :] + b[r, :]. All [R, H] kF32; out may alias either.
   void (*add)(Device&, ConstTensor a, ConstTensor b, Tensor out);
 
   // out[i, :] = x[rows[i], :] for i < out.rows. kF32.
   void (*gather_rows)(Device&, ConstTensor x, const int32_t* rows, Tensor out);
+
+  // The k experts of each row with the largest logits (and so scores), in descending order, equal
+  // ones by ascending id, and their weights. logits [R, E] kF32 (a NaN counts as the smallest);
+  // ids, weights [R, k].
+  void (*top_k_gate)(Device&, ConstTensor logits, const GateParams& params, int32_t* ids,
+                     float* weights);
+
+  // out[r, :] = sum over j < k of weights[r, j] * y[positions[r, j], :], j ascending; a position of
+  // -1 is left out. y [M, H], out [R, H] kF32; positions, weights [R, k]; weights null: all 1.
+  void (*combine_rows)(Device&, ConstTensor y, const int32_t* positions, const float* weights,
+                       int32_t k, Tensor out);
 };
 
 // Plain loops with double accumulators: a complete backend, and the judge of the others.

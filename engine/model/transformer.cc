@@ -82,7 +82,8 @@ class Decoder : public Transformer {
   void FeedForward(const LayerWeights& layer, const Activations& a) {
     Norm(a.hidden, layer.ffn_norm, a.normed);
     Project(a.normed, {{&layer.gate, a.gate}, {&layer.up, a.up}});
-    kernels_.gated_activation(device_, config_.activation, a.gate, a.up, a.gate);
+    kernels_.gated_activation(device_, config_.activation,
+                              {{.gate = a.gate, .up = a.up, .out = a.gate}});
     Project(a.gate, {{&layer.down, a.projected}});
     if (layer.post_ffn_norm) Norm(a.projected, layer.post_ffn_norm, a.projected);
     kernels_.add(device_, a.hidden, a.projected, a.hidden);
@@ -103,22 +104,25 @@ class Decoder : public Transformer {
     const Linear* linear;
     Tensor out;
   };
-  // Applies every Linear to the same x: in one call for those that take it quantised, in another
-  // for those that do not.
+  // Applies every Linear to the same x, quantised for those that take it so.
   void Project(ConstTensor x, std::initializer_list<Projection> projections) {
-    absl::InlinedVector<Product, 3> plain, quantized;
+    absl::InlinedVector<Product, 3> products;
+    ConstTensor quantized;
     for (const auto& [linear, out] : projections) {
-      (linear->input == DType::kF32 ? plain : quantized)
-          .push_back({linear->weight, linear->bias, out});
+      const bool plain = linear->input == DType::kF32;
+      if (!plain && !quantized) quantized = Quantize(x);
+      products.push_back({.x = plain ? x : quantized,
+                          .weight = linear->weight,
+                          .bias = linear->bias,
+                          .out = out});
     }
-    if (!plain.empty()) kernels_.matmul(device_, x, plain);
-    if (!quantized.empty()) kernels_.matmul(device_, Quantize(x), quantized);
+    kernels_.matmul(device_, products);
   }
 
   ConstTensor Quantize(ConstTensor x) {
     const Tensor quantized =
         MakeView(scratch_.all.quantized.data, options_.activations, x.rows, x.cols);
-    kernels_.quantize_rows(device_, x, quantized);
+    kernels_.quantize_rows(device_, {{x, quantized}});
     return quantized;
   }
 

@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/cpu_tables.h"
+#include "kernels/cpu/gated_rows.h"
 #include "kernels/cpu/rope_table.h"
 #include "kernels/cpu/work_split.h"
 #include "kernels/kv_layout.h"
@@ -23,6 +24,7 @@ namespace {
 //
 #include "kernels/cpu/elementwise.inc"
 #include "kernels/cpu/kv_rows.inc"
+#include "kernels/cpu/routing.inc"
 //
 #include "kernels/cpu/attention.inc"
 
@@ -42,6 +44,8 @@ void FillCpuAvx2(Kernels* kernels) {
   kernels->gated_activation = avx2::GatedActivation;
   kernels->add = avx2::Add;
   kernels->gather_rows = avx2::GatherRows;
+  kernels->top_k_gate = avx2::TopKGate;
+  kernels->combine_rows = avx2::CombineRows;
 }
 
 }  // namespace pregate

@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/cpu_tables.h"
+#include "kernels/cpu/gated_rows.h"
 #include "kernels/cpu/rope_table.h"
 #include "kernels/cpu/work_split.h"
 #include "kernels/kv_layout.h"
@@ -26,6 +27,7 @@ namespace {
 //
 #include "kernels/cpu/elementwise.inc"
 #include "kernels/cpu/kv_rows.inc"
+#include "kernels/cpu/routing.inc"
 //
 #include "kernels/cpu/attention.inc"
 
@@ -45,6 +47,8 @@ void FillCpuAvx512(Kernels* kernels) {
   kernels->gated_activation = avx512::GatedActivation;
   kernels->add = avx512::Add;
   kernels->gather_rows = avx512::GatherRows;
+  kernels->top_k_gate = avx512::TopKGate;
+  kernels->combine_rows = avx512::CombineRows;
 }
 
 }  // namespace pregate

@@ -25,6 +25,12 @@ inline Vec Round(Vec x) {
 inline Vec ZeroWhereLess(Vec value, Vec x, Vec bound) {
   return _mm256_andnot_ps(_mm256_cmp_ps(x, bound, _CMP_LT_OQ), value);
 }
+// Lane i where bit i is set, 0 where not.
+inline Vec KeepLanes(Vec x, uint32_t bits) {
+  const __m256i lane_bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i set = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lane_bits);
+  return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, lane_bits)));
+}
 // 2^n for integral n in [-126, 127].
 inline Vec Pow2(Vec n) {
   const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));

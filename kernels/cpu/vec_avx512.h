@@ -22,6 +22,9 @@ inline Vec Round(Vec x) {
 inline Vec ZeroWhereLess(Vec value, Vec x, Vec bound) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_NLT_UQ), value);
 }
+inline Vec KeepLanes(Vec x, uint32_t bits) {
+  return _mm512_maskz_mov_ps(static_cast<__mmask16>(bits), x);
+}
 inline Vec Pow2(Vec n) {
   const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
   return _mm512_castsi512_ps(_mm512_slli_epi32(biased, 23));

@@ -4,8 +4,10 @@
 
 #include <cstdint>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/functional/function_ref.h"
 #include "kernels/device.h"
+#include "kernels/work_list.h"
 
 namespace pregate {
 
@@ -17,6 +19,18 @@ void ForEachRows(Device& device, int64_t rows, int64_t row_bytes,
 // rows are cut into strips, so that a batch of one row still feeds every thread.
 void ForEachStrip(Device& device, int64_t rows, int64_t cols, int64_t element_bytes,
                   absl::FunctionRef<void(int64_t, int64_t, int64_t)> body);
+
+// The same over several matrices.
+class StripList {
+ public:
+  void Add(int64_t rows, int64_t cols, int64_t element_bytes);
+  // body(matrix, row, first_col, last_col); matrices count from 0, in the order of Add.
+  void Run(Device& device, absl::FunctionRef<void(int64_t, int64_t, int64_t, int64_t)> body) const;
+
+ private:
+  absl::InlinedVector<int64_t, 8> cols_;
+  WorkList work_;
+};
 
 }  // namespace pregate
 

@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <limits>
 
+#include "absl/types/span.h"
 #include "kernels/device.h"
+#include "kernels/kernels.h"
 #include "kernels/tensor.h"
 
 namespace pregate {
@@ -96,7 +98,8 @@ using GroupQuantizer = void (*)(const float* x, int64_t stride, int rows, Activa
 
 // Kernels::quantize_rows, group by group on the device's threads, with the one that makes kQ16Act
 // or the one that makes kQ8Act.
-void RunQuantize(Device& device, GroupQuantizer q16, GroupQuantizer q8, ConstTensor x, Tensor out);
+void RunQuantize(Device& device, GroupQuantizer q16, GroupQuantizer q8,
+                 absl::Span<const Quantization> matrices);
 
 // Rows of one block at most: a tile's accumulators for them stay in the level-1 cache.
 inline constexpr int kMaxBlockRows = 64;

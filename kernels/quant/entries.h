@@ -2,16 +2,15 @@
 #ifndef PREGATE_KERNELS_QUANT_ENTRIES_H_
 #define PREGATE_KERNELS_QUANT_ENTRIES_H_
 
-#include <cstdint>
-
+#include "absl/types/span.h"
 #include "kernels/device.h"
-#include "kernels/tensor.h"
+#include "kernels/kernels.h"
 
 namespace pregate {
 
 // Kernels::quantize_rows, the same bytes from each.
-void QuantizeRowsAvx2(Device& device, ConstTensor x, Tensor out);
-void QuantizeRowsAvx512(Device& device, ConstTensor x, Tensor out);
+void QuantizeRowsAvx2(Device& device, absl::Span<const Quantization> matrices);
+void QuantizeRowsAvx512(Device& device, absl::Span<const Quantization> matrices);
 
 }  // namespace pregate
 

@@ -1,5 +1,6 @@
 // Matrix products for AVX-512 with VNNI.
 // GCC 12 takes the deliberately undefined operands inside its AVX-512 intrinsics for mistakes.
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
 

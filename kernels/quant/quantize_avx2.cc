@@ -101,8 +101,8 @@ void QuantizeGroups(const float* x, int64_t stride, int rows, ActivationGroup* o
 
 }  // namespace
 
-void QuantizeRowsAvx2(Device& device, ConstTensor x, Tensor out) {
-  RunQuantize(device, QuantizeGroups<DType::kQ16Act>, QuantizeGroups<DType::kQ8Act>, x, out);
+void QuantizeRowsAvx2(Device& device, absl::Span<const Quantization> matrices) {
+  RunQuantize(device, QuantizeGroups<DType::kQ16Act>, QuantizeGroups<DType::kQ8Act>, matrices);
 }
 
 }  // namespace pregate

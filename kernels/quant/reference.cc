@@ -62,30 +62,47 @@ void Embed(Device&, const PackedWeight& table, const int32_t* ids, float scale, 
   }
 }
 
-void MultiplyOne(Device& device, const double* x, const Product& product) {
+// Element i of what a list of tiles picks; an empty list picks everything.
+int64_t Picked(absl::Span<const int32_t> tiles, int64_t i) {
+  return tiles.empty() ? i : 32 * int64_t{tiles[static_cast<size_t>(i / 32)]} + i % 32;
+}
+
+void CheckShapes(const Product& product) {
+  const auto picked = [](absl::Span<const int32_t> tiles, int64_t all) {
+    return tiles.empty() ? all : 32 * static_cast<int64_t>(tiles.size());
+  };
+  assert(product.x.cols == picked(product.in_tiles, product.weight.cols));
+  assert(product.out.cols == picked(product.out_tiles, product.weight.rows));
+  assert(product.out.rows == product.x.rows && product.out.dtype == DType::kF32);
+  assert(product.out_tiles.empty() || product.bias == nullptr);
+}
+
+void MultiplyOne(Device& device, const Product& product) {
+  CheckShapes(product);
+  const std::vector<double> x = ToDouble(product.x);
   const ConstTensor weight = Unpacked(product.weight);
-  device.ParallelFor(weight.rows, kGrain, [&](int64_t begin, int64_t end) {
+  const int64_t depth = product.x.cols;
+  device.ParallelFor(product.out.cols, kGrain, [&](int64_t begin, int64_t end) {
     std::vector<float> w(static_cast<size_t>(weight.cols));
     for (int64_t n = begin; n < end; ++n) {
-      DequantizeRow(weight.dtype, weight.Row<char>(n), weight.cols, w.data());
-      const double* a = x;
-      for (int64_t r = 0; r < product.out.rows; ++r, a += weight.cols) {
-        double sum = 0;
-        for (int64_t k = 0; k < weight.cols; ++k) sum += a[k] * double{w[static_cast<size_t>(k)]};
+      const char* row = weight.Row<char>(Picked(product.out_tiles, n));
+      DequantizeRow(weight.dtype, row, weight.cols, w.data());
+      const double* a = x.data();
+      for (int64_t r = 0; r < product.out.rows; ++r, a += depth) {
+        float& out = product.out.Row<float>(r)[n];
+        double sum = product.accumulate ? double{out} : 0.0;
+        for (int64_t k = 0; k < depth; ++k) {
+          sum += a[k] * double{w[static_cast<size_t>(Picked(product.in_tiles, k))]};
+        }
         if (product.bias != nullptr) sum += double{product.bias[n]};
-        product.out.Row<float>(r)[n] = static_cast<float>(sum);
+        out = static_cast<float>(sum);
       }
     }
   });
 }
 
-void Matmul(Device& device, ConstTensor x, absl::Span<const Product> products) {
-  const std::vector<double> activations = ToDouble(x);
-  for (const Product& product : products) {
-    assert(x.cols == product.weight.cols && product.out.rows == x.rows);
-    assert(product.out.cols == product.weight.rows);
-    MultiplyOne(device, activations.data(), product);
-  }
+void Matmul(Device& device, absl::Span<const Product> products) {
+  for (const Product& product : products) MultiplyOne(device, product);
 }
 
 // Half to even. A NaN becomes the smallest.
@@ -116,12 +133,14 @@ void QuantizeGroup(DType dtype, const float* x, ActivationGroup* out) {
   SetSums(sums[0], sums[1], out);
 }
 
-void QuantizeRows(Device&, ConstTensor x, Tensor out) {
-  assert(x.dtype == DType::kF32 && out.rows == x.rows && out.cols == x.cols);
-  const ActivationMatrix quantized(out);
-  for (int64_t r = 0; r < x.rows; ++r) {
-    for (int64_t g = 0; g < quantized.depth(); ++g) {
-      QuantizeGroup(out.dtype, x.Row<float>(r) + g * 32, &quantized.Group(r, g));
+void QuantizeRows(Device&, absl::Span<const Quantization> matrices) {
+  for (const auto& [x, out] : matrices) {
+    assert(x.dtype == DType::kF32 && out.rows == x.rows && out.cols == x.cols);
+    const ActivationMatrix quantized(out);
+    for (int64_t r = 0; r < x.rows; ++r) {
+      for (int64_t g = 0; g < quantized.depth(); ++g) {
+        QuantizeGroup(out.dtype, x.Row<float>(r) + g * 32, &quantized.Group(r, g));
+      }
     }
   }
 }

@@ -1,4 +1,4 @@
-// How a matrix product is cut: tiles of weight rows times blocks of activation rows. The walk over
+// How matrix products are cut: tiles of weight rows times blocks of activation rows. The walk over
 // tiles is ordinary code; what happens inside a tile is a function of an instruction set.
 //
 // A tile computes `lanes` columns of the output, one in each lane of a vector register, for a block
@@ -21,17 +21,20 @@ namespace pregate {
 // One tile's work.
 struct Tile {
   const void* panel;  // weights of `lanes` rows, see panels.h
-  int64_t cols;       // K
+  int64_t cols;       // K' of x
+  // Which 32 columns of the panel meet each 32 of x; null: the same.
+  const int32_t* in_tiles;
 
   int rows;                       // of this block, 1 .. kMaxBlockRows
-  const ActivationGroup* groups;  // [K / 32][rows] (integer tiles)
-  const float* x;                 // [rows][K], x_stride bytes apart (float tiles)
+  const ActivationGroup* groups;  // [K' / 32][rows] (integer tiles)
+  const float* x;                 // [rows][K'], x_stride bytes apart (float tiles)
   int64_t x_stride;
 
   const float* bias;  // [columns], or null
   float* out;         // [rows][columns], out_stride bytes apart
   int64_t out_stride;
-  int columns;  // outputs that exist, 1 .. lanes
+  int columns;      // outputs that exist, 1 .. lanes
+  bool accumulate;  // to what `out` holds
 };
 using TileFunction = void (*)(const Tile&);
 
@@ -46,8 +49,7 @@ struct TileSet {
 };
 
 // Kernels::matmul for weights packed as panels of `tiles.lanes` rows.
-void RunMatmul(Device& device, const TileSet& tiles, ConstTensor x,
-               absl::Span<const Product> products);
+void RunMatmul(Device& device, const TileSet& tiles, absl::Span<const Product> products);
 
 // Kernels::embed for a table packed as panels of `tiles.lanes` rows.
 void RunEmbed(Device& device, const TileSet& tiles, const PackedWeight& table, const int32_t* ids,

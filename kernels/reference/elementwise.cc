@@ -34,15 +34,18 @@ void RmsNorm(Device&, ConstTensor x, ConstTensor weight, float weight_offset, fl
   }
 }
 
-void GatedActivation(Device&, Activation activation, ConstTensor gate, ConstTensor up, Tensor out) {
-  assert(gate.rows == out.rows && up.rows == out.rows);
-  assert(gate.cols == out.cols && up.cols == out.cols);
-  for (int64_t r = 0; r < out.rows; ++r) {
-    const float* g = gate.Row<float>(r);
-    const float* u = up.Row<float>(r);
-    float* result = out.Row<float>(r);
-    for (int64_t i = 0; i < out.cols; ++i) {
-      result[i] = static_cast<float>(Activate(activation, g[i]) * u[i]);
+void GatedActivation(Device&, Activation activation, absl::Span<const GatedRows> groups) {
+  for (const auto& [gate, up, owned, out] : groups) {
+    assert(gate.rows == out.rows && gate.cols == out.cols);
+    assert(!up || (up.rows == out.rows && up.cols == out.cols));
+    for (int64_t r = 0; r < out.rows; ++r) {
+      for (int64_t i = 0; i < out.cols; ++i) {
+        const double factor = up ? double{up.Row<float>(r)[i]} : 1.0;
+        const bool counts =
+            owned.empty() || (owned[static_cast<size_t>(i / 32)] >> i % 32 & 1) != 0;
+        const double value = counts ? Activate(activation, gate.Row<float>(r)[i]) * factor : 0.0;
+        out.Row<float>(r)[i] = static_cast<float>(value);
+      }
     }
   }
 }

@@ -14,9 +14,12 @@ void Rope(Device&, Tensor x, int32_t head_dim, ConstTensor cos_sin, RopeStyle st
 void KvAppend(Device&, ConstTensor k, ConstTensor v, const int32_t* slots, KvLayerView kv);
 void Attention(Device&, ConstTensor q, KvLayerView kv, const AttentionBatch& batch,
                const AttentionParams& params, Tensor out);
-void GatedActivation(Device&, Activation activation, ConstTensor gate, ConstTensor up, Tensor out);
+void GatedActivation(Device&, Activation activation, absl::Span<const GatedRows> groups);
 void Add(Device&, ConstTensor a, ConstTensor b, Tensor out);
 void GatherRows(Device&, ConstTensor x, const int32_t* rows, Tensor out);
+void TopKGate(Device&, ConstTensor logits, const GateParams& params, int32_t* ids, float* weights);
+void CombineRows(Device&, ConstTensor y, const int32_t* positions, const float* weights, int32_t k,
+                 Tensor out);
 
 }  // namespace pregate::reference
 

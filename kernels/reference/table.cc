@@ -15,6 +15,8 @@ const Kernels& ReferenceKernels() {
     kernels.gated_activation = reference::GatedActivation;
     kernels.add = reference::Add;
     kernels.gather_rows = reference::GatherRows;
+    kernels.top_k_gate = reference::TopKGate;
+    kernels.combine_rows = reference::CombineRows;
     FillMatmulReference(&kernels);
     return kernels;
   }();

@@ -37,10 +37,11 @@ void RegisterMatrixCase(const Kernels* k, const MatrixCase& c) {
     k->rms_norm(device, m->a.view(), m->weight.view(), 0.0f, 1e-5f, m->out.view());
   });
   Register("silu", k, c, 3 * matrix, [=, &device] {
-    k->gated_activation(device, Activation::kSilu, m->a.view(), m->b.view(), m->out.view());
+    k->gated_activation(device, Activation::kSilu, {{m->a.view(), m->b.view(), {}, m->out.view()}});
   });
   Register("gelu", k, c, 3 * matrix, [=, &device] {
-    k->gated_activation(device, Activation::kGeluTanh, m->a.view(), m->b.view(), m->out.view());
+    k->gated_activation(device, Activation::kGeluTanh,
+                        {{m->a.view(), m->b.view(), {}, m->out.view()}});
   });
   Register("add", k, c, 3 * matrix,
            [=, &device] { k->add(device, m->a.view(), m->b.view(), m->out.view()); });

@@ -87,19 +87,22 @@ TEST_P(ElementwiseTest, GatedActivation) {
       const GuardedMatrix gate = RandomMatrix(rows, cols, 3, 12.0f);
       const GuardedMatrix up = RandomMatrix(rows, cols, 4, 2.0f);
       GuardedMatrix got(DType::kF32, rows, cols), want(DType::kF32, rows, cols);
-      kernels().gated_activation(*device_, activation, gate.view(), up.view(), got.view());
-      reference().gated_activation(*device_, activation, gate.view(), up.view(), want.view());
+      kernels().gated_activation(*device_, activation, {{gate.view(), up.view(), {}, got.view()}});
+      reference().gated_activation(*device_, activation,
+                                   {{gate.view(), up.view(), {}, want.view()}});
       ExpectNear(got, want, [&](int64_t r, int64_t i) {
         // The exponent is up to 24 (silu) or 140 (gelu) large: its rounding counts in the result.
         const double exponent = std::abs(gate.Row(r)[i]) * (1 + std::pow(gate.Row(r)[i], 2) / 14);
         return (8 + 2 * exponent) * kEpsilon * std::abs(want.Row(r)[i]) + 1e-30;
       });
       ExpectRowsIndependent(got, [&](int64_t r, Tensor out) {
-        kernels().gated_activation(*device_, activation, RowView(gate, r), RowView(up, r), out);
+        kernels().gated_activation(*device_, activation,
+                                   {{RowView(gate, r), RowView(up, r), {}, out}});
       });
       // In place over either input.
       GuardedMatrix in_place = RandomMatrix(rows, cols, 3, 12.0f);
-      kernels().gated_activation(*device_, activation, in_place.view(), up.view(), in_place.view());
+      kernels().gated_activation(*device_, activation,
+                                 {{in_place.view(), up.view(), {}, in_place.view()}});
       EXPECT_TRUE(in_place.SameBits(got));
     }
   }
@@ -110,9 +113,11 @@ TEST_P(ElementwiseTest, ActivationsAtHandMadePoints) {
   const float one[7] = {1, 1, 1, 1, 1, 1, 1};
   float out[7];
   const auto run = [&](Activation activation) {
-    kernels().gated_activation(*device_, activation, MakeView(points, DType::kF32, 1, 7),
-                               MakeView(one, DType::kF32, 1, 7),
-                               MakeView(static_cast<void*>(out), DType::kF32, 1, 7));
+    kernels().gated_activation(*device_, activation,
+                               {{MakeView(points, DType::kF32, 1, 7),
+                                 MakeView(one, DType::kF32, 1, 7),
+                                 {},
+                                 MakeView(static_cast<void*>(out), DType::kF32, 1, 7)}});
   };
   run(Activation::kSilu);  // x / (1 + e^-x)
   EXPECT_EQ(out[0], 0.0f);

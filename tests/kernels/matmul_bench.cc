@@ -62,12 +62,12 @@ void RunMatmul(benchmark::State& state, const Kernels& kernels, const WeightCase
   const GuardedMatrix x = RandomMatrix(batch, c.cols, 2);
   const bool integer = activation != DType::kF32;
   const GuardedMatrix quantised(integer ? activation : DType::kQ16Act, batch, c.cols, 0);
-  kernels.quantize_rows(device, x.view(), quantised.view());
+  kernels.quantize_rows(device, {{x.view(), quantised.view()}});
   const ConstTensor left = integer ? quantised.view() : x.view();
   const GuardedMatrix out(DType::kF32, batch, c.rows);
   size_t next = 0;
   for (auto _ : state) {
-    kernels.matmul(device, left, {{copies[next].view(), nullptr, out.view()}});
+    kernels.matmul(device, {{.x = left, .weight = copies[next].view(), .out = out.view()}});
     next = (next + 1) % copies.size();
   }
   const double operations = 2.0 * static_cast<double>(batch * c.rows * c.cols);

@@ -66,7 +66,7 @@ class MatmulTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
       return copy;
     }
     GuardedMatrix quantised(type, x.rows, x.cols, /*padding=*/0);
-    kernels().quantize_rows(*device_, x, quantised.view());
+    kernels().quantize_rows(*device_, {{x, quantised.view()}});
     EXPECT_TRUE(quantised.GuardsIntact());
     return quantised;
   }
@@ -78,7 +78,7 @@ class MatmulTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
   PackedMatrix Pack(const GuardedMatrix& weight) { return Pack(weight.view()); }
 
   void Multiply(ConstTensor x, const PackedMatrix& weight, const float* bias, Tensor out) {
-    kernels().matmul(*device_, x, {{weight.view(), bias, out}});
+    kernels().matmul(*device_, {{.x = x, .weight = weight.view(), .bias = bias, .out = out}});
   }
 
   // Checks out = x * weight^T + bias against the reference, to the rounding that the number of
@@ -91,7 +91,8 @@ class MatmulTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
     const PackedMatrix plain(*device_, ReferenceKernels(), w);
     EXPECT_TRUE(packed.GuardIntact());
     Multiply(x, packed, bias, got.view());
-    ReferenceKernels().matmul(*device_, x, {{plain.view(), bias, want.view()}});
+    ReferenceKernels().matmul(*device_,
+                              {{.x = x, .weight = plain.view(), .bias = bias, .out = want.view()}});
     EXPECT_TRUE(got.GuardsIntact());
     const double additions =
         x.dtype == DType::kF32 ? static_cast<double>(x.cols) / 2 : static_cast<double>(x.cols) / 16;
@@ -196,9 +197,10 @@ TEST_P(MatmulTest, ProductsTogetherAreProductsAlone) {
         alone.emplace_back(DType::kF32, rows, weight.view().rows);
         Multiply(x.view(), weight, b, alone.back().view());
         together.emplace_back(DType::kF32, rows, weight.view().rows);
-        products.push_back({weight.view(), b, together.back().view()});
+        products.push_back(
+            {.x = x.view(), .weight = weight.view(), .bias = b, .out = together.back().view()});
       }
-      kernels().matmul(*device_, x.view(), products);
+      kernels().matmul(*device_, products);
       for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(together[i].SameBits(alone[i])) << i;
     }
   }
@@ -215,7 +217,7 @@ TEST_P(MatmulTest, ThreadsAndRepeatsGiveTheSameBits) {
       for (const int threads : {1, 2, 5, 5}) {
         const std::unique_ptr<Device> device = MakeCpuDevice(threads);
         GuardedMatrix again(DType::kF32, rows, 150);
-        kernels().matmul(*device, x.view(), {{weight.view(), nullptr, again.view()}});
+        kernels().matmul(*device, {{.x = x.view(), .weight = weight.view(), .out = again.view()}});
         EXPECT_TRUE(again.SameBits(first)) << threads << " threads, " << rows << " rows";
       }
     }
@@ -248,8 +250,11 @@ TEST(MatmulReferenceTest, HandMadeProduct) {
   const float bias[] = {10, 20};
   float out[4];
   const PackedWeight weight{w, DType::kF32, 2, 3};  // the reference's form is the file's
-  ReferenceKernels().matmul(*device, MakeView(static_cast<const void*>(x), DType::kF32, 2, 3),
-                            {{weight, bias, MakeView(static_cast<void*>(out), DType::kF32, 2, 2)}});
+  ReferenceKernels().matmul(*device,
+                            {{.x = MakeView(static_cast<const void*>(x), DType::kF32, 2, 3),
+                              .weight = weight,
+                              .bias = bias,
+                              .out = MakeView(static_cast<void*>(out), DType::kF32, 2, 2)}});
   EXPECT_THAT(out, testing::ElementsAre(8, 27.5f, 5, 23.5f));
 }
 

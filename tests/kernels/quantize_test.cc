@@ -70,7 +70,7 @@ TEST_P(QuantizeTest, HandMadeRow) {
   row[17] = -1.25f;  // -1
   row[18] = 762;     // 381: 256 + 125
   GuardedMatrix out(DType::kQ16Act, 1, 64, 0);
-  kernels().quantize_rows(*device_, x.view(), out.view());
+  kernels().quantize_rows(*device_, {{x.view(), out.view()}});
   const ActivationMatrix matrix(out.view());
   const ActivationGroup& q = matrix.Group(0, 0);
   EXPECT_EQ(q.scale, 2.0f);
@@ -102,8 +102,8 @@ TEST_P(QuantizeTest, SameBytesAsTheReference) {
       for (const DType type : {DType::kQ16Act, DType::kQ8Act}) {
         GuardedMatrix got(type, 13, cols, 0);
         GuardedMatrix want(type, 13, cols, 0);
-        kernels().quantize_rows(*device_, x.view(), got.view());
-        reference().quantize_rows(*device_, x.view(), want.view());
+        kernels().quantize_rows(*device_, {{x.view(), got.view()}});
+        reference().quantize_rows(*device_, {{x.view(), want.view()}});
         EXPECT_TRUE(got.SameBits(want)) << size << ", " << cols << " columns";
         EXPECT_TRUE(got.GuardsIntact());
       }
@@ -116,7 +116,7 @@ TEST_P(QuantizeTest, SameBytesAsTheReference) {
 TEST_P(QuantizeTest, ErrorIsAStepAtMost) {
   const GuardedMatrix x = RandomMatrix(7, 288, 17, 30.0f);
   GuardedMatrix out(DType::kQ16Act, 7, 288, 0);
-  kernels().quantize_rows(*device_, x.view(), out.view());
+  kernels().quantize_rows(*device_, {{x.view(), out.view()}});
   for (int64_t r = 0; r < 7; ++r) {
     for (int64_t k = 0; k < 288; ++k) {
       const ActivationGroup& q = ActivationMatrix(out.view()).Group(r, k / 32);
@@ -133,7 +133,7 @@ TEST_P(QuantizeTest, ErrorIsAStepAtMost) {
 TEST_P(QuantizeTest, OneByteIsOffByHalfAStep) {
   const GuardedMatrix x = RandomMatrix(7, 288, 19, 30.0f);
   GuardedMatrix out(DType::kQ8Act, 7, 288, 0);
-  kernels().quantize_rows(*device_, x.view(), out.view());
+  kernels().quantize_rows(*device_, {{x.view(), out.view()}});
   for (int64_t r = 0; r < 7; ++r) {
     for (int64_t k = 0; k < 288; ++k) {
       const ActivationGroup& q = ActivationMatrix(out.view()).Group(r, k / 32);
