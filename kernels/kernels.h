@@ -51,7 +51,7 @@ struct Quantization {
   Tensor out;     // [R, K] kQ16Act or kQ8Act
 };
 
-enum class Activation : uint8_t { kSilu, kGeluTanh };
+enum class Activation : uint8_t { kSilu, kGeluTanh, kRelu };
 
 // out[r, i] = activation(gate[r, i]) * up[r, i].
 struct GatedRows {

@@ -82,7 +82,8 @@ TEST_P(ElementwiseTest, RmsNorm) {
 }
 
 TEST_P(ElementwiseTest, GatedActivation) {
-  for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+  for (const Activation activation :
+       {Activation::kSilu, Activation::kGeluTanh, Activation::kRelu}) {
     for (const auto& [rows, cols] : kMatrixCases) {
       const GuardedMatrix gate = RandomMatrix(rows, cols, 3, 12.0f);
       const GuardedMatrix up = RandomMatrix(rows, cols, 4, 2.0f);
@@ -132,6 +133,10 @@ TEST_P(ElementwiseTest, ActivationsAtHandMadePoints) {
   EXPECT_NEAR(out[2], -0.158808009, 1e-6);
   EXPECT_EQ(out[3], 100.0f);
   EXPECT_NEAR(out[4], 0.0, 1e-30);
+  run(Activation::kRelu);
+  EXPECT_EQ(out[1], 1.0f);
+  EXPECT_EQ(out[2], 0.0f);
+  EXPECT_EQ(out[5], 1e30f);
 }
 
 TEST_P(ElementwiseTest, AddIsExact) {
