@@ -7,12 +7,11 @@
 #include <cstring>
 #include <memory>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "kernels/quant/activations.h"
 #include "tests/kernels/kernel_cases.h"
-#include "tests/kernels/table_test.h"
+#include "tests/kernels/weight_test.h"
 #include "tests/kernels/weights.h"
 
 namespace pregate {
@@ -32,51 +31,8 @@ std::vector<int64_t> DepthsOf(DType dtype) {
   return {1, 2, 7, 32, 63, 257, 576};
 }
 
-// Rows [first, first + rows).
-Tensor SomeRows(const GuardedMatrix& matrix, int64_t first, int64_t rows) {
-  Tensor view = matrix.view();
-  view.data = view.Row<char>(first);
-  view.rows = rows;
-  return view;
-}
-
-class MatmulTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
+class MatmulTest : public WeightTest {
  protected:
-  void SetUp() override {
-    const CpuTable& table = std::get<0>(GetParam());
-    if (!table.runnable) GTEST_SKIP() << "this processor cannot run " << table.kernels->name;
-  }
-  const Kernels& kernels() const { return *std::get<0>(GetParam()).kernels; }
-  DType dtype() const { return std::get<1>(GetParam()); }
-
-  // kF32, and the quantised ones where the table wants them.
-  std::vector<DType> ActivationTypes() const {
-    const DType wanted = kernels().activation_dtype[static_cast<int>(dtype())];
-    return wanted == DType::kF32 ? std::vector<DType>{wanted}
-                                 : std::vector<DType>{DType::kF32, wanted, DType::kQ8Act};
-  }
-
-  // x in the type asked for.
-  GuardedMatrix Activations(DType type, ConstTensor x) {
-    if (type == DType::kF32) {
-      GuardedMatrix copy(type, x.rows, x.cols);
-      for (int64_t r = 0; r < x.rows; ++r) {
-        std::copy_n(x.Row<float>(r), x.cols, copy.view().Row<float>(r));
-      }
-      return copy;
-    }
-    GuardedMatrix quantised(type, x.rows, x.cols, /*padding=*/0);
-    kernels().quantize_rows(*device_, {{x, quantised.view()}});
-    EXPECT_TRUE(quantised.GuardsIntact());
-    return quantised;
-  }
-  GuardedMatrix RandomActivations(DType type, int64_t rows, int64_t cols, uint64_t seed) {
-    return Activations(type, RandomMatrix(rows, cols, seed).view());
-  }
-
-  PackedMatrix Pack(ConstTensor weight) { return PackedMatrix(*device_, kernels(), weight); }
-  PackedMatrix Pack(const GuardedMatrix& weight) { return Pack(weight.view()); }
-
   void Multiply(ConstTensor x, const PackedMatrix& weight, const float* bias, Tensor out) {
     kernels().matmul(*device_, {{.x = x, .weight = weight.view(), .bias = bias, .out = out}});
   }
@@ -115,8 +71,6 @@ class MatmulTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
     const ActivationGroup& group = ActivationMatrix(x).Group(row, k / 32);
     return double{group.scale} * group.Quant(x.dtype, static_cast<int>(k % 32));
   }
-
-  const std::unique_ptr<Device> device_ = MakeCpuDevice(2);
 };
 
 TEST_P(MatmulTest, AgreesWithTheReference) {
@@ -234,13 +188,7 @@ TEST_P(MatmulTest, NoRowsAreNoWork) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Tables, MatmulTest,
-                         testing::Combine(testing::ValuesIn(TablesUnderTest()),
-                                          testing::ValuesIn(kWeightTypes)),
-                         [](const testing::TestParamInfo<MatmulTest::ParamType>& info) {
-                           return std::string(std::get<0>(info.param).kernels->name) + "_" +
-                                  std::string(GetDTypeInfo(std::get<1>(info.param)).name);
-                         });
+INSTANTIATE_TEST_SUITE_P(Tables, MatmulTest, TablesAndTypes(), TableAndTypeName);
 
 // The reference itself, on numbers worked out by hand.
 TEST(MatmulReferenceTest, HandMadeProduct) {

@@ -1,0 +1,77 @@
+// Runs a test once for every table of this build and every weight type.
+#ifndef PREGATE_TESTS_KERNELS_WEIGHT_TEST_H_
+#define PREGATE_TESTS_KERNELS_WEIGHT_TEST_H_
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "tests/kernels/kernel_cases.h"
+#include "tests/kernels/table_test.h"
+#include "tests/kernels/weights.h"
+
+namespace pregate {
+
+// Rows [first, first + rows).
+inline Tensor SomeRows(const GuardedMatrix& matrix, int64_t first, int64_t rows) {
+  Tensor view = matrix.view();
+  view.data = view.Row<char>(first);
+  view.rows = rows;
+  return view;
+}
+
+class WeightTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
+ protected:
+  void SetUp() override {
+    const CpuTable& table = std::get<0>(GetParam());
+    if (!table.runnable) GTEST_SKIP() << "this processor cannot run " << table.kernels->name;
+  }
+  const Kernels& kernels() const { return *std::get<0>(GetParam()).kernels; }
+  DType dtype() const { return std::get<1>(GetParam()); }
+
+  // kF32, and the quantised ones where the table wants them.
+  std::vector<DType> ActivationTypes() const {
+    const DType wanted = kernels().activation_dtype[static_cast<int>(dtype())];
+    return wanted == DType::kF32 ? std::vector<DType>{wanted}
+                                 : std::vector<DType>{DType::kF32, wanted, DType::kQ8Act};
+  }
+
+  // x in the type asked for.
+  GuardedMatrix Activations(DType type, ConstTensor x) {
+    if (type == DType::kF32) {
+      GuardedMatrix copy(type, x.rows, x.cols);
+      for (int64_t r = 0; r < x.rows; ++r) {
+        std::copy_n(x.Row<float>(r), x.cols, copy.view().Row<float>(r));
+      }
+      return copy;
+    }
+    GuardedMatrix quantised(type, x.rows, x.cols, /*padding=*/0);
+    kernels().quantize_rows(*device_, {{x, quantised.view()}});
+    EXPECT_TRUE(quantised.GuardsIntact());
+    return quantised;
+  }
+  GuardedMatrix RandomActivations(DType type, int64_t rows, int64_t cols, uint64_t seed) {
+    return Activations(type, RandomMatrix(rows, cols, seed).view());
+  }
+
+  PackedMatrix Pack(ConstTensor weight) { return PackedMatrix(*device_, kernels(), weight); }
+  PackedMatrix Pack(const GuardedMatrix& weight) { return Pack(weight.view()); }
+
+  const std::unique_ptr<Device> device_ = MakeCpuDevice(2);
+};
+
+inline auto TablesAndTypes() {
+  return testing::Combine(testing::ValuesIn(TablesUnderTest()), testing::ValuesIn(kWeightTypes));
+}
+inline std::string TableAndTypeName(const testing::TestParamInfo<WeightTest::ParamType>& info) {
+  return std::string(std::get<0>(info.param).kernels->name) + "_" +
+         std::string(GetDTypeInfo(std::get<1>(info.param)).name);
+}
+
+}  // namespace pregate
+
+#endif  // PREGATE_TESTS_KERNELS_WEIGHT_TEST_H_
