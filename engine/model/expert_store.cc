@@ -70,6 +70,7 @@ struct Unit {
   uint64_t turn = 0;  // order in which it was asked for
   absl::Status status;
   int32_t next = 0;  // layers before this one are there
+  absl::Duration reading;
 };
 
 class FileExpertStore : public ExpertStore {
@@ -104,6 +105,7 @@ class FileExpertStore : public ExpertStore {
       unit.asked = true;
       unit.now = now;
       unit.turn = turns_++;
+      unit.reading = absl::ZeroDuration();
     }
     unit.now |= now;
   }
@@ -114,6 +116,7 @@ class FileExpertStore : public ExpertStore {
     unit.asked = false;
     const auto left_alone = [this, index] { return reading_ != index; };
     mutex_.Await(absl::Condition(&left_alone));
+    std::erase_if(endings_, [index](const Ending& ending) { return ending.unit == index; });
     unit.next = 0;
     unit.now = false;
     unit.status = absl::OkStatus();
@@ -135,6 +138,11 @@ class FileExpertStore : public ExpertStore {
   bool Loaded(int32_t index) const override {
     absl::MutexLock lock(&mutex_);
     return IsLoaded(units_[static_cast<size_t>(index)]);
+  }
+
+  std::vector<Ending> TakeEndings() override {
+    absl::MutexLock lock(&mutex_);
+    return std::exchange(endings_, {});
   }
 
   absl::Duration TakeStall() override {
@@ -183,12 +191,18 @@ class FileExpertStore : public ExpertStore {
       Unit& unit = units_[static_cast<size_t>(reading_)];
       const Piece piece = unit.pieces[static_cast<size_t>(unit.next)];
       mutex_.Unlock();
+      const absl::Time start = absl::Now();
       absl::Status status = file_->Read(piece.offset, memory_.At(piece.offset), piece.bytes);
+      const absl::Duration took = absl::Now() - start;
       mutex_.Lock();
+      unit.reading += took;
       if (status.ok()) {
         ++unit.next;
       } else {
         unit.status = std::move(status);
+      }
+      if (unit.asked && (IsLoaded(unit) || !unit.status.ok())) {
+        endings_.push_back({reading_, unit.status.ok(), unit.reading});
       }
       reading_ = -1;
     }
@@ -201,6 +215,7 @@ class FileExpertStore : public ExpertStore {
   std::vector<Unit> units_;
   uint64_t turns_ ABSL_GUARDED_BY(mutex_) = 0;
   int32_t reading_ ABSL_GUARDED_BY(mutex_) = -1;  // unit that the lane is reading
+  std::vector<Ending> endings_ ABSL_GUARDED_BY(mutex_);
   absl::Duration stall_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread lane_;

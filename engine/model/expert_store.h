@@ -52,6 +52,14 @@ class ExpertStore {
   // Whether all pieces are there.
   virtual bool Loaded(int32_t unit) const = 0;
 
+  // Units whose loading has ended since the last call, in order.
+  struct Ending {
+    int32_t unit = 0;
+    bool ok = false;
+    absl::Duration reading;  // time that the lane spent on it
+  };
+  virtual std::vector<Ending> TakeEndings() = 0;
+
   // Time that Await has waited since the last call.
   virtual absl::Duration TakeStall() = 0;
 

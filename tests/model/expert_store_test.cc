@@ -168,6 +168,10 @@ TEST(ExpertStore, ALoadUnderWayIsSharedAndBroughtForward) {
   f.file->SetOpen(true);
   ASSERT_TRUE(f.store->Await(1, 2).ok());
   EXPECT_EQ(f.file->TakeOffsets().size(), 3u);
+  const std::vector<ExpertStore::Ending> endings = f.store->TakeEndings();
+  ASSERT_EQ(endings.size(), 1u);
+  EXPECT_TRUE(endings[0].ok);
+  EXPECT_TRUE(f.store->TakeEndings().empty());
   f.store->Load(1, true);
   ASSERT_TRUE(f.store->Await(1, 2).ok());
   EXPECT_TRUE(f.file->TakeOffsets().empty());
@@ -183,6 +187,10 @@ TEST(ExpertStore, AFailedReadIsNeverLoaded) {
   EXPECT_EQ(f.store->Await(0, 1).code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(f.store->Await(0, 2).code(), absl::StatusCode::kDataLoss);
   EXPECT_FALSE(f.store->Loaded(0));
+  const std::vector<ExpertStore::Ending> endings = f.store->TakeEndings();
+  ASSERT_EQ(endings.size(), 1u);
+  EXPECT_EQ(endings[0].unit, 0);
+  EXPECT_FALSE(endings[0].ok);
   // Others go on, and the unit itself can be had once its file is readable again.
   f.store->Load(1, true);
   EXPECT_TRUE(f.store->Await(1, 2).ok());
