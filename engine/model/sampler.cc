@@ -119,28 +119,50 @@ Sampler::Outcome Sampler::Choose(const Slot& slot, int32_t target, int32_t posit
   return outcome;
 }
 
+// Where the logit row after `k` starts anew: sampled rows of one slot are one run, because each is
+// of use only if the one before it sampled the token that it continues.
+size_t Sampler::EndOfRun(const BatchPlan& plan, size_t k) {
+  size_t end = k + 1;
+  if (plan.logit_targets[k] >= 0) return end;  // scored rows do not depend on each other
+  while (end < plan.logit_rows.size() && plan.logit_targets[end] < 0 &&
+         plan.logit_slots[end] == plan.logit_slots[k]) {
+    ++end;
+  }
+  return end;
+}
+
 SampledTokens Sampler::Sample(const BatchPlan& plan, Tensor logits) {
-  const int32_t count = plan.logits();
-  assert(logits.rows == count && logits.cols >= vocab_size_);
+  const size_t count = static_cast<size_t>(plan.logits());
+  assert(logits.rows == plan.logits() && logits.cols >= vocab_size_);
   SampledTokens sampled;
-  sampled.token_ids.resize(static_cast<size_t>(count));
-  sampled.logprobs.resize(static_cast<size_t>(count));
-  device_->ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const size_t k = static_cast<size_t>(i);
-      const int32_t next_position = plan.positions[static_cast<size_t>(plan.logit_rows[k])] + 1;
-      const absl::Span<float> row(logits.Row<float>(i), static_cast<size_t>(vocab_size_));
-      Outcome outcome = Choose(slots_[static_cast<size_t>(plan.logit_slots[k])],
-                               plan.logit_targets[k], next_position, row);
-      sampled.token_ids[k] = outcome.token_id;
-      sampled.logprobs[k] = std::move(outcome.logprobs);
+  sampled.token_ids.assign(count, kNotSampled);
+  sampled.logprobs.resize(count);
+  std::vector<size_t> starts;  // of the runs
+  for (size_t k = 0; k < count; k = EndOfRun(plan, k)) starts.push_back(k);
+  device_->ParallelFor(static_cast<int64_t>(starts.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t run = begin; run < end; ++run) {
+      const size_t first = starts[static_cast<size_t>(run)];
+      SampleRun(plan, first, EndOfRun(plan, first), logits, &sampled);
     }
   });
-  for (size_t k = 0; k < sampled.token_ids.size(); ++k) {
-    if (plan.logit_targets[k] >= 0) continue;
-    slots_[static_cast<size_t>(plan.logit_slots[k])].Generate(sampled.token_ids[k]);
-  }
   return sampled;
+}
+
+// Logit rows [begin, end) of one slot, until one samples another token than the next row's.
+void Sampler::SampleRun(const BatchPlan& plan, size_t begin, size_t end, Tensor logits,
+                        SampledTokens* sampled) {
+  Slot& slot = slots_[static_cast<size_t>(plan.logit_slots[begin])];
+  for (size_t k = begin; k < end; ++k) {
+    const size_t row = static_cast<size_t>(plan.logit_rows[k]);
+    if (k > begin && plan.token_ids[row] != sampled->token_ids[k - 1]) return;
+    const int32_t target = plan.logit_targets[k];
+    const absl::Span<float> values(logits.Row<float>(static_cast<int64_t>(k)),
+                                   static_cast<size_t>(vocab_size_));
+    Outcome outcome = Choose(slot, target, plan.positions[row] + 1, values);
+    sampled->token_ids[k] = outcome.token_id;
+    sampled->logprobs[k] = std::move(outcome.logprobs);
+    if (target < 0) slot.Generate(outcome.token_id);
+  }
 }
 
 }  // namespace pregate

@@ -15,9 +15,13 @@
 
 namespace pregate {
 
+// A row that continues a drafted token which turned out not to be the sequence's.
+inline constexpr int32_t kNotSampled = -1;
+
 // One entry for each logit row of the plan, in its order.
 struct SampledTokens {
-  std::vector<int32_t> token_ids;  // [logits] sampled id, or the target of a scored row
+  // [logits] sampled id, the target of a scored row, or kNotSampled.
+  std::vector<int32_t> token_ids;
   std::vector<std::optional<PositionLogprobs>> logprobs;  // [logits] where asked for
 };
 
@@ -36,6 +40,11 @@ class Sampler {
 
   // One token for each logit row of `plan`. logits [logits, vocab] kF32, overwritten. A slot's
   // token depends on its own logits, parameters, history and position only.
+  //
+  // Where a slot has several sampled rows, those after the first compute drafted tokens. A row
+  // counts only if the row before it has sampled this row's very token; so the tokens that count
+  // are those that one row at a time would have sampled (2211.17192 verifies by distribution; with
+  // random numbers fixed by position equality is enough).
   SampledTokens Sample(const BatchPlan& plan, Tensor logits);
 
  private:
@@ -44,6 +53,9 @@ class Sampler {
   // One row: `target` is the token to score, or -1 to sample the token of `position`.
   static Outcome Choose(const Slot& slot, int32_t target, int32_t position,
                         absl::Span<float> logits);
+  static size_t EndOfRun(const BatchPlan& plan, size_t k);
+  void SampleRun(const BatchPlan& plan, size_t begin, size_t end, Tensor logits,
+                 SampledTokens* sampled);
 
   Device* device_;
   int32_t vocab_size_;

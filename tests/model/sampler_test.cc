@@ -19,6 +19,7 @@ struct Row {
   int32_t position;  // of the row's token; the sampled one comes after
   std::vector<float> logits;
   int32_t target = -1;
+  int32_t token = 0;  // of the row itself
 };
 
 SampledTokens SampleRows(Sampler& sampler, const std::vector<Row>& rows) {
@@ -27,6 +28,7 @@ SampledTokens SampleRows(Sampler& sampler, const std::vector<Row>& rows) {
   for (const Row& row : rows) {
     plan.logit_rows.push_back(static_cast<int32_t>(plan.positions.size()));
     plan.positions.push_back(row.position);
+    plan.token_ids.push_back(row.token);
     plan.logit_slots.push_back(row.slot);
     plan.logit_targets.push_back(row.target);
     logits.insert(logits.end(), row.logits.begin(), row.logits.end());
@@ -186,6 +188,57 @@ TEST_F(SamplerTest, NoLogprobsUnlessAsked) {
 
 // A token depends on its own logits, parameters, history and position: not on the slot, the
 // neighbours or the threads.
+// A row after the first of a slot counts if the one before it sampled the row's token.
+TEST_F(SamplerTest, DraftsCountAsLongAsTheyAreRight) {
+  const std::vector<float> one = {0, 9, 0, 0}, two = {0, 0, 9, 0}, three = {0, 0, 0, 9};
+  const auto sample = [&](int32_t first_draft, int32_t second_draft) {
+    OpenGreedy(params_);
+    return SampleRows(
+               sampler_,
+               {{0, 5, one, -1, 0}, {0, 6, two, -1, first_draft}, {0, 7, three, -1, second_draft}})
+        .token_ids;
+  };
+  EXPECT_EQ(sample(1, 2), (std::vector<int32_t>{1, 2, 3}));
+  EXPECT_EQ(sample(1, 3), (std::vector<int32_t>{1, 2, kNotSampled}));
+  EXPECT_EQ(sample(3, 2), (std::vector<int32_t>{1, kNotSampled, kNotSampled}));
+}
+
+// With and without drafts: the same tokens, penalties and random numbers included.
+TEST_F(SamplerTest, DraftsChangeNoToken) {
+  params_.frequency_penalty = 0.7f;
+  params_.repetition_penalty = 1.3f;
+  params_.seed = 11;
+  params_.min_tokens = 3;
+  params_.stop_ids = {3};
+  std::vector<std::vector<float>> logits;
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  for (int i = 0; i < 40; ++i) {
+    logits.push_back({normal(random), normal(random), normal(random), normal(random)});
+  }
+  sampler_.Open(0, params_, {}, {});
+  std::vector<int32_t> alone;
+  for (int i = 0; i < 40; ++i) {
+    alone.push_back(SampleOne(logits[static_cast<size_t>(i)], i));
+  }
+  sampler_.Open(0, params_, {}, {});
+  std::vector<int32_t> drafted;
+  std::uniform_int_distribution<int32_t> token(0, 3);
+  while (drafted.size() < alone.size()) {
+    const int32_t begin = static_cast<int32_t>(drafted.size());
+    std::vector<Row> rows;
+    for (int32_t i = begin; i < std::min(begin + 4, 40); ++i) {
+      const bool right = i == begin || random() % 4 != 0;
+      rows.push_back({0, i, logits[static_cast<size_t>(i)], -1,
+                      right && i > 0 ? alone[static_cast<size_t>(i) - 1] : token(random)});
+    }
+    for (const int32_t id : SampleRows(sampler_, rows).token_ids) {
+      if (id != kNotSampled) drafted.push_back(id);
+    }
+  }
+  EXPECT_EQ(drafted, alone);
+}
+
 TEST(SamplerCompany, TokensAreTheSameInAnyCompany) {
   constexpr int32_t kVocab = 1000, kSteps = 20, kSequences = 7;
   std::mt19937 random(3);
