@@ -32,6 +32,17 @@ int64_t UsedRows(const Product& product) {
          product.out.dtype == DType::kF32;
 }
 
+// Calls use(first, place, count) for every run of consecutive tiles, in elements: the tiles' first,
+// where the list has it, how many.
+template <typename Use>
+void ForEachRun(absl::Span<const int32_t> tiles, const Use& use) {
+  for (size_t i = 0, next; i < tiles.size(); i = next) {
+    next = i + 1;
+    while (next < tiles.size() && tiles[next] == tiles[next - 1] + 1) ++next;
+    use(32 * int64_t{tiles[i]}, 32 * static_cast<int64_t>(i), 32 * static_cast<int64_t>(next - i));
+  }
+}
+
 int64_t ActivationBytes(const Product& product) {
   const ConstTensor& x = product.x;
   const int64_t group = x.dtype == DType::kF32 ? 32 * sizeof(float) : sizeof(ActivationGroup);
@@ -47,8 +58,8 @@ TilePlan::TilePlan(const TileSet& tiles, absl::Span<const Product> products) : t
     if (product.x.rows > 0) order.push_back(&product);
   }
   const auto data = [](const Product* product) { return product->weight.data; };
-  std::stable_sort(order.begin(), order.end(), [&](const Product* a, const Product* b) {
-    return std::less<>()(data(a), data(b));
+  std::sort(order.begin(), order.end(), [&](const Product* a, const Product* b) {
+    return data(a) == data(b) ? a < b : std::less<>()(data(a), data(b));
   });
   absl::InlinedVector<Member, 4> members;
   for (auto first = order.begin(); first != order.end();) {
@@ -81,8 +92,9 @@ TilePlan::Member TilePlan::MakeMember(const Product& product) {
   assert(strip.run != nullptr);
   strip.columns = product.out.cols;
   strip.tile = {};
-  strip.tile.cols = x.cols;
-  strip.tile.in_tiles = product.in_tiles.empty() ? nullptr : product.in_tiles.data();
+  strip.first_run = static_cast<int32_t>(runs_.size());
+  AddRuns(product);
+  strip.last_run = static_cast<int32_t>(runs_.size());
   strip.tile.x_stride = x.stride;
   strip.tile.bias = product.bias;
   strip.tile.out_stride = product.out.stride;
@@ -97,6 +109,16 @@ TilePlan::Member TilePlan::MakeMember(const Product& product) {
     strips_.push_back(strip);
   }
   return {&product, first, static_cast<int32_t>(strips_.size())};
+}
+
+void TilePlan::AddRuns(const Product& product) {
+  if (product.in_tiles.empty()) {
+    runs_.push_back({0, product.weight.cols});
+    return;
+  }
+  ForEachRun(product.in_tiles, [&](int64_t first, int64_t, int64_t count) {
+    runs_.push_back({first, count});
+  });
 }
 
 void TilePlan::AddMeetings(const Member& member, int64_t column) {
@@ -130,13 +152,10 @@ void TilePlan::AddSeparate(const Member& member) {
       AddBatch(product.weight, 0, product.weight.rows);
       continue;
     }
-    for (size_t i = 0; i < tiles.size();) {
-      size_t next = i + 1;
-      while (next < tiles.size() && tiles[next] == tiles[next - 1] + 1) ++next;
-      AddMeetings(alone, 32 * static_cast<int64_t>(i));
-      AddBatch(product.weight, 32 * int64_t{tiles[i]}, 32 * static_cast<int64_t>(next - i));
-      i = next;
-    }
+    ForEachRun(tiles, [&](int64_t first, int64_t column, int64_t count) {
+      AddMeetings(alone, column);
+      AddBatch(product.weight, first, count);
+    });
   }
 }
 
@@ -170,6 +189,8 @@ void TilePlan::RunPanel(int64_t batch, int64_t panel) const {
     const Strip& strip = strips_[static_cast<size_t>(meeting.strip)];
     const int64_t column = meeting.column + panel * tiles_.lanes;
     Tile tile = strip.tile;
+    tile.runs = runs_.data() + strip.first_run;
+    tile.runs_end = runs_.data() + strip.last_run;
     tile.panel = b.panels + panel * b.panel_bytes;
     tile.bias = tile.bias == nullptr ? nullptr : tile.bias + column;
     tile.out += column;

@@ -27,7 +27,9 @@ class TilePlan {
   // A block of a product's rows.
   struct Strip {
     TileFunction run;
-    Tile tile;  // as for the first columns of the output
+    Tile tile;  // as for the first columns of the output, without runs
+    int32_t first_run;
+    int32_t last_run;
     int64_t columns;
     int64_t work;  // of a panel
   };
@@ -52,6 +54,7 @@ class TilePlan {
   using Members = absl::Span<const Member>;
 
   Member MakeMember(const Product& product);
+  void AddRuns(const Product& product);
   // Panels of the members' weight, which is the same: batches of a strip each, or of all.
   void AddSeparate(const Member& member);
   void AddTogether(Members members);
@@ -63,6 +66,7 @@ class TilePlan {
   void AddBatch(const PackedWeight& weight, int64_t first_row, int64_t rows);
 
   const TileSet& tiles_;
+  absl::InlinedVector<ColumnRun, 4> runs_;
   absl::InlinedVector<Strip, 4> strips_;
   absl::InlinedVector<Meeting, 8> meetings_;
   absl::InlinedVector<Batch, 8> batches_;

@@ -18,15 +18,21 @@
 
 namespace pregate {
 
+// Consecutive columns of a panel that meet consecutive columns of x: all of them, or some of those
+// that Product::in_tiles lists. In block formats both are multiples of the block.
+struct ColumnRun {
+  int64_t first;
+  int64_t count;
+};
+
 // One tile's work.
 struct Tile {
   const void* panel;  // weights of `lanes` rows, see panels.h
-  int64_t cols;       // K' of x
-  // Which 32 columns of the panel meet each 32 of x; null: the same.
-  const int32_t* in_tiles;
+  const ColumnRun* runs;
+  const ColumnRun* runs_end;
 
   int rows;                       // of this block, 1 .. kMaxBlockRows
-  const ActivationGroup* groups;  // [K' / 32][rows] (integer tiles)
+  const ActivationGroup* groups;  // [K' / 32][rows] (integer tiles), K' the length of all runs
   const float* x;                 // [rows][K'], x_stride bytes apart (float tiles)
   int64_t x_stride;
 
