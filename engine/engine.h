@@ -2,6 +2,7 @@
 #ifndef PREGATE_ENGINE_ENGINE_H_
 #define PREGATE_ENGINE_ENGINE_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -56,6 +57,12 @@ struct RequestTiming {
   absl::Duration prefill;              // first step to first token
   absl::Duration time_to_first_token;  // submission to first token
   absl::Duration decode;               // first token to last
+  // With a pre-gating router, and contained in the above: choosing experts for steps' rows in which
+  // this answer had some, waiting for expert weights in steps that computed some of its rows, and
+  // how many experts those rows met.
+  absl::Duration pregate;
+  absl::Duration expert_stall;
+  int32_t distinct_experts = 0;
 };
 
 // A piece of one answer.
@@ -80,11 +87,34 @@ using OutputCallback = std::function<void(GenerationOutput)>;
 
 // One step, for metrics.
 struct StepStats {
-  absl::Duration plan, execute, sample, commit;
+  absl::Duration pregate, plan, execute, sample, commit;
   int32_t rows = 0;
   int32_t sequences = 0;
   int32_t prompt_tokens = 0;     // prompt rows of the step
   int32_t generated_tokens = 0;  // tokens sampled in it
+  // With a pre-gating router: rows by expert, and what `execute` waited for expert weights.
+  std::vector<int32_t> expert_rows;  // [experts]
+  absl::Duration expert_stall;
+};
+
+// What is kept of a pre-gating router's experts, and what became of it. Counters count from the
+// start.
+struct ExpertCounters {
+  static constexpr int32_t kCauses = 3;      // known, guessed, demand
+  static constexpr int32_t kLookaheads = 8;  // 0 to 6 steps, more
+  static constexpr int32_t kShadows = 5;     // random, lru, lfu, static, belady_offline
+
+  int32_t experts = 0;  // 0: the model has no pre-gating router
+  // Units of weights that steps needed: in memory, on their way, neither.
+  int64_t hits = 0, late = 0, misses = 0;
+  std::array<int64_t, kCauses> loads = {}, load_bytes = {};
+  std::array<int64_t, kCauses> wasted_bytes = {};   // evicted unused
+  std::array<int64_t, kLookaheads> lookahead = {};  // loads, by steps before the first use
+  int64_t lookahead_steps = 0;                      // of all loads together
+  bool all_resident = true;  // then nothing is loaded, and the ratios below mean nothing
+  // What other ways to choose what gives way would have hit on the same accesses, 0 to 1.
+  std::array<double, kShadows> shadow_hit_ratio = {};
+  double floor_hit_ratio = 0.0;  // the share of the weights that fits
 };
 
 // A moment's picture of the engine. Counters count from the start.
@@ -100,6 +130,7 @@ struct EngineStats {
   int64_t steps = 0;
   absl::Time last_step;  // end of the newest step, or the start
   bool draining = false;
+  ExpertCounters experts;
 };
 
 // What is served, for ListModels, validation and metrics.

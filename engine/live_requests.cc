@@ -1,6 +1,7 @@
 #include "engine/live_requests.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <utility>
 
@@ -106,6 +107,22 @@ int32_t LiveRequests::CountPromptRows(const BatchPlan& plan,
   return count;
 }
 
+void LiveRequests::AddPregate(const BatchPlan& plan, absl::Span<const SequenceId> slot_owner,
+                              absl::Duration took) {
+  for (const int32_t slot : plan.sequence_slots) answers_.at(slot_owner[slot]).pregate += took;
+}
+
+void LiveRequests::AddExperts(const BatchPlan& plan, absl::Span<const SequenceId> slot_owner,
+                              absl::Duration stall) {
+  for (int32_t s = 0; s < plan.sequences(); ++s) {
+    Answer& answer = answers_.at(slot_owner[plan.sequence_slots[s]]);
+    answer.expert_stall += stall;
+    for (int32_t row = plan.row_start[s]; row < plan.row_start[s + 1]; ++row) {
+      answer.experts_met |= uint64_t{1} << plan.expert_ids[row];
+    }
+  }
+}
+
 void LiveRequests::Deliver(const SequenceEvent& event, const SampledTokens* sampled,
                            SteadyTime now) {
   auto it = answers_.find(event.id);
@@ -158,6 +175,9 @@ void LiveRequests::FillFinish(const Answer& answer, FinishReason reason, SteadyT
     timing.prefill = absl::FromChrono(answer.first_token - answer.first_step);
     timing.decode = absl::FromChrono(answer.last_token - answer.first_token);
   }
+  timing.pregate = answer.pregate;
+  timing.expert_stall = answer.expert_stall;
+  timing.distinct_experts = std::popcount(answer.experts_met);
 }
 
 void LiveRequests::LeaveQueue(const Answer& answer) {

@@ -45,6 +45,8 @@ class LiveRequests {
     int32_t cached_tokens = 0;
     bool admitted = false;
     SteadyTime first_step, first_token, last_token;
+    absl::Duration pregate, expert_stall;
+    uint64_t experts_met = 0;  // bit e: expert e
 
     const std::vector<int32_t>& prompt() const { return of->request.prompt; }
     const SamplingParams& sampling() const { return of->request.sampling[index]; }
@@ -63,6 +65,13 @@ class LiveRequests {
 
   // Rows of the plan that compute prompt tokens.
   int32_t CountPromptRows(const BatchPlan& plan, absl::Span<const SequenceId> slot_owner) const;
+
+  // The plan's rows were routed, in `took`.
+  void AddPregate(const BatchPlan& plan, absl::Span<const SequenceId> slot_owner,
+                  absl::Duration took);
+  // The plan's rows ran with its experts; the step has waited `stall` for their weights.
+  void AddExperts(const BatchPlan& plan, absl::Span<const SequenceId> slot_owner,
+                  absl::Duration stall);
 
   // Hands the event to its client, and forgets the answer if it ends. `sampled` is that of the
   // step the event came from, null for events outside a step.

@@ -137,6 +137,9 @@ void ToMessage(const RequestTiming& timing, v1::Timing* message) {
   message->set_prefill(absl::ToDoubleMilliseconds(timing.prefill));
   message->set_time_to_first_token(absl::ToDoubleMilliseconds(timing.time_to_first_token));
   message->set_decode(absl::ToDoubleMilliseconds(timing.decode));
+  message->set_pregate(absl::ToDoubleMilliseconds(timing.pregate));
+  message->set_expert_stall(absl::ToDoubleMilliseconds(timing.expert_stall));
+  message->set_distinct_experts(static_cast<uint32_t>(timing.distinct_experts));
 }
 
 }  // namespace

@@ -45,6 +45,9 @@ ordered_json Fields(const RequestLogLine& line) {
       {"prefill_ms", Milliseconds(answer.timing.prefill)},
       {"time_to_first_token_ms", Milliseconds(answer.timing.time_to_first_token)},
       {"decode_ms", Milliseconds(answer.timing.decode)},
+      {"pregate_ms", Milliseconds(answer.timing.pregate)},
+      {"expert_stall_ms", Milliseconds(answer.timing.expert_stall)},
+      {"distinct_experts", answer.timing.distinct_experts},
       {"end_to_end_ms", Milliseconds(answer.end_to_end)},
   };
 }

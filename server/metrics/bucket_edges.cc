@@ -43,4 +43,9 @@ absl::Span<const double> StepEdges() {
   return kEdges;
 }
 
+absl::Span<const double> ExpertEdges() {
+  static constexpr double kEdges[] = {1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64};
+  return kEdges;
+}
+
 }  // namespace pregate

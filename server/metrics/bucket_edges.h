@@ -14,6 +14,7 @@ absl::Span<const double> LatencyEdges();     // seconds of a request's stages, a
 absl::Span<const double> PhaseEdges();       // seconds of a step's phases
 absl::Span<const double> LengthEdges();      // tokens of a prompt or an answer
 absl::Span<const double> StepEdges();        // rows or tokens of one step
+absl::Span<const double> ExpertEdges();      // experts of one step
 
 }  // namespace pregate
 

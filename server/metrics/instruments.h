@@ -52,7 +52,12 @@ class BucketCounter {
 inline constexpr std::array kFinishLabels = {"stop", "length", "abort", "deadline", "error"};
 inline constexpr std::array kRejectionLabels = {"invalid", "queue_full", "draining", "not_found",
                                                 "unimplemented"};
-inline constexpr std::array kPhaseLabels = {"plan", "execute", "sample", "commit"};
+inline constexpr std::array kPhaseLabels = {"pregate", "plan", "execute", "sample", "commit"};
+inline constexpr std::array kCauseLabels = {"known", "guessed", "demand"};
+inline constexpr std::array kShadowLabels = {"random", "lru", "lfu", "static", "belady_offline"};
+
+// Experts that have a series of their own.
+inline constexpr int32_t kMaxExpertLabels = 64;
 
 struct Instruments {
   BucketCounter time_to_first_token{FirstTokenEdges()};
@@ -72,9 +77,14 @@ struct Instruments {
 
   std::array<BucketCounter, kPhaseLabels.size()> step_seconds = {
       BucketCounter(PhaseEdges()), BucketCounter(PhaseEdges()), BucketCounter(PhaseEdges()),
-      BucketCounter(PhaseEdges())};
+      BucketCounter(PhaseEdges()), BucketCounter(PhaseEdges())};
   BucketCounter step_rows{StepEdges()};
   BucketCounter step_tokens{StepEdges()};
+
+  // Of models with a pre-gating router.
+  BucketCounter distinct_experts{ExpertEdges()};
+  std::array<EventCounter, kMaxExpertLabels> expert_rows;
+  EventCounter expert_stall_nanoseconds;
 };
 
 }  // namespace pregate

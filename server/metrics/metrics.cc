@@ -26,13 +26,22 @@ Metrics::Metrics(const Engine* engine, std::string served_model_name, MetricsCom
 Metrics::~Metrics() = default;
 
 void Metrics::ObserveStep(const StepStats& step) {
-  const absl::Duration phases[] = {step.plan, step.execute, step.sample, step.commit};
+  const absl::Duration phases[] = {step.pregate, step.plan, step.execute, step.sample, step.commit};
+  static_assert(std::size(phases) == kPhaseLabels.size());
   for (size_t i = 0; i < std::size(phases); ++i) {
     instruments_->step_seconds[i].Observe(absl::ToDoubleSeconds(phases[i]));
   }
   instruments_->step_rows.Observe(step.rows);
   instruments_->step_tokens.Observe(step.prompt_tokens + step.generated_tokens);
   instruments_->generation_tokens.Add(step.generated_tokens);
+  if (step.expert_rows.empty()) return;
+  int32_t distinct = 0;
+  for (size_t e = 0; e < step.expert_rows.size() && e < kMaxExpertLabels; ++e) {
+    instruments_->expert_rows[e].Add(step.expert_rows[e]);
+    distinct += step.expert_rows[e] > 0;
+  }
+  instruments_->distinct_experts.Observe(distinct);
+  instruments_->expert_stall_nanoseconds.Add(absl::ToInt64Nanoseconds(step.expert_stall));
 }
 
 void Metrics::ObserveInterToken(absl::Duration gap) {

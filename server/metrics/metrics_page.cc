@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/metrics/expert_families.h"
 #include "server/metrics/families.h"
 #include "server/metrics/process_metrics.h"
 
@@ -120,6 +121,7 @@ Families MetricsPage::Collect() const {
   const absl::Duration age = absl::Now() - std::max(stats.last_step, started_);
   Append(WithPrefix("pregate_", OwnFamilies(*instruments_, std::max(age, absl::ZeroDuration()))),
          &page);
+  Append(WithPrefix("pregate_", ExpertFamilies(stats.experts, *instruments_)), &page);
   Append(ProcessFamilies(), &page);
   if (compat_ == MetricsCompat::kVllm) {
     Append(WithPrefix("vllm:", WithModelName(served_model_name_, std::move(shared))), &page);

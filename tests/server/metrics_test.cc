@@ -81,7 +81,8 @@ TEST_F(MetricsTest, GaugesAndCountersOfTheEngineAreReadAtTheScrape) {
                           .preemptions = 5,
                           .prefix_queries = 1000,
                           .prefix_hits = 640,
-                          .last_step = absl::Now() - absl::Seconds(40)};
+                          .last_step = absl::Now() - absl::Seconds(40),
+                          .experts = {}};
   std::map<std::string, double> values = Values(Page());
   EXPECT_EQ(values["pregate_num_requests_waiting"], 7);
   EXPECT_EQ(values["pregate_num_requests_running"], 3);
@@ -169,6 +170,59 @@ TEST_F(MetricsTest, StepsAndGapsAndRejections) {
   EXPECT_EQ(values["pregate_requests_rejected_total{reason=\"queue_full\"}"], 2);
   EXPECT_EQ(values["pregate_requests_rejected_total{reason=\"invalid\"}"], 1);
   EXPECT_EQ(values["pregate_requests_rejected_total{reason=\"draining\"}"], 0);
+}
+
+TEST_F(MetricsTest, ExpertsAreThereWithARouterAlone) {
+  Start();
+  EXPECT_THAT(Page(), ::testing::Not(HasSubstr("expert")));
+  ExpertCounters& experts = engine_.engine_stats.experts;
+  experts.experts = 3;
+  experts.hits = 40;
+  experts.late = 5;
+  experts.misses = 7;
+  experts.loads = {11, 1, 0};
+  experts.load_bytes = {1100, 100, 0};
+  experts.wasted_bytes = {0, 50, 0};
+  experts.lookahead = {6, 3, 0, 0, 0, 0, 1, 2};
+  experts.lookahead_steps = 29;
+  StepStats step;
+  step.pregate = absl::Microseconds(300);
+  step.expert_rows = {4, 0, 1};
+  step.expert_stall = absl::Milliseconds(3);
+  for (int i = 0; i < 2; ++i) metrics_->ObserveStep(step);
+
+  std::map<std::string, double> values = Values(Page());
+  EXPECT_DOUBLE_EQ(values["pregate_step_seconds_sum{phase=\"pregate\"}"], 0.0006);
+  EXPECT_EQ(values["pregate_distinct_experts_per_step_bucket{le=\"1\"}"], 0);
+  EXPECT_EQ(values["pregate_distinct_experts_per_step_bucket{le=\"2\"}"], 2);
+  EXPECT_EQ(values["pregate_expert_rows_total{expert=\"0\"}"], 8);
+  EXPECT_EQ(values["pregate_expert_rows_total{expert=\"1\"}"], 0);
+  EXPECT_EQ(values["pregate_expert_rows_total{expert=\"2\"}"], 2);
+  EXPECT_FALSE(values.contains("pregate_expert_rows_total{expert=\"3\"}"));
+  EXPECT_EQ(values["pregate_expert_cache_requests_total{outcome=\"hit\"}"], 40);
+  EXPECT_EQ(values["pregate_expert_cache_requests_total{outcome=\"late\"}"], 5);
+  EXPECT_EQ(values["pregate_expert_cache_requests_total{outcome=\"miss\"}"], 7);
+  EXPECT_EQ(values["pregate_expert_loads_total{cause=\"known\"}"], 11);
+  EXPECT_EQ(values["pregate_expert_load_bytes_total{cause=\"guessed\"}"], 100);
+  EXPECT_EQ(values["pregate_expert_wasted_bytes_total{cause=\"known\"}"], 0);
+  EXPECT_EQ(values["pregate_expert_wasted_bytes_total{cause=\"guessed\"}"], 50);
+  EXPECT_DOUBLE_EQ(values["pregate_expert_stall_seconds_total"], 0.006);
+  EXPECT_EQ(values["pregate_expert_lookahead_steps_bucket{le=\"0\"}"], 6);
+  EXPECT_EQ(values["pregate_expert_lookahead_steps_bucket{le=\"6\"}"], 10);
+  EXPECT_EQ(values["pregate_expert_lookahead_steps_count"], 12);
+  EXPECT_EQ(values["pregate_expert_lookahead_steps_sum"], 29);
+  // Everything fits: nothing is compared.
+  EXPECT_FALSE(values.contains("pregate_expert_shadow_hit_ratio{policy=\"lru\"}"));
+
+  experts.all_resident = false;
+  experts.shadow_hit_ratio = {0.3, 0.5, 0.4, 0.45, 0.8};
+  experts.floor_hit_ratio = 0.29;
+  values = Values(Page());
+  EXPECT_EQ(values["pregate_expert_shadow_hit_ratio{policy=\"lru\"}"], 0.5);
+  EXPECT_EQ(values["pregate_expert_shadow_hit_ratio{policy=\"belady_offline\"}"], 0.8);
+  EXPECT_EQ(values["pregate_expert_floor_hit_ratio"], 0.29);
+  if (!HavePromtool()) GTEST_SKIP() << "promtool is not installed";
+  EXPECT_THAT(PromtoolFindings(Page()), ::testing::SizeIs(1));
 }
 
 // Names and types that other programs are written against.

@@ -51,6 +51,9 @@ RequestLogLine SomeLine() {
   line.answer.timing.prefill = absl::Milliseconds(16);
   line.answer.timing.time_to_first_token = absl::Microseconds(17500);
   line.answer.timing.decode = absl::Milliseconds(500);
+  line.answer.timing.pregate = absl::Microseconds(250);
+  line.answer.timing.expert_stall = absl::Milliseconds(2);
+  line.answer.timing.distinct_experts = 5;
   line.answer.end_to_end = absl::Nanoseconds(521'123'456);
   return line;
 }
@@ -83,6 +86,9 @@ TEST(RequestLog, JsonSaysWhatTheLineHolds) {
   EXPECT_EQ(json["prefill_ms"], 16);
   EXPECT_EQ(json["time_to_first_token_ms"], 17.5);
   EXPECT_EQ(json["decode_ms"], 500);
+  EXPECT_EQ(json["pregate_ms"], 0.25);
+  EXPECT_EQ(json["expert_stall_ms"], 2);
+  EXPECT_EQ(json["distinct_experts"], 5);
   EXPECT_EQ(json["end_to_end_ms"], 521.123);
   EXPECT_THAT(json["time"].get<std::string>(), SizeIs(24));  // 2000-01-01T00:00:00.000Z
 }
