@@ -1,0 +1,110 @@
+#include "engine/model/read_me_overlay.h"
+
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "engine/model/file_error.h"
+#include "engine/model/hf_folder.h"
+#include "engine/model/json_fields.h"
+#include "engine/model/model_contents.h"
+#include "engine/model/model_limits.h"
+#include "engine/model/read_me_tensors.h"
+
+namespace pregate {
+namespace {
+
+constexpr std::string_view kModelType = "read_me_overlay";
+
+class OverlaidModel final : public ModelFile {
+ public:
+  // `read_me`: the configuration of both, and what the folder adds.
+  OverlaidModel(std::unique_ptr<ModelFile> model, ModelContents read_me)
+      : model_(std::move(model)), read_me_(std::move(read_me)), tensors_(model_->tensors()) {
+    tensors_.insert(tensors_.end(), read_me_.tensors.begin(), read_me_.tensors.end());
+    for (const TensorInfo& tensor : tensors_) by_name_.emplace(tensor.name, &tensor);
+  }
+
+  const ModelConfig& config() const override { return read_me_.config; }
+  const TokenizerSpec& tokenizer() const override { return model_->tokenizer(); }
+  const std::string& chat_template() const override { return model_->chat_template(); }
+  std::string_view format() const override { return model_->format(); }
+  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
+  const NeuronOwners& neuron_owners() const override { return read_me_.neuron_owners; }
+  void Release(ConstTensor tensor) const override {
+    model_->Release(tensor);
+    const auto bytes = static_cast<size_t>(tensor.rows * tensor.stride);
+    for (const MappedFile& file : read_me_.files) file.Release(tensor.data, bytes);
+  }
+
+ private:
+  const TensorInfo* FindInfo(std::string_view name) const override {
+    const auto found = by_name_.find(name);
+    return found == by_name_.end() ? nullptr : found->second;
+  }
+
+  std::unique_ptr<ModelFile> model_;
+  ModelContents read_me_;
+  std::vector<TensorInfo> tensors_;
+  absl::flat_hash_map<std::string_view, const TensorInfo*> by_name_;
+};
+
+// The configuration of both. The folder repeats the sizes that its masks were made for.
+absl::StatusOr<ModelConfig> ReadConfig(std::string_view text, const ModelConfig& model) {
+  const absl::StatusOr<nlohmann::json> json = ParseJsonObject(text, "config.json");
+  if (!json.ok()) return json.status();
+  JsonFields fields(&*json, "config.json: ");
+  ModelConfig config = model;
+  if (const std::string type = fields.String("model_type"); type != kModelType) {
+    fields.Fail(Malformed(fields.FullName("model_type"),
+                          absl::StrCat("must be '", ToAbsl(kModelType), "'"), Quoted(type)));
+  }
+  config.read_me = ReadReadMeConfig(fields);
+  const std::pair<std::string_view, int64_t> sizes[] = {
+      {"num_hidden_layers", model.num_layers},
+      {"hidden_size", model.hidden_size},
+      {"intermediate_size", model.ffn_size},
+      {"vocab_size", model.vocab_size},
+  };
+  for (const auto& [name, size] : sizes) {
+    const auto stated = fields.OptionalInteger(name, 1, kMaxVocab);
+    if (stated.value_or(size) != size) {
+      fields.Fail(DoesNotFit(fields.FullName(name), absl::StrCat("must be as the model's, ", size),
+                             absl::StrCat(*stated)));
+    }
+  }
+  if (!fields.status().ok()) return fields.status();
+  if (config.read_me.num_experts == 0) {
+    return Malformed(fields.FullName("add_cluster_predictor"), "must be true", "false");
+  }
+  config.read_me.masked = true;
+  return config;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ModelFile>> LayReadMeOver(std::unique_ptr<ModelFile> model,
+                                                         const std::string& folder) {
+  if (!model->config().mixture.num_experts.empty() || model->config().read_me.num_experts > 0) {
+    return DoesNotFit("read-me", "must be laid over a dense model",
+                      Quoted(model->config().architecture));
+  }
+  const auto config_json = OpenText(folder, "config.json", kMaxConfigBytes);
+  if (!config_json.ok()) return config_json.status();
+  absl::StatusOr<ModelConfig> config = ReadConfig(config_json->bytes(), model->config());
+  if (!config.ok()) return config.status();
+  ModelContents read_me;
+  read_me.config = *std::move(config);
+  if (absl::Status status = ReadTensors(folder, read_me); !status.ok()) return status;
+  if (absl::Status status = CheckReadMe(read_me.config, read_me.tensors, read_me.neuron_owners);
+      !status.ok()) {
+    return status;
+  }
+  for (const TensorInfo& tensor : read_me.tensors) {
+    if (IsReadMeTensor(tensor.name)) continue;
+    return DoesNotFit(absl::StrCat("tensor ", absl::CHexEscape(tensor.name)),
+                      "the model has its own", "another");
+  }
+  return std::make_unique<OverlaidModel>(std::move(model), std::move(read_me));
+}
+
+}  // namespace pregate

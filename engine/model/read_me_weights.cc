@@ -1,0 +1,192 @@
+#include "engine/model/read_me_weights.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/model/neuron_tiles.h"
+#include "kernels/quant/dequantize.h"
+#include "kernels/quant/quantize_weights.h"
+
+namespace pregate {
+namespace {
+
+// The neurons of a layer as its checkpoint stores them.
+std::vector<FfnPart> FindParts(const ModelFile& file, int layer) {
+  const auto part = [&](const std::string& name) {
+    const auto matrix = [&](const char* kind) {
+      return file.Find(absl::StrCat("blk.", layer, ".ffn_", kind, name, ".weight"));
+    };
+    return FfnPart{matrix("gate"), matrix("up"), matrix("down"), {}};
+  };
+  const ReadMeConfig& config = file.config().read_me;
+  std::vector<FfnPart> parts;
+  if (config.masked) {
+    parts.push_back(part(""));
+    parts[0].owners = file.neuron_owners()[static_cast<size_t>(layer)];
+    return parts;
+  }
+  // The residual is the first, so that it comes first in memory too.
+  if (FfnPart residual = part(".residual"); residual.gate) {
+    const uint64_t everyone = ~uint64_t{0} >> (kMaxReadMeExperts - config.num_experts);
+    residual.owners.assign(static_cast<size_t>(residual.gate.rows), everyone);
+    parts.push_back(std::move(residual));
+  }
+  for (int32_t e = 0; e < config.num_experts; ++e) {
+    FfnPart& expert = parts.emplace_back(part(absl::StrCat(".", e)));
+    expert.owners.assign(static_cast<size_t>(expert.gate.rows), uint64_t{1} << e);
+  }
+  return parts;
+}
+
+bool HasBlocks(DType dtype) { return GetDTypeInfo(dtype).block_elements > 1; }
+
+// The type that a down projection takes. Its blocks run along the neurons, so a new order of these
+// cuts them apart and they are made anew from what the old ones say.
+DType DownType(DType source) {
+  if (!HasBlocks(source)) return source;
+  return source;
+}
+
+// Places of a block and where their neurons come from.
+struct Places {
+  const std::vector<FfnPart>& parts;
+  std::vector<NeuronPool::Source> sources;  // part -1: none
+
+  const FfnPart& Part(const NeuronPool::Source& source) const {
+    return parts[static_cast<size_t>(source.part)];
+  }
+};
+
+// Rows of `gate` or `up`, moved as they are.
+void WriteRows(const Places& places, ConstTensor FfnPart::*matrix, Device& device, char* out) {
+  const ConstTensor& any = places.parts[0].*matrix;
+  const int64_t bytes = RowBytes(any.dtype, any.cols);
+  const auto count = static_cast<int64_t>(places.sources.size());
+  device.ParallelFor(count, 32, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const NeuronPool::Source& source = places.sources[static_cast<size_t>(i)];
+      char* const row = out + i * bytes;
+      if (source.part < 0) {
+        std::memset(row, 0, static_cast<size_t>(bytes));
+      } else {
+        std::memcpy(row, (places.Part(source).*matrix).Row<char>(source.neuron),
+                    static_cast<size_t>(bytes));
+      }
+    }
+  });
+}
+
+// Columns of `down` of a plain type, moved as they are.
+template <typename Bits>
+void WritePlainColumns(const Places& places, int64_t row, char* out) {
+  auto* to = reinterpret_cast<Bits*>(out);
+  for (const NeuronPool::Source& source : places.sources) {
+    *to++ = source.part < 0 ? Bits{0} : places.Part(source).down.Row<Bits>(row)[source.neuron];
+  }
+}
+
+// The same for a type with blocks, of which there is one part.
+void WriteBlockColumns(const Places& places, int64_t row, DType dtype, char* out) {
+  const ConstTensor& down = places.parts[0].down;
+  std::vector<float> before(static_cast<size_t>(down.cols)), after(places.sources.size(), 0.0f);
+  DequantizeRow(down.dtype, down.Row<char>(row), down.cols, before.data());
+  for (size_t i = 0; i < after.size(); ++i) {
+    const NeuronPool::Source& source = places.sources[i];
+    if (source.part >= 0) after[i] = before[static_cast<size_t>(source.neuron)];
+  }
+  QuantizeRow(dtype, after.data(), static_cast<int64_t>(after.size()), out);
+}
+
+void WriteColumns(const Places& places, DType dtype, Device& device, char* out) {
+  const DType source = places.parts[0].down.dtype;
+  const int64_t rows = places.parts[0].down.rows;
+  const int64_t bytes = RowBytes(dtype, static_cast<int64_t>(places.sources.size()));
+  device.ParallelFor(rows, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      char* const row = out + r * bytes;
+      if (HasBlocks(source)) {
+        WriteBlockColumns(places, r, dtype, row);
+      } else if (RowBytes(source, 1) == 2) {
+        WritePlainColumns<uint16_t>(places, r, row);
+      } else {
+        WritePlainColumns<uint32_t>(places, r, row);
+      }
+    }
+  });
+}
+
+}  // namespace
+
+ReadMeFfns::ReadMeFfns(const ModelFile& file, ExpertStorage storage, Device* device)
+    : file_(file), device_(*device), tied_(storage == ExpertStorage::kTied) {
+  for (int layer = 0; layer < file.config().num_layers; ++layer) {
+    std::vector<FfnPart> parts = FindParts(file, layer);
+    NeuronPool pool = TieNeurons(parts);
+    if (storage == ExpertStorage::kAuto) tied_ = tied_ || pool.Shared();
+    layers_.push_back({std::move(parts), std::move(pool)});
+  }
+}
+
+// `neurons`: of each place its neuron in the pool, or -1.
+void ReadMeFfns::MakeBlock(const Layer& layer, const std::vector<int32_t>& neurons,
+                           WeightLoader& load, NeuronBlock& block) const {
+  auto places = std::make_shared<Places>(Places{layer.parts, {}});
+  for (const int32_t neuron : neurons) {
+    places->sources.push_back(neuron < 0 ? NeuronPool::Source{-1, 0}
+                                         : layer.pool.neurons[static_cast<size_t>(neuron)]);
+  }
+  const auto width = static_cast<int64_t>(neurons.size());
+  const FfnPart& any = layer.parts[0];
+  Device* const device = &device_;
+  const auto rows = [&](ConstTensor FfnPart::*matrix, Linear* linear) {
+    load.Built((any.*matrix).dtype, width, (any.*matrix).cols, linear,
+               [=](char* out) { WriteRows(*places, matrix, *device, out); });
+  };
+  rows(&FfnPart::gate, &block.gate);
+  rows(&FfnPart::up, &block.up);
+  const DType down = DownType(any.down.dtype);
+  load.Built(down, any.down.rows, width, &block.down,
+             [=](char* out) { WriteColumns(*places, down, *device, out); });
+}
+
+// One block for all experts.
+void ReadMeFfns::LoadTied(const Layer& layer, WeightLoader& load, FfnWeights& ffn) const {
+  const int64_t dense = (file_.config().ffn_size + kTileNeurons - 1) / kTileNeurons;
+  const NeuronTiles tiles = TileNeurons(layer.pool.owners, dense);
+  ffn.blocks.resize(1);
+  MakeBlock(layer, tiles.neurons, load, ffn.blocks[0]);
+  for (int32_t e = 0; e < file_.config().read_me.num_experts; ++e) {
+    ExpertTiles mine = TilesOfExpert(tiles, e);
+    const auto width = kTileNeurons * static_cast<int64_t>(mine.tiles.size());
+    ffn.experts.push_back({{{0, std::move(mine.tiles)}}, std::move(mine.owned), width});
+  }
+}
+
+// A block for each expert. What fills up its last tile is zero and needs no mask.
+void ReadMeFfns::LoadCopies(const Layer& layer, WeightLoader& load, FfnWeights& ffn) const {
+  const int32_t experts = file_.config().read_me.num_experts;
+  ffn.blocks.resize(static_cast<size_t>(experts));
+  for (int32_t e = 0; e < experts; ++e) {
+    std::vector<int32_t> neurons;
+    for (size_t n = 0; n < layer.pool.owners.size(); ++n) {
+      if ((layer.pool.owners[n] >> e & 1) != 0) neurons.push_back(static_cast<int32_t>(n));
+    }
+    neurons.resize((neurons.size() + kTileNeurons - 1) / kTileNeurons * kTileNeurons, -1);
+    MakeBlock(layer, neurons, load, ffn.blocks[static_cast<size_t>(e)]);
+    ffn.experts.push_back({{{e, {}}}, {}, static_cast<int64_t>(neurons.size())});
+  }
+}
+
+void ReadMeFfns::Load(int layer, WeightLoader& load, FfnWeights& ffn) const {
+  const Layer& from = layers_[static_cast<size_t>(layer)];
+  tied_ ? LoadTied(from, load, ffn) : LoadCopies(from, load, ffn);
+  const auto owned = std::count_if(from.pool.owners.begin(), from.pool.owners.end(),
+                                   [](uint64_t owners) { return owners != 0; });
+  load.memory().parameters += 3 * owned * file_.config().hidden_size;
+}
+
+}  // namespace pregate

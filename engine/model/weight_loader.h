@@ -1,0 +1,90 @@
+// Brings tensors of a model file into device memory, in the form that the kernels stream.
+#ifndef PREGATE_ENGINE_MODEL_WEIGHT_LOADER_H_
+#define PREGATE_ENGINE_MODEL_WEIGHT_LOADER_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/model/linear.h"
+#include "engine/model/model_file.h"
+#include "kernels/device.h"
+#include "kernels/kernels.h"
+
+namespace pregate {
+
+// What a loader has brought in.
+struct LoadedMemory {
+  std::vector<DeviceBuffer> owned;  // vectors, in float, and the packed matrices
+  int64_t bytes = 0;                // that steps read: tables, of which they read rows, not counted
+  int64_t parameters = 0;
+};
+
+// Takes tensors one by one, then packs the matrices among them. After the first failure every call
+// gives nothing and `status` says why: FAILED_PRECONDITION names a missing or misshapen tensor;
+// UNIMPLEMENTED a tensor whose type `kernels` cannot multiply; RESOURCE_EXHAUSTED: no room on the
+// device.
+class WeightLoader {
+ public:
+  // `activations`: the input of every Linear that can multiply integers. All must outlive this.
+  WeightLoader(const ModelFile& file, Device* device, const Kernels& kernels, DType activations)
+      : file_(file), device_(device), kernels_(kernels), activations_(activations) {}
+
+  // A vector of `size` elements as floats in device memory.
+  ConstTensor Vector(const std::string& name, int64_t size);
+  ConstTensor OptionalVector(const std::string& name, int64_t size);
+
+  // `name`.weight [out, in] and, where the file has it, `name`.bias. Data of matrices follows with
+  // Pack: where `linear` or `packed` lies must not change until then.
+  void Matrix(const std::string& name, int64_t out, int64_t in, Linear* linear);
+
+  // As Matrix, for one whose input stays float whatever its type: a gate, whose choice should not
+  // change with the format of activations.
+  void Gate(const std::string& name, int64_t out, int64_t in, Linear* linear);
+  void OptionalGate(const std::string& name, int64_t out, int64_t in, Linear* linear);
+
+  // `name`.weight [rows, cols] alone; returns the bytes that it takes, which are not counted.
+  int64_t Table(const std::string& name, int64_t rows, int64_t cols, PackedWeight* packed);
+
+  // A matrix that no tensor is: `write` is called by Pack with memory for its rows, densely packed.
+  // Its parameters are not counted.
+  void Built(DType dtype, int64_t out, int64_t in, Linear* linear,
+             std::function<void(char* rows)> write);
+
+  // Brings every matrix into the kernels' form, into one piece of memory. The file's memory is
+  // given back on the way, so that the two forms are never there together. `progress`, if set, is
+  // called with the share of the bytes that is packed.
+  void Pack(const std::function<void(double)>& progress);
+
+  const absl::Status& status() const { return status_; }
+  LoadedMemory& memory() { return memory_; }
+
+ private:
+  struct Unpacked {
+    ConstTensor source;  // its shape alone, where the matrix is built
+    std::function<void(char* rows)> write;
+    PackedWeight* packed;
+    int64_t offset;  // in the packed memory
+  };
+
+  ConstTensor Require(const std::string& name, int64_t rows, int64_t cols);
+  void Refuse(const std::string& name, DType dtype);
+  int64_t Place(Unpacked matrix);
+  void ChooseInput(Linear* linear) const;
+  void PackOne(const Unpacked& matrix, void* packed) const;
+
+  const ModelFile& file_;
+  Device* device_;
+  const Kernels& kernels_;
+  const DType activations_;
+  LoadedMemory memory_;
+  std::vector<Unpacked> matrices_;
+  int64_t packed_bytes_ = 0;
+  absl::Status status_;
+};
+
+}  // namespace pregate
+
+#endif  // PREGATE_ENGINE_MODEL_WEIGHT_LOADER_H_
