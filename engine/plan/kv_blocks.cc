@@ -50,6 +50,7 @@ bool KvBlocks::Open(Sequence* sequence, const Prefix& prefix, int32_t positions,
   sequence->shared_blocks = hits;
   sequence->prefix = prefix.id;
   sequence->computed = hits * block_tokens_;
+  sequence->routed = sequence->computed;  // the router's keys and values are in the same blocks
   for (int32_t i = 0; i < fresh; ++i) sequence->blocks.push_back(Allocate());
   return true;
 }
@@ -88,6 +89,7 @@ void KvBlocks::Close(Sequence* sequence) {
   sequence->shared_blocks = 0;
   sequence->prefix = PrefixCache::kEmptyPrefix;
   sequence->computed = 0;
+  sequence->routed = 0;
 }
 
 int32_t KvBlocks::Allocate() {

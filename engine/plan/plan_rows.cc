@@ -17,6 +17,25 @@ int32_t LogitTarget(const Sequence& sequence, int32_t position) {
   return score ? sequence.tokens[position + 1] : kNoLogits;
 }
 
+// The rows of positions [first, context) of a sequence.
+void AppendTokens(const Sequence& sequence, int32_t first, int32_t context, int32_t block_tokens,
+                  BatchPlan* plan) {
+  assert(first < context && context <= sequence.size());
+  for (int32_t position = first; position < context; ++position) {
+    const int32_t block = sequence.blocks[position / block_tokens];
+    plan->token_ids.push_back(sequence.tokens[position]);
+    plan->positions.push_back(position);
+    plan->kv_slots.push_back(block * block_tokens + position % block_tokens);
+  }
+  const int32_t blocks = (context + block_tokens - 1) / block_tokens;
+  plan->sequence_slots.push_back(sequence.slot);
+  plan->row_start.push_back(plan->rows());
+  plan->context_len.push_back(context);
+  plan->block_ids.insert(plan->block_ids.end(), sequence.blocks.begin(),
+                         sequence.blocks.begin() + blocks);
+  plan->block_start.push_back(static_cast<int32_t>(plan->block_ids.size()));
+}
+
 }  // namespace
 
 BatchPlan EmptyPlan() {
@@ -31,27 +50,31 @@ int32_t RowsWithinLogits(const Sequence& sequence, int32_t rows, int32_t logits)
   return rows == sequence.missing() && logits < 1 ? rows - 1 : rows;
 }
 
+int32_t RowsWithinExperts(const Sequence& sequence, int32_t rows, ExpertMask experts) {
+  const int32_t end = sequence.computed + std::min(rows, sequence.routed - sequence.computed);
+  int32_t position = sequence.computed;
+  while (position < end && (experts >> sequence.experts[position] & 1) != 0) ++position;
+  return position - sequence.computed;
+}
+
 void AppendRows(const Sequence& sequence, int32_t rows, int32_t block_tokens, BatchPlan* plan) {
   const int32_t context = sequence.computed + rows;
-  assert(rows > 0 && context <= sequence.size());
   for (int32_t position = sequence.computed; position < context; ++position) {
-    const int32_t block = sequence.blocks[position / block_tokens];
     if (const int32_t target = LogitTarget(sequence, position); target != kNoLogits) {
-      plan->logit_rows.push_back(plan->rows());
+      plan->logit_rows.push_back(plan->rows() + position - sequence.computed);
       plan->logit_slots.push_back(sequence.slot);
       plan->logit_targets.push_back(target);
     }
-    plan->token_ids.push_back(sequence.tokens[position]);
-    plan->positions.push_back(position);
-    plan->kv_slots.push_back(block * block_tokens + position % block_tokens);
   }
-  const int32_t blocks = (context + block_tokens - 1) / block_tokens;
-  plan->sequence_slots.push_back(sequence.slot);
-  plan->row_start.push_back(plan->rows());
-  plan->context_len.push_back(context);
-  plan->block_ids.insert(plan->block_ids.end(), sequence.blocks.begin(),
-                         sequence.blocks.begin() + blocks);
-  plan->block_start.push_back(static_cast<int32_t>(plan->block_ids.size()));
+  AppendTokens(sequence, sequence.computed, context, block_tokens, plan);
+  if (sequence.experts.empty()) return;  // no router
+  assert(context <= sequence.routed);
+  plan->expert_ids.insert(plan->expert_ids.end(), sequence.experts.begin() + sequence.computed,
+                          sequence.experts.begin() + context);
+}
+
+void AppendUnrouted(const Sequence& sequence, int32_t rows, int32_t block_tokens, BatchPlan* plan) {
+  AppendTokens(sequence, sequence.routed, sequence.routed + rows, block_tokens, plan);
 }
 
 }  // namespace pregate

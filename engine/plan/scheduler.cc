@@ -1,16 +1,13 @@
-// The scheduler's main path is Plan, which serves who is running and then admits who waits, and
-// Commit, which moves the frontiers by what the plan computed.
-#include "engine/plan/scheduler.h"
-
+// The scheduler's main path is Plan, which serves who is running and admits who waits, and Commit,
+// which moves the frontiers by what the plan computed.
 #include <algorithm>
 #include <cassert>
-#include <unordered_map>
+#include <memory>
 #include <utility>
 
-#include "engine/plan/kv_blocks.h"
 #include "engine/plan/plan_rows.h"
 #include "engine/plan/policy.h"
-#include "engine/plan/sequence.h"
+#include "engine/plan/scheduler_impl.h"
 
 namespace pregate {
 namespace {
@@ -19,86 +16,23 @@ namespace {
 // what a hash collision, or a leader that does not get on, can cost.
 constexpr int32_t kMaxHeldBack = 64;
 
+constexpr ExpertMask kAllExperts = ~ExpertMask{0};
+
 }  // namespace
 
-class Scheduler::Impl {
- public:
-  explicit Impl(const SchedulerConfig& config)
-      : config_(config),
-        blocks_(config.num_blocks, config.block_tokens, config.enable_prefix_caching,
-                config.prefix_hash),
-        slots_(config.max_num_seqs, nullptr) {
-    assert(config.max_num_seqs > 0 && config.max_num_batched_tokens > 0);
-    assert(config.max_num_prefill_tokens > 0);
-    assert(config.max_logits >= config.max_num_seqs);
-    for (int32_t slot = config.max_num_seqs - 1; slot >= 0; --slot) free_slots_.push_back(slot);
-  }
-
-  AddResult Add(Request request);
-  bool Cancel(SequenceId id, FinishReason reason);
-  BatchPlan Plan();
-  void Commit(const BatchPlan& plan, const std::vector<int32_t>& token_ids);
-  void Fail(const BatchPlan& plan);
-  SchedulerStats stats() const;
-  std::string CheckInvariants() const;
-
-  const SchedulerConfig& config() const { return config_; }
-  const std::vector<Admission>& admissions() const { return admissions_; }
-  std::vector<SequenceEvent> TakeEvents() { return std::exchange(events_, {}); }
-
- private:
-  // Plan's two halves.
-  void ServeRunning();
-  void AdmitWaiting();
-  // Their steps.
-  int32_t PrefillBudget() const;
-  bool MakeRoom(size_t index);
-  bool PreemptOneAfter(size_t index);
-  bool TakeUp(Sequence* sequence, const KvBlocks::Prefix& prefix);
-  void AddToPlan(Sequence* sequence, int32_t followers);
-  bool WaitsForPrefix(Sequence* sequence, const KvBlocks::Prefix& prefix,
-                      const std::vector<uint64_t>& in_progress) const;
-
-  // Commit's step.
-  void Append(Sequence* sequence, SequenceEvent event);
-
-  // How a sequence leaves.
-  void Preempt(Sequence* sequence);
-  void End(Sequence* sequence, SequenceEvent event);
-  void ReleaseSlot(Sequence* sequence);
-
-  void SortByPolicy(std::vector<Sequence*>* sequences) const;
-  int64_t PlansWaited(const Sequence& sequence) const;
-  int32_t LongestContext(const Request& request) const;
-  bool Protected(const Sequence& sequence) const {
-    return sequence.preemptions >= config_.max_preemptions;
-  }
-
-  const SchedulerConfig config_;
-  KvBlocks blocks_;
-  std::unordered_map<SequenceId, std::unique_ptr<Sequence>> sequences_;  // looked up, not iterated
-  std::vector<Sequence*> waiting_;
-  std::vector<Sequence*> running_;
-  std::vector<Sequence*> slots_;     // [max_num_seqs] owner or null
-  std::vector<int32_t> free_slots_;  // taken from the back
-  int64_t arrivals_ = 0;
-  int64_t waiting_tokens_ = 0;  // prompt tokens of waiting_
-  int64_t plan_number_ = 0;
-
-  // The plan being made or, between Plan and Commit, executed.
-  BatchPlan plan_;
-  bool executing_ = false;
-  bool preempted_ = false;    // somebody, by this plan
-  int32_t prefill_left_ = 0;  // rows that prompts may still have in this plan
-  std::vector<Admission> admissions_;
-
-  std::vector<SequenceEvent> events_;
-  int64_t preemptions_ = 0;
-  int64_t prefix_queries_ = 0;
-  int64_t prefix_hits_ = 0;
-};
-
 // --- Requests come and go ---
+
+Scheduler::Impl::Impl(const SchedulerConfig& config)
+    : config_(config),
+      blocks_(config.num_blocks, config.block_tokens, config.enable_prefix_caching,
+              config.prefix_hash),
+      experts_(config.experts),
+      slots_(config.max_num_seqs, nullptr) {
+  assert(config.max_num_seqs > 0 && config.max_num_batched_tokens > 0);
+  assert(config.max_num_prefill_tokens > 0);
+  assert(config.max_logits >= config.max_num_seqs);
+  for (int32_t slot = config.max_num_seqs - 1; slot >= 0; --slot) free_slots_.push_back(slot);
+}
 
 AddResult Scheduler::Impl::Add(Request request) {
   assert(!request.prompt.empty() && request.max_tokens >= 1);
@@ -124,6 +58,7 @@ AddResult Scheduler::Impl::Add(Request request) {
 }
 
 bool Scheduler::Impl::Cancel(SequenceId id, FinishReason reason) {
+  assert(unrouted_.empty());
   const auto found = sequences_.find(id);
   if (found == sequences_.end()) return false;
   Sequence* sequence = found->second.get();
@@ -145,15 +80,27 @@ int32_t Scheduler::Impl::LongestContext(const Request& request) const {
 
 // --- Plan ---
 
-BatchPlan Scheduler::Impl::Plan() {
-  assert(!executing_);
+void Scheduler::Impl::OpenPlan() {
+  assert(!executing_ && unrouted_.empty());
   ++plan_number_;
   plan_ = EmptyPlan();
   admissions_.clear();
   preempted_ = false;
-  prefill_left_ = PrefillBudget();
-  ServeRunning();
-  AdmitWaiting();
+  opened_ = true;
+  if (routes()) experts_.Open();
+}
+
+BatchPlan Scheduler::Impl::Plan() {
+  if (routes()) {
+    if (!opened_) Admit();
+    ServeByExpert();
+  } else {
+    OpenPlan();
+    prefill_left_ = PrefillBudget();
+    ServeRunning();
+    AdmitWaiting();
+  }
+  opened_ = false;
   executing_ = !plan_.empty();
   return executing_ ? plan_ : BatchPlan();
 }
@@ -173,8 +120,73 @@ void Scheduler::Impl::ServeRunning() {
   SortByPolicy(&running_);
   for (size_t i = 0; i < running_.size(); ++i) {  // preemption shortens the list behind i
     if (!MakeRoom(i)) continue;
-    AddToPlan(running_[i], static_cast<int32_t>(running_.size() - i - 1));
+    AddToPlan(running_[i], static_cast<int32_t>(running_.size() - i - 1), kAllExperts);
   }
+}
+
+// Prompts are taken up ahead of their turn until there is a plan's worth of their rows.
+void Scheduler::Impl::Admit() {
+  if (!routes()) return;
+  assert(!opened_);
+  OpenPlan();
+  SortByPolicy(&running_);
+  prefill_left_ = config_.max_num_batched_tokens;
+  for (size_t i = 0; i < running_.size(); ++i) {  // preemption shortens the list behind i
+    MakeRoom(i);
+    if (!running_[i]->decodes()) prefill_left_ -= running_[i]->missing();
+  }
+  AdmitWaiting();
+}
+
+// The experts decide who of those that are routed has rows; then every answer gets its own, and
+// prompts those that are left, as above. Who finds no block has not been routed.
+void Scheduler::Impl::ServeByExpert() {
+  SortByPolicy(&running_);
+  prefill_left_ = PrefillBudget();
+  std::vector<Sequence*> ready;
+  std::vector<ExpertCandidate> candidates;
+  for (Sequence* sequence : running_) {
+    if (sequence->routed == sequence->computed) continue;
+    ready.push_back(sequence);
+    candidates.push_back(CandidateOf(*sequence));
+  }
+  if (ready.empty()) return;
+  const int32_t sequences =
+      config_.max_num_step_seqs > 0 ? config_.max_num_step_seqs : config_.max_num_seqs;
+  const ExpertChoice choice = experts_.Choose(
+      candidates, {config_.max_num_batched_tokens, std::max(prefill_left_, 0), sequences});
+  int32_t followers = static_cast<int32_t>(choice.chosen.size());
+  for (int32_t index : choice.chosen) AddToPlan(ready[index], --followers, choice.experts);
+  std::vector<ExpertCandidate> left;
+  for (size_t i = 0; i < ready.size(); ++i) {
+    if (ready[i]->planned_rows == 0) left.push_back(candidates[i]);
+  }
+  experts_.AddLoads(left, &plan_);
+}
+
+ExpertCandidate Scheduler::Impl::CandidateOf(const Sequence& sequence) const {
+  ExpertCandidate candidate;
+  candidate.prompt = !sequence.decodes();
+  candidate.plans_waited = plan_number_ - sequence.waiting_since - 1;
+  candidate.overdue = Overdue(sequence);
+  candidate.first = ExpertMask{1} << sequence.experts[sequence.computed];
+  const int32_t wanted = std::min(sequence.routed - sequence.computed, prefill_left_);
+  for (candidate.rows = 0; candidate.rows < std::max(wanted, 1); ++candidate.rows) {
+    const ExpertMask more =
+        candidate.experts | ExpertMask{1} << sequence.experts[sequence.computed + candidate.rows];
+    if (more != candidate.experts && !experts_.Fits(more)) break;
+    candidate.experts = more;
+  }
+  return candidate;
+}
+
+// Passed over for as many plans, or as many of its own usual gaps between tokens, as may be.
+bool Scheduler::Impl::Overdue(const Sequence& sequence) const {
+  if (plan_number_ - sequence.waiting_since - 1 >= config_.experts.max_wait_steps) return true;
+  const int32_t gaps = sequence.generated() - 1;
+  const double usual =
+      gaps > 0 ? (sequence.served_at - sequence.first_token) / gaps : experts_.step_seconds();
+  return experts_.now() - sequence.served_at > config_.experts.max_wait_gaps * usual;
 }
 
 // Who waits is taken up in the policy's order until one does not fit: nobody overtakes for being
@@ -189,13 +201,17 @@ void Scheduler::Impl::AdmitWaiting() {
   // A look at a sequence costs as much as its prompt is long, so their number is bounded too.
   const size_t looks = std::min<size_t>(waiting_.size(), config_.max_num_seqs);
   for (size_t i = 0; i < looks; ++i) {
-    if (free_slots_.empty() || prefill_left_ == 0) break;
+    if (free_slots_.empty() || prefill_left_ <= 0) break;
     if (plan_.rows() >= config_.max_num_batched_tokens) break;
     Sequence* sequence = waiting_[i];
     const KvBlocks::Prefix prefix = blocks_.FindPrefix(*sequence);
     if (WaitsForPrefix(sequence, prefix, in_progress)) continue;
     if (!TakeUp(sequence, prefix)) break;
-    AddToPlan(sequence, 0);
+    if (routes()) {
+      prefill_left_ -= sequence->missing();
+    } else {
+      AddToPlan(sequence, 0, kAllExperts);
+    }
     in_progress.push_back(blocks_.HashInProgress(*sequence));
   }
   std::erase_if(waiting_, [](const Sequence* sequence) { return sequence->slot >= 0; });
@@ -236,6 +252,10 @@ bool Scheduler::Impl::PreemptOneAfter(size_t index) {
   return false;
 }
 
+bool Scheduler::Impl::Protected(const Sequence& sequence) const {
+  return sequence.preemptions >= config_.max_preemptions;
+}
+
 // Gives a waiting sequence a slot and blocks for all its tokens. One that has been preempted as
 // often as it may gets blocks for all it can ever need, and is safe from then on. False: too few
 // blocks are free, or so few that those who run would soon preempt it again.
@@ -250,6 +270,9 @@ bool Scheduler::Impl::TakeUp(Sequence* sequence, const KvBlocks::Prefix& prefix)
   slots_[sequence->slot] = sequence;
   running_.push_back(sequence);
   waiting_tokens_ -= sequence->prompt_size();
+  sequence->plans_waited = PlansWaited(*sequence);
+  sequence->waiting_since = plan_number_ - 1;
+  sequence->served_at = experts_.now();
   admissions_.push_back(
       {sequence->request.id, sequence->slot, sequence->computed, sequence->admitted});
   sequence->admitted = true;
@@ -261,12 +284,13 @@ bool Scheduler::Impl::TakeUp(Sequence* sequence, const KvBlocks::Prefix& prefix)
 }
 
 // As many rows as the budgets allow when each of `followers` is to have one as well.
-void Scheduler::Impl::AddToPlan(Sequence* sequence, int32_t followers) {
+void Scheduler::Impl::AddToPlan(Sequence* sequence, int32_t followers, ExpertMask experts) {
   const int32_t rows_left = config_.max_num_batched_tokens - plan_.rows();
   const int32_t logits_left = config_.max_logits - plan_.logits() - followers;
   const int32_t share = std::min(std::max(rows_left - followers, 1), rows_left);
   const int32_t wanted = sequence->decodes() ? 1 : std::min(sequence->missing(), prefill_left_);
-  const int32_t rows = RowsWithinLogits(*sequence, std::min(wanted, share), logits_left);
+  const int32_t known = routes() ? RowsWithinExperts(*sequence, wanted, experts) : wanted;
+  const int32_t rows = RowsWithinLogits(*sequence, std::min(known, share), logits_left);
   if (rows <= 0) return;
   if (!sequence->decodes()) prefill_left_ -= rows;
   AppendRows(*sequence, rows, config_.block_tokens, &plan_);
@@ -275,16 +299,63 @@ void Scheduler::Impl::AddToPlan(Sequence* sequence, int32_t followers) {
   sequence->waiting_since = plan_number_;
 }
 
+// --- The router ---
+
+// Answers first: a prompt can wait for its experts, somebody reads an answer.
+BatchPlan Scheduler::Impl::Unrouted() {
+  assert(!executing_ && unrouted_.empty());
+  if (!routes()) return {};
+  BatchPlan plan = EmptyPlan();
+  for (const bool answers : {true, false}) {
+    for (const Sequence* sequence : running_) {
+      if ((sequence->unrouted() == 1) != answers) continue;
+      const int32_t rows = std::min({sequence->unrouted(), Room(*sequence) - sequence->routed,
+                                     config_.max_num_batched_tokens - plan.rows()});
+      if (rows > 0) AppendUnrouted(*sequence, rows, config_.block_tokens, &plan);
+    }
+  }
+  if (plan.empty()) return {};
+  unrouted_ = plan;
+  return plan;
+}
+
+void Scheduler::Impl::Routed(const BatchPlan& plan, const std::vector<int32_t>& expert_ids) {
+  assert(!plan.empty() && plan == unrouted_);
+  assert(static_cast<int32_t>(expert_ids.size()) == plan.rows());
+  unrouted_ = {};
+  for (int32_t s = 0; s < plan.sequences(); ++s) {
+    Sequence* sequence = slots_[plan.sequence_slots[s]];
+    std::vector<int32_t>& experts = sequence->experts;
+    for (int32_t row = plan.row_start[s]; row < plan.row_start[s + 1]; ++row) {
+      const int32_t position = plan.positions[row], expert = expert_ids[row];
+      assert(expert >= 0 && expert < config_.experts.num_experts);
+      if (position < static_cast<int32_t>(experts.size()) && experts[position] >= 0) {
+        assert(experts[position] == expert);  // a function of the prefix, whatever happened since
+        continue;
+      }
+      experts.resize(std::max<size_t>(experts.size(), position + 1), -1);
+      experts[position] = expert;
+      if (position >= sequence->prompt_size() && experts[position - 1] >= 0) {
+        experts_.Sampled(experts[position - 1], expert);
+      }
+    }
+    sequence->routed = plan.context_len[s];
+  }
+}
+
 // --- Commit ---
 
-void Scheduler::Impl::Commit(const BatchPlan& plan, const std::vector<int32_t>& token_ids) {
+void Scheduler::Impl::Commit(const BatchPlan& plan, const std::vector<int32_t>& token_ids,
+                             const StepTimes& times) {
   assert(executing_ && plan == plan_);
   assert(static_cast<int32_t>(token_ids.size()) == plan.logits());
   executing_ = false;
+  if (routes()) experts_.Ran(plan, times);
   int32_t logit = 0;
   for (const int32_t slot : plan.sequence_slots) {
     Sequence* sequence = slots_[slot];
     sequence->computed += std::exchange(sequence->planned_rows, 0);
+    sequence->served_at = experts_.now();
     blocks_.ShareFullBlocks(sequence);
     SequenceEvent event = {.id = sequence->request.id, .slot = slot};
     for (; logit < plan.logits() && plan.logit_slots[logit] == slot; ++logit) {
@@ -305,6 +376,7 @@ void Scheduler::Impl::Append(Sequence* sequence, SequenceEvent event) {
   const Request& request = sequence->request;
   const bool may_stop = sequence->generated() >= request.min_tokens;
   sequence->tokens.push_back(event.token_id);
+  if (sequence->generated() == 1) sequence->first_token = sequence->served_at;
   if (may_stop &&
       std::binary_search(request.stop_ids.begin(), request.stop_ids.end(), event.token_id)) {
     event.finish = FinishReason::kStop;
@@ -322,6 +394,7 @@ void Scheduler::Impl::Append(Sequence* sequence, SequenceEvent event) {
 void Scheduler::Impl::Fail(const BatchPlan& plan) {
   assert(executing_ && plan == plan_);
   executing_ = false;
+  if (routes()) experts_.DidNotRun();
   for (const int32_t slot : plan.sequence_slots) {
     Sequence* sequence = slots_[slot];
     const bool cancelled = sequence->ending != FinishReason::kNone;
@@ -382,69 +455,5 @@ int64_t Scheduler::Impl::PlansWaited(const Sequence& sequence) const {
   const int64_t since = plan_number_ - sequence.waiting_since - 1;
   return sequence.plans_waited + std::max<int64_t>(since, 0);
 }
-
-// --- What can be seen ---
-
-SchedulerStats Scheduler::Impl::stats() const {
-  SchedulerStats stats;
-  stats.waiting = static_cast<int32_t>(waiting_.size());
-  stats.waiting_tokens = waiting_tokens_;
-  stats.running = static_cast<int32_t>(running_.size());
-  stats.blocks_total = config_.num_blocks;
-  stats.blocks_used = config_.num_blocks - blocks_.pool().free();
-  stats.blocks_cached = blocks_.pool().kept();
-  stats.preemptions = preemptions_;
-  stats.prefix_queries = prefix_queries_;
-  stats.prefix_hits = prefix_hits_;
-  return stats;
-}
-
-std::string Scheduler::Impl::CheckInvariants() const {
-  if (waiting_.size() + running_.size() != sequences_.size()) {
-    return "scheduler: a sequence neither waits nor runs, or does both";
-  }
-  int64_t waiting_tokens = 0;
-  for (const Sequence* sequence : waiting_) {
-    waiting_tokens += sequence->prompt_size();
-    if (sequence->slot >= 0 || sequence->computed != 0 || !sequence->blocks.empty() ||
-        sequence->planned_rows != 0) {
-      return "scheduler: a waiting sequence holds something";
-    }
-  }
-  if (waiting_tokens != waiting_tokens_) return "scheduler: waiting tokens are miscounted";
-  if (free_slots_.size() + running_.size() != slots_.size()) return "scheduler: a slot is lost";
-  for (const Sequence* sequence : running_) {
-    const int32_t room = static_cast<int32_t>(sequence->blocks.size()) * config_.block_tokens;
-    if (slots_[sequence->slot] != sequence) return "scheduler: a slot has another owner";
-    if (sequence->missing() < 1) return "scheduler: a running sequence has nothing to compute";
-    if (sequence->computed + sequence->planned_rows > room) {
-      return "scheduler: a sequence computes beyond its blocks";
-    }
-    if (sequence->size() >= config_.max_model_len) return "scheduler: a context is overrun";
-    if (sequence->preemptions > config_.max_preemptions) return "scheduler: preempted too often";
-  }
-  if (plan_.rows() > config_.max_num_batched_tokens || plan_.logits() > config_.max_logits) {
-    return "scheduler: a plan is over its budget";
-  }
-  return blocks_.CheckInvariants({running_.begin(), running_.end()});
-}
-
-// --- The interface ---
-
-Scheduler::Scheduler(const SchedulerConfig& config) : impl_(std::make_unique<Impl>(config)) {}
-Scheduler::~Scheduler() = default;
-
-AddResult Scheduler::Add(Request request) { return impl_->Add(std::move(request)); }
-bool Scheduler::Cancel(SequenceId id, FinishReason reason) { return impl_->Cancel(id, reason); }
-BatchPlan Scheduler::Plan() { return impl_->Plan(); }
-const std::vector<Admission>& Scheduler::admissions() const { return impl_->admissions(); }
-void Scheduler::Commit(const BatchPlan& plan, const std::vector<int32_t>& token_ids) {
-  impl_->Commit(plan, token_ids);
-}
-void Scheduler::Fail(const BatchPlan& plan) { impl_->Fail(plan); }
-std::vector<SequenceEvent> Scheduler::TakeEvents() { return impl_->TakeEvents(); }
-SchedulerStats Scheduler::stats() const { return impl_->stats(); }
-const SchedulerConfig& Scheduler::config() const { return impl_->config(); }
-std::string Scheduler::CheckInvariants() const { return impl_->CheckInvariants(); }
 
 }  // namespace pregate

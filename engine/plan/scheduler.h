@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/plan/batch_plan.h"
+#include "engine/plan/expert_planner.h"
 #include "engine/plan/prefix_cache.h"
 #include "engine/plan/request.h"
 
@@ -17,11 +18,12 @@ namespace pregate {
 enum class SchedulingPolicy : uint8_t { kFcfs, kPriority };
 
 struct SchedulerConfig {
-  int32_t max_num_seqs = 64;               // sequences running at once = sequence slots
-  int32_t max_num_batched_tokens = 512;    // rows of one plan
-  int32_t max_num_prefill_tokens = 32;     // of these, rows of prompts beside answers that go on
-  int32_t max_logits = 256;                // logit rows of one plan; at least max_num_seqs
-  int32_t max_num_queued_reqs = 1024;      // waiting sequences
+  int32_t max_num_seqs = 64;             // sequences running at once = sequence slots
+  int32_t max_num_batched_tokens = 512;  // rows of one plan
+  int32_t max_num_prefill_tokens = 32;   // of these, rows of prompts beside answers that go on
+  int32_t max_num_step_seqs = 0;         // sequences with rows in one plan; 0: any (with a router)
+  int32_t max_logits = 256;              // logit rows of one plan; at least max_num_seqs
+  int32_t max_num_queued_reqs = 1024;    // waiting sequences
   int64_t max_num_queued_tokens = 262144;  // prompt tokens of the waiting sequences
   int32_t max_model_len = 2048;            // positions of one sequence
   int32_t num_blocks = 0;                  // KV blocks in the pool
@@ -31,6 +33,7 @@ struct SchedulerConfig {
   SchedulingPolicy policy = SchedulingPolicy::kFcfs;
   int32_t max_preemptions = 3;    // a sequence preempted so often is not chosen again
   int32_t wait_steps_max = 1000;  // passed over for so many plans: goes first, whatever its class
+  ExpertConfig experts;           // of a model with a pre-gating router
 };
 
 enum class AddResult : uint8_t {
@@ -50,7 +53,8 @@ struct SequenceEvent {
   friend bool operator==(const SequenceEvent&, const SequenceEvent&) = default;
 };
 
-// A sequence that Plan() took up, or took up again after preemption: the sampler binds its slot.
+// A sequence that Admit() or Plan() took up, or took up again after preemption: the sampler binds
+// its slot.
 struct Admission {
   SequenceId id = 0;
   int32_t slot = -1;
@@ -68,6 +72,7 @@ struct SchedulerStats {
   int64_t preemptions = 0;
   int64_t prefix_queries = 0;  // tokens looked up in the prefix cache
   int64_t prefix_hits = 0;     // tokens found there
+  ExpertStats experts;         // with a router
 };
 
 class Scheduler {
@@ -83,19 +88,45 @@ class Scheduler {
   // Commit, one that the plan carries is only marked, and ends with Commit.
   bool Cancel(SequenceId id, FinishReason reason);
 
-  // Decides the next step. Empty when there is nothing to run; else it must be followed by Commit
-  // or Fail of this plan before the next Plan.
+  // --- With a pre-gating router, before each Plan. Without, these do nothing. ---
+
+  // Takes up who waits, as far as slots and blocks go, and makes room for the newest tokens of
+  // those who run: prompts can be routed before their turn. At most once before each Plan, which
+  // does it itself if nobody has.
+  void Admit();
+
+  // Rows whose experts are not known yet, answers before prompts, at most max_num_batched_tokens:
+  // their tokens, positions and places in the cache; no logits. Empty when all are known, else it
+  // must be followed by Routed before anything else.
+  BatchPlan Unrouted();
+
+  // The experts of those rows, one each. A row that was routed before must get the same again.
+  void Routed(const BatchPlan& plan, const std::vector<int32_t>& expert_ids);
+
+  // --- A step ---
+
+  // Decides the next step. Empty when there is nothing to run (with a router: nothing whose experts
+  // are known); else it must be followed by Commit or Fail of this plan before the next Plan.
   BatchPlan Plan();
 
-  // Sequences that the last Plan() gave a slot.
+  // Sequences that the last Plan(), or the Admit() before it, gave a slot.
   const std::vector<Admission>& admissions() const;
 
   // The plan ran; `token_ids` has one entry for each logit row. Moves the frontiers, shares full
   // blocks, frees what finished.
-  void Commit(const BatchPlan& plan, const std::vector<int32_t>& token_ids);
+  void Commit(const BatchPlan& plan, const std::vector<int32_t>& token_ids,
+              const StepTimes& times = {});
 
   // The plan did not run: its sequences end with kError, the others are untouched.
   void Fail(const BatchPlan& plan);
+
+  // --- Loads that plans have asked for end: between steps, or before Commit or Fail. ---
+
+  // A unit is in memory, after `seconds` of reading (0: not measured). Loads of what a plan needs
+  // have ended when it commits or fails, and count as done unless they are told to have failed.
+  void UnitLoaded(int32_t unit, double seconds);
+  // A unit could not be read: it is absent. A plan that needs it must fail.
+  void UnitFailed(int32_t unit);
 
   // Events since the last call, in order.
   std::vector<SequenceEvent> TakeEvents();

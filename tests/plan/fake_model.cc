@@ -37,11 +37,19 @@ SoloAnswer AnswerAlone(const Request& request, int32_t max_model_len, int32_t vo
   return answer;
 }
 
+int32_t ExpertOf(uint64_t prefix, int32_t expert_before, int32_t num_experts) {
+  const uint64_t draw = Mix(0xe49e47, prefix);
+  if (expert_before >= 0 && draw % 10 < 7) return expert_before;
+  return static_cast<int32_t>((draw >> 32) % static_cast<uint64_t>(num_experts));
+}
+
 FakeModel::FakeModel(int32_t num_blocks, int32_t block_tokens, int32_t max_num_seqs,
-                     int32_t vocabulary)
+                     int32_t vocabulary, int32_t num_experts)
     : block_tokens_(block_tokens),
       vocabulary_(vocabulary),
+      num_experts_(num_experts),
       memory_(static_cast<size_t>(num_blocks) * block_tokens),
+      router_memory_(memory_.size()),
       bindings_(max_num_seqs) {}
 
 void FakeModel::Bind(int32_t slot, const Request& request) {
@@ -58,6 +66,24 @@ std::vector<int32_t> FakeModel::Run(const BatchPlan& plan) {
                                                                newest.prefix, vocabulary_));
   }
   return token_ids;
+}
+
+std::vector<int32_t> FakeModel::Route(const BatchPlan& plan) {
+  std::vector<int32_t> expert_ids;
+  for (int32_t s = 0; s < plan.sequences(); ++s) {
+    const int32_t* blocks = &plan.block_ids[plan.block_start[s]];
+    for (int32_t row = plan.row_start[s]; row < plan.row_start[s + 1]; ++row) {
+      RouterEntry before = {EmptyPrefix(bindings_[plan.sequence_slots[s]].salt)};
+      if (const int32_t last = plan.positions[row] - 1; last >= 0) {
+        before =
+            router_memory_[blocks[last / block_tokens_] * block_tokens_ + last % block_tokens_];
+      }
+      const uint64_t prefix = ExtendPrefix(before.prefix, plan.token_ids[row]);
+      expert_ids.push_back(ExpertOf(prefix, before.expert, num_experts_));
+      router_memory_[plan.kv_slots[row]] = {prefix, expert_ids.back()};
+    }
+  }
+  return expert_ids;
 }
 
 // The row before comes from memory, through the sequence's blocks, as attention would read it.

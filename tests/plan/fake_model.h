@@ -35,12 +35,27 @@ struct SoloAnswer {
 };
 SoloAnswer AnswerAlone(const Request& request, int32_t max_model_len, int32_t vocabulary);
 
+// The expert of the token that ends `prefix`, which is often that of the token before (-1: none).
+int32_t ExpertOf(uint64_t prefix, int32_t expert_before, int32_t num_experts);
+
+// What stands in for the router's key and value of one position.
+struct RouterEntry {
+  uint64_t prefix = 0;
+  int32_t expert = -1;
+
+  friend bool operator==(const RouterEntry&, const RouterEntry&) = default;
+};
+
 class FakeModel {
  public:
-  FakeModel(int32_t num_blocks, int32_t block_tokens, int32_t max_num_seqs, int32_t vocabulary);
+  FakeModel(int32_t num_blocks, int32_t block_tokens, int32_t max_num_seqs, int32_t vocabulary,
+            int32_t num_experts);
 
   // As the sampler binds a slot when its sequence is admitted.
   void Bind(int32_t slot, const Request& request);
+
+  // Routes the rows of a plan: writes the router's memory, and gives the expert of each row.
+  std::vector<int32_t> Route(const BatchPlan& plan);
 
   // Runs a plan: writes memory, and gives a token for each logit row (the target of a scored one).
   std::vector<int32_t> Run(const BatchPlan& plan);
@@ -49,6 +64,7 @@ class FakeModel {
   void RunBadly(const BatchPlan& plan);
 
   const KvEntry& at(int32_t kv_slot) const { return memory_[kv_slot]; }
+  const RouterEntry& router_at(int32_t kv_slot) const { return router_memory_[kv_slot]; }
 
  private:
   struct Binding {
@@ -60,8 +76,10 @@ class FakeModel {
 
   int32_t block_tokens_;
   int32_t vocabulary_;
-  std::vector<KvEntry> memory_;    // [num_blocks * block_tokens]
-  std::vector<Binding> bindings_;  // [max_num_seqs]
+  int32_t num_experts_;
+  std::vector<KvEntry> memory_;             // [num_blocks * block_tokens]
+  std::vector<RouterEntry> router_memory_;  // the same
+  std::vector<Binding> bindings_;           // [max_num_seqs]
 };
 
 }  // namespace pregate

@@ -10,7 +10,13 @@ Ledger::Ledger(const SchedulerConfig& config, int32_t vocabulary)
       vocabulary_(vocabulary),
       slot_owner_(config.max_num_seqs),
       block_written_(config.num_blocks),
-      block_writer_(config.num_blocks) {}
+      block_writer_(config.num_blocks) {
+  const ExpertMask all = (ExpertMask{1} << config.experts.num_experts) - 1;
+  for (const ExpertUnit& unit : config.experts.units) {
+    pinned_.push_back((unit.owners & all) == all);
+    units_.push_back(pinned_.back() ? UnitState::kResident : UnitState::kAbsent);
+  }
+}
 
 bool Ledger::Require(bool holds, const char* what, SequenceId id) {
   if (holds || !broken_.empty()) return holds;
@@ -52,6 +58,8 @@ void Ledger::Added(const Request& request, AddResult result, const SchedulerStat
   uint64_t prefix = EmptyPrefix(request.cache_salt);
   for (int32_t token : account.tokens) {
     account.prefixes.push_back(prefix = ExtendPrefix(prefix, token));
+    const int32_t before = account.experts.empty() ? -1 : account.experts.back();
+    account.experts.push_back(ExpertOf(prefix, before, config_.experts.num_experts));
   }
   account.arrival = static_cast<int64_t>(all_.size());
   live_[request.id] = &account;
@@ -64,24 +72,32 @@ void Ledger::Cancelled(SequenceId id, FinishReason reason, bool accepted) {
   Require(accepted == expected, "I1: Cancel knows another set of live sequences", id);
   if (!accepted || !expected) return;
   found->second->asked = reason;
+  somebody_left_ = true;
 }
 
 // --- Plans ---
 
+void Ledger::Opened(const std::vector<Admission>& admissions) {
+  ++plans_;
+  CheckOvertaking(admissions);
+  for (const Admission& admission : admissions) Admit(admission);
+}
+
 void Ledger::Planned(const BatchPlan& plan, const std::vector<Admission>& admissions,
                      const FakeModel& model) {
-  ++plans_;
   plan_ = plan;
   Require(plan.empty() == live_.empty(), "I15: there is work, and no plan for it (or the reverse)");
   for (auto& [id, account] : live_) account->planned = false;
-  CheckOvertaking(admissions);
-  for (const Admission& admission : admissions) Admit(admission);
   CheckBudgets(plan);
   if (!broken_.empty()) return;
   for (int32_t s = 0; s < plan.sequences(); ++s) CheckSequence(plan, s, model);
   CheckPrefill(plan, admissions);
   CheckWriters(plan);
   CheckWaiting();
+  if (!routes() || !broken_.empty()) return;
+  CheckExperts(plan, model);
+  CheckUnits(plan);
+  CheckPassedOver();
 }
 
 void Ledger::Admit(const Admission& admission) {
@@ -110,7 +126,8 @@ void Ledger::Admit(const Admission& admission) {
   slot_owner_[admission.slot] = admission.id;
   account.admitted = true;
   account.slot = admission.slot;
-  account.computed = admission.cached_tokens;
+  account.computed = account.routed = admission.cached_tokens;
+  account.passed_over = 0;
 }
 
 void Ledger::CheckBudgets(const BatchPlan& plan) {
@@ -264,7 +281,7 @@ void Ledger::Committed(const std::vector<SequenceEvent>& events,
 }
 
 void Ledger::Failed(const std::vector<SequenceEvent>& events) {
-  step_failed_ = true;
+  step_failed_ = somebody_left_ = true;
   for (const SequenceEvent& event : events) CheckEvent(event, nullptr);
   CloseStep(/*step_failed=*/true);
   step_failed_ = false;
@@ -372,6 +389,7 @@ void Ledger::CheckCounts(const SchedulerStats& stats) {
               stats.blocks_used + stats.blocks_cached <= stats.blocks_total &&
               (config_.enable_prefix_caching || stats.blocks_cached == 0),
           "I3: blocks used and cached");
+  if (routes()) CheckUnitCounts(stats);
 }
 
 void Ledger::CheckAtRest(const SchedulerStats& stats) {

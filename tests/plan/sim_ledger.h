@@ -9,6 +9,10 @@
 //   I4  at rest no block is owned                I15 with work there is a plan
 //   I5  tokens are those of the answer alone, in order, without gaps
 //   I6  a plan keeps its budgets
+//   E1  a row's expert is that of its prefix, found in what the router left in its blocks
+//   E2  units fit their memory, what a plan needs is there or on its way, and nothing else moves
+//   E3  nobody that was taken up is passed over longer than the bound
+//   E4  what was loaded for somebody who waits is used, unless somebody left
 //   KV  every position before a row is in the blocks that the row is given
 #ifndef PREGATE_TESTS_PLAN_SIM_LEDGER_H_
 #define PREGATE_TESTS_PLAN_SIM_LEDGER_H_
@@ -37,9 +41,20 @@ class Ledger {
   // Cancel was called and returned `accepted`.
   void Cancelled(SequenceId id, FinishReason reason, bool accepted);
 
+  // A plan was opened, and these were taken up.
+  void Opened(const std::vector<Admission>& admissions);
+
+  // With a router: rows are to be routed, before they are; then all of them have been.
+  void Unrouted(const BatchPlan& plan, const FakeModel& model);
+  void AllRouted(const SchedulerStats& stats);
+
   // A plan was made, and the model's memory is as it was before.
   void Planned(const BatchPlan& plan, const std::vector<Admission>& admissions,
                const FakeModel& model);
+
+  // A load has ended or failed.
+  void UnitLoaded(int32_t unit);
+  void UnitFailed(int32_t unit);
 
   // The events handed out after the plan ran, or did not.
   void Committed(const std::vector<SequenceEvent>& events, const std::vector<int32_t>& token_ids);
@@ -74,6 +89,9 @@ class Ledger {
     SoloAnswer alone;
     std::vector<int32_t> tokens;     // prompt, then the answer alone
     std::vector<uint64_t> prefixes;  // of tokens
+    std::vector<int32_t> experts;    // of tokens, with a router
+    int32_t routed = 0;              // positions that the router has seen
+    int64_t passed_over = 0;         // plans since it was taken up or had a row
     int32_t delivered = 0;           // tokens handed out
     int32_t computed = 0;            // positions in memory
     int32_t scored = 0;              // positions of the prompt scored
@@ -112,6 +130,15 @@ class Ledger {
   int64_t Work(const Account& account) const;
   void Bound(Account* account);
 
+  bool routes() const { return config_.experts.num_experts > 1; }
+  bool InOrder() const;
+  int64_t LongestPassedOver() const;
+  void CheckPassedOver();
+  void CheckExperts(const BatchPlan& plan, const FakeModel& model);
+  void CheckUnits(const BatchPlan& plan);
+  void CheckUnitCounts(const SchedulerStats& stats);
+  int64_t UnitBytes() const;
+
   const SchedulerConfig config_;
   const int32_t vocabulary_;
   std::map<SequenceId, Account> all_;
@@ -126,6 +153,11 @@ class Ledger {
   int64_t ended_preempted_ = 0;
   int64_t prefix_queries_ = 0;
   int64_t prefix_hits_ = 0;
+  enum class UnitState : uint8_t { kAbsent, kLoading, kResident };
+  std::vector<UnitState> units_;  // [units]
+  std::vector<bool> pinned_;      // [units]
+  int64_t unit_hits_ = 0, unit_late_ = 0, unit_misses_ = 0, unit_loads_ = 0;
+  bool somebody_left_ = false;  // before its answer had all its tokens, or for a while
   Slowest slowest_;
   std::string broken_;
 };

@@ -45,7 +45,7 @@ void Ledger::CheckOvertaking(const std::vector<Admission>& admissions) {
 // have to begin again.
 int64_t Ledger::Work(const Account& account) const {
   const int64_t positions = std::ssize(account.request.prompt) + account.request.max_tokens;
-  return positions * (1 + config_.max_preemptions);
+  return positions * (1 + config_.max_preemptions) * (InOrder() ? 1 : LongestPassedOver() + 1);
 }
 
 // From now on nobody new goes before this one, so it ends once all that are there could have ended

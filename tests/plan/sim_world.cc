@@ -198,6 +198,54 @@ void DrawFaults(SimRandom& random, World* world) {
                    [](const Fault& a, const Fault& b) { return a.step < b.step; });
 }
 
+// The experts' weights: copies, or neurons that experts share, one unit for each set of owners.
+void DrawUnits(SimRandom& random, ExpertConfig* experts) {
+  const int32_t count = experts->num_experts;
+  const bool tied = random.OneIn(2);
+  if (tied) experts->units.push_back({(ExpertMask{1} << count) - 1, random.Draw(1, 50)});
+  for (int32_t e = 0; e < count; ++e) {
+    experts->units.push_back({ExpertMask{1} << e, random.Draw(50, 100)});
+  }
+  for (int32_t i = tied ? random.Draw(1, 2 * count) : 0; i > 0; --i) {
+    const ExpertMask owners = random.Next() & ((ExpertMask{1} << count) - 1);
+    if (owners != 0) experts->units.push_back({owners, random.Draw(1, 20)});
+  }
+}
+
+// At least the pinned units and those of any one expert, and less than all.
+int64_t DrawCacheBytes(SimRandom& random, const ExpertConfig& experts) {
+  int64_t least = 0, all = 0;
+  for (const ExpertUnit& unit : experts.units) all += unit.bytes;
+  for (int32_t e = 0; e < experts.num_experts; ++e) {
+    int64_t bytes = 0;
+    for (const ExpertUnit& unit : experts.units) {
+      const bool pinned = unit.owners == (ExpertMask{1} << experts.num_experts) - 1;
+      if (pinned || (unit.owners >> e & 1) != 0) bytes += unit.bytes;
+    }
+    least = std::max(least, bytes);
+  }
+  return random.Draw(static_cast<int32_t>(least), static_cast<int32_t>(std::max(least, all - 1)));
+}
+
+void DrawExperts(SimRandom& random, World* world) {
+  ExpertConfig& experts = world->config.experts;
+  experts.num_experts = random.Draw(2, 8);
+  experts.num_layers = random.Draw(1, 4);
+  experts.policy = static_cast<ExpertPolicy>(random.Draw(0, 5));
+  experts.max_wait_steps = random.LogDraw(1, 32);
+  experts.max_wait_gaps = random.LogDraw(2, 32);
+  experts.eviction = static_cast<ExpertEviction>(random.OneIn(2) ? 0 : random.Draw(1, 3));
+  experts.prefetch = !random.OneIn(4);
+  DrawUnits(random, &experts);
+  if (!random.OneIn(3)) experts.cache_bytes = DrawCacheBytes(random, experts);
+  if (random.OneIn(2)) {
+    world->config.max_num_step_seqs = random.LogDraw(1, world->config.max_num_seqs);
+  }
+  world->timed = random.OneIn(2);
+  world->loads_fail = random.OneIn(4);
+  world->load_seed = random.Next();
+}
+
 const char* Name(FaultKind kind) {
   switch (kind) {
     case FaultKind::kCancel:
@@ -228,6 +276,7 @@ World DrawWorld(uint64_t seed) {
   DrawArrivals(random, scene, lengths, &world);
   DrawFaults(random, &world);
   if (random.OneIn(2)) world.config.max_num_prefill_tokens = random.LogDraw(1, 32);
+  if (random.OneIn(3)) DrawExperts(random, &world);
   return world;
 }
 
@@ -242,6 +291,16 @@ std::string ToString(const World& world) {
       << (c.policy == SchedulingPolicy::kFcfs ? "fcfs" : "priority") << ", preemptions "
       << c.max_preemptions << ", wait steps " << c.wait_steps_max << ", hash bits "
       << world.hash_bits << ", vocabulary " << world.vocabulary << "\n";
+  if (c.experts.num_experts > 1) {
+    const ExpertConfig& e = c.experts;
+    out << "experts " << e.num_experts << ", policy " << static_cast<int>(e.policy)
+        << ", wait steps " << e.max_wait_steps << ", wait gaps " << e.max_wait_gaps
+        << ", step seqs " << c.max_num_step_seqs << ", cache bytes " << e.cache_bytes
+        << ", eviction " << static_cast<int>(e.eviction) << ", prefetch " << e.prefetch
+        << ", timed " << world.timed << ", units";
+    for (const ExpertUnit& unit : e.units) out << " " << unit.owners << ":" << unit.bytes;
+    out << "\n";
+  }
   for (const Arrival& arrival : world.arrivals) {
     out << "before step " << arrival.step << ": " << ToString(arrival.request) << "\n";
   }

@@ -35,6 +35,9 @@ struct World {
   SchedulerConfig config;
   int32_t hash_bits = 64;  // of the prefix cache's hash; 64: the real one
   int32_t vocabulary = 2;
+  bool timed = false;             // steps and loads are measured
+  bool loads_fail = false;        // now and then
+  uint64_t load_seed = 0;         // of when loads end
   std::vector<Arrival> arrivals;  // by step
   std::vector<Fault> faults;      // by step
 };

@@ -38,7 +38,8 @@ class Simulation {
         log_(options.log),
         scheduler_(ConfigOf(world)),
         model_(world.config.num_blocks, world.config.block_tokens, world.config.max_num_seqs,
-               world.vocabulary),
+               world.vocabulary, world.config.experts.num_experts),
+        random_(world.load_seed),
         ledger_(world.config, world.vocabulary) {}
 
   SimulationResult Run() {
@@ -54,12 +55,17 @@ class Simulation {
     result_.broken = ledger_.broken();
     result_.slowest = ledger_.slowest();
     result_.preemptions = scheduler_.stats().preemptions;
+    const ExpertCacheStats cache = scheduler_.stats().experts.cache;
+    result_.unit_hits = cache.hits;
     result_.prefix_hits = scheduler_.stats().prefix_hits;
     return result_;
   }
 
  private:
   void BetweenSteps();
+  void EndLoads();
+  void Open();
+  void EndNeededLoads(const BatchPlan& plan, bool fail);
   void Step();
   void Add(const Request& request);
   void Cancel(SequenceId id, FinishReason reason);
@@ -73,6 +79,8 @@ class Simulation {
   std::ostream* const log_;
   Scheduler scheduler_;
   FakeModel model_;
+  SimRandom random_;            // when loads end, and what steps take
+  std::vector<int32_t> loads_;  // units on their way
   Ledger ledger_;
   int32_t step_ = 0;
   size_t next_arrival_ = 0;
@@ -131,7 +139,10 @@ void Simulation::Cancel(SequenceId id, FinishReason reason) {
 }
 
 void Simulation::Step() {
+  Open();
+  if (!ledger_.broken().empty()) return;
   const BatchPlan plan = scheduler_.Plan();
+  if (world_.config.experts.num_experts == 1) ledger_.Opened(scheduler_.admissions());
   ledger_.Planned(plan, scheduler_.admissions(), model_);
   if (log_ != nullptr && !plan.empty()) {
     *log_ << "step " << step_ << ": "
@@ -144,17 +155,72 @@ void Simulation::Step() {
   for (const Admission& admission : scheduler_.admissions()) {
     model_.Bind(admission.slot, ledger_.request(admission.id));
   }
+  loads_.insert(loads_.end(), plan.loads_now.begin(), plan.loads_now.end());
+  loads_.insert(loads_.end(), plan.loads_next.begin(), plan.loads_next.end());
+  result_.loads += std::ssize(plan.loads_now) + std::ssize(plan.loads_next);
   const bool fails = CancelInStep(plan);
   if (fails) {
     ++result_.failed_steps;
     model_.RunBadly(plan);
+    EndNeededLoads(plan, world_.loads_fail);
     scheduler_.Fail(plan);
     ledger_.Failed(TakeEvents());
   } else {
     const std::vector<int32_t> token_ids = model_.Run(plan);
-    scheduler_.Commit(plan, token_ids);
+    EndNeededLoads(plan, /*fail=*/false);
+    const double seconds = world_.timed ? 1e-3 * (random_.Draw(5, 10) + plan.rows()) : 0;
+    scheduler_.Commit(plan, token_ids, {seconds, 0});
     ledger_.Committed(TakeEvents(), token_ids);
   }
+}
+
+// Takes up who waits, and routes everything that can be.
+void Simulation::Open() {
+  if (world_.config.experts.num_experts == 1) return;
+  EndLoads();
+  scheduler_.Admit();
+  ledger_.Opened(scheduler_.admissions());
+  for (const Admission& admission : scheduler_.admissions()) {
+    model_.Bind(admission.slot, ledger_.request(admission.id));
+  }
+  for (BatchPlan rows = scheduler_.Unrouted(); !rows.empty(); rows = scheduler_.Unrouted()) {
+    ledger_.Unrouted(rows, model_);
+    if (!ledger_.broken().empty()) return;
+    scheduler_.Routed(rows, model_.Route(rows));
+  }
+  ledger_.AllRouted(scheduler_.stats());
+}
+
+// Loads take a while; now and then one fails.
+void Simulation::EndLoads() {
+  std::erase_if(loads_, [this](int32_t unit) {
+    if (!random_.OneIn(3)) return false;
+    const bool fails = world_.loads_fail && random_.OneIn(4);
+    if (fails) {
+      scheduler_.UnitFailed(unit);
+      ledger_.UnitFailed(unit);
+    } else {
+      scheduler_.UnitLoaded(unit, world_.timed ? 1e-3 : 0);
+      ledger_.UnitLoaded(unit);
+    }
+    return true;
+  });
+}
+
+// A step has waited for what it needed.
+void Simulation::EndNeededLoads(const BatchPlan& plan, bool fail) {
+  ExpertMask experts = 0;
+  for (int32_t expert : plan.expert_ids) experts |= ExpertMask{1} << expert;
+  std::erase_if(loads_, [&](int32_t unit) {
+    if ((world_.config.experts.units[unit].owners & experts) == 0) return false;
+    if (fail) {
+      scheduler_.UnitFailed(unit);
+      ledger_.UnitFailed(unit);
+    } else {
+      ledger_.UnitLoaded(unit);
+    }
+    return true;
+  });
 }
 
 // Clients leave while the plan is executed: its blocks and slots must stay as they are. Returns
@@ -201,7 +267,8 @@ std::vector<SequenceEvent> Simulation::TakeEvents() {
 
 void Simulation::Trace(const BatchPlan& plan) {
   for (const std::vector<int32_t>* ids :
-       {&plan.token_ids, &plan.kv_slots, &plan.sequence_slots, &plan.block_ids, &plan.logit_rows}) {
+       {&plan.token_ids, &plan.kv_slots, &plan.sequence_slots, &plan.block_ids, &plan.logit_rows,
+        &plan.expert_ids, &plan.evicted_units, &plan.loads_now, &plan.loads_next}) {
     for (int32_t id : *ids) result_.trace = Mix(result_.trace, static_cast<uint64_t>(id));
   }
 }

@@ -1,0 +1,224 @@
+#include "engine/plan/expert_policy.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <numeric>
+
+namespace pregate {
+
+double ExpertCosts::Seconds(int32_t rows, ExpertMask experts) const {
+  double compute = fixed + per_row * rows;
+  double load = 0;
+  for (const Unit& unit : units) {
+    if ((unit.owners & experts) == 0) continue;
+    compute += unit.read;
+    load += unit.load;
+  }
+  return std::max(compute, load) + load / layers;
+}
+
+int64_t ExpertCosts::Bytes(ExpertMask experts) const {
+  int64_t bytes = 0;
+  for (const Unit& unit : units) bytes += (unit.owners & experts) != 0 ? unit.bytes : 0;
+  return bytes;
+}
+
+bool ExpertCosts::Fits(ExpertMask experts) const {
+  int64_t bytes = 0;
+  for (const Unit& unit : units) {
+    if ((unit.owners & experts) != 0 || unit.held) bytes += unit.bytes;
+  }
+  return bytes <= capacity;
+}
+
+namespace {
+
+// The plan as it fills.
+class Filling {
+ public:
+  Filling(const std::vector<ExpertCandidate>& candidates, const ExpertLimits& limits,
+          const ExpertCosts& costs)
+      : candidates_(candidates), limits_(limits), costs_(costs), taken_(candidates.size()) {}
+
+  bool full() const {
+    return choice_.rows >= limits_.rows ||
+           static_cast<int32_t>(choice_.chosen.size()) >= limits_.sequences;
+  }
+  bool taken(int32_t i) const { return taken_[i]; }
+  const ExpertChoice& choice() const { return choice_; }
+  int32_t sequences() const { return static_cast<int32_t>(choice_.chosen.size()); }
+
+  // The candidate's experts that fit beside those taken: all, its first, or none.
+  ExpertMask Fitting(int32_t i) const {
+    const ExpertCandidate& candidate = candidates_[i];
+    if (costs_.Fits(choice_.experts | candidate.experts)) return candidate.experts;
+    return costs_.Fits(choice_.experts | candidate.first) ? candidate.first : 0;
+  }
+
+  // Takes the candidate if it fits and there is room.
+  void Take(int32_t i) {
+    if (taken_[i] || full()) return;
+    const bool prompt = candidates_[i].prompt;
+    const int32_t room = limits_.rows - choice_.rows;
+    const int32_t rows =
+        std::min({candidates_[i].rows, room, prompt ? limits_.prompt_rows - prompt_rows_ : room});
+    if (rows <= 0) return;
+    const ExpertMask fitting = Fitting(i);
+    if (fitting == 0) return;
+    taken_[i] = true;
+    choice_.experts |= fitting;
+    choice_.chosen.push_back(i);
+    choice_.rows += rows;
+    if (prompt) prompt_rows_ += rows;
+  }
+
+  // One for each promised expert, then those who have waited as long as they may, the longest wait
+  // first.
+  void TakeWhatMustGo() {
+    ExpertMask promised = costs_.promised;
+    TakeAll([&promised](const ExpertCandidate& candidate) {
+      const bool keeps_promise = (candidate.first & promised) != 0;
+      promised &= ~candidate.first;
+      return keeps_promise;
+    });
+    std::vector<int32_t> overdue;
+    for (int32_t i = 0; i < static_cast<int32_t>(candidates_.size()); ++i) {
+      if (candidates_[i].overdue) overdue.push_back(i);
+    }
+    std::stable_sort(overdue.begin(), overdue.end(), [this](int32_t a, int32_t b) {
+      return candidates_[a].plans_waited > candidates_[b].plans_waited;
+    });
+    for (int32_t i : overdue) Take(i);
+  }
+
+  // In order, those that `wanted` says.
+  template <typename Wanted>
+  void TakeAll(const Wanted& wanted) {
+    for (int32_t i = 0; i < static_cast<int32_t>(candidates_.size()); ++i) {
+      if (wanted(candidates_[i])) Take(i);
+    }
+  }
+
+ private:
+  const std::vector<ExpertCandidate>& candidates_;
+  const ExpertLimits limits_;
+  const ExpertCosts& costs_;
+  std::vector<bool> taken_;  // [candidates]
+  ExpertChoice choice_;
+  int32_t prompt_rows_ = 0;
+};
+
+// Candidates that wait for the same experts.
+struct Queue {
+  ExpertMask experts = 0;
+  int32_t count = 0;
+  int32_t rows = 0;
+  int32_t first = 0;  // of them
+};
+
+// Sequences served a second by taking a queue as well.
+struct Gain {
+  double sequences = 0;
+  double seconds = 0;
+  bool Beats(const Gain& other) const {
+    return sequences * other.seconds > other.sequences * seconds;
+  }
+};
+
+std::vector<Queue> Queues(const std::vector<ExpertCandidate>& candidates, const Filling& filling) {
+  std::vector<Queue> queues;
+  for (int32_t i = 0; i < static_cast<int32_t>(candidates.size()); ++i) {
+    const ExpertMask experts = filling.taken(i) ? 0 : filling.Fitting(i);
+    if (experts == 0) continue;
+    auto queue = std::find_if(queues.begin(), queues.end(),
+                              [&](const Queue& q) { return q.experts == experts; });
+    if (queue == queues.end()) queue = queues.insert(queue, {.experts = experts, .first = i});
+    ++queue->count;
+    queue->rows += candidates[i].rows;
+  }
+  return queues;
+}
+
+}  // namespace
+
+ExpertChoice ChooseInOrder(ExpertPolicy order, const std::vector<ExpertCandidate>& candidates,
+                           const ExpertLimits& limits, const ExpertCosts& costs) {
+  Filling filling(candidates, limits, costs);
+  if (!costs.Fits(~ExpertMask{0})) filling.TakeWhatMustGo();
+  const bool prompts_first = order == ExpertPolicy::kPrefillFirst;
+  if (order != ExpertPolicy::kFcfs) {
+    filling.TakeAll([&](const ExpertCandidate& c) { return c.prompt == prompts_first; });
+  }
+  filling.TakeAll([](const ExpertCandidate&) { return true; });
+  return filling.choice();
+}
+
+ExpertChoice ChooseLongestQueue(const std::vector<ExpertCandidate>& candidates,
+                                const ExpertLimits& limits, const ExpertCosts& costs) {
+  Filling filling(candidates, limits, costs);
+  filling.TakeWhatMustGo();
+  std::array<int32_t, kMaxExperts> queue = {};
+  for (int32_t i = 0; i < static_cast<int32_t>(candidates.size()); ++i) {
+    if (!filling.taken(i)) ++queue[std::countr_zero(candidates[i].first)];
+  }
+  while (!filling.full()) {
+    const auto longest = std::max_element(queue.begin(), queue.end());
+    if (*longest == 0) break;
+    *longest = 0;
+    const ExpertMask expert = ExpertMask{1} << (longest - queue.begin());
+    filling.TakeAll([expert](const ExpertCandidate& c) { return c.first == expert; });
+  }
+  return filling.choice();
+}
+
+ExpertChoice ChooseByCost(const std::vector<ExpertCandidate>& candidates,
+                          const ExpertLimits& limits, const ExpertCosts& costs) {
+  Filling filling(candidates, limits, costs);
+  filling.TakeWhatMustGo();
+  while (!filling.full()) {
+    const ExpertChoice& so_far = filling.choice();
+    const Gain average = {static_cast<double>(filling.sequences()),
+                          costs.Seconds(so_far.rows, so_far.experts)};
+    const Queue* best = nullptr;
+    Gain best_gain;
+    const std::vector<Queue> queues = Queues(candidates, filling);
+    for (const Queue& queue : queues) {
+      const int32_t rows = std::min(so_far.rows + queue.rows, limits.rows);
+      const int32_t room = limits.sequences - filling.sequences();
+      const double more = filling.sequences() == 0 ? 0 : average.seconds;
+      const Gain gain = {static_cast<double>(std::min(queue.count, room)),
+                         costs.Seconds(rows, so_far.experts | queue.experts) - more};
+      if (best == nullptr || gain.Beats(best_gain)) {
+        best = &queue;
+        best_gain = gain;
+      }
+    }
+    if (best == nullptr || (filling.sequences() > 0 && average.Beats(best_gain))) break;
+    const ExpertMask experts = best->experts;
+    const int32_t before = filling.sequences();
+    for (int32_t i = best->first; i < static_cast<int32_t>(candidates.size()); ++i) {
+      if (!filling.taken(i) && filling.Fitting(i) == experts) filling.Take(i);
+    }
+    if (filling.sequences() == before) break;
+  }
+  return filling.choice();
+}
+
+ExpertChoice ChooseExperts(ExpertPolicy policy, const std::vector<ExpertCandidate>& candidates,
+                           const ExpertLimits& limits, const ExpertCosts& costs) {
+  switch (policy) {
+    case ExpertPolicy::kPaper:
+      return ChooseLongestQueue(candidates, limits, costs);
+    case ExpertPolicy::kPlanned:
+      return ChooseByCost(candidates, limits, costs);
+    case ExpertPolicy::kAuto:
+    case ExpertPolicy::kFcfs:
+    case ExpertPolicy::kDecodeFirst:
+    case ExpertPolicy::kPrefillFirst:
+      break;
+  }
+  return ChooseInOrder(policy, candidates, limits, costs);
+}
+
+}  // namespace pregate
