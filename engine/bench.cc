@@ -91,12 +91,11 @@ Times RunOnce(EngineSetup& setup, int32_t prompt, int32_t batch, int32_t decode_
   return times;
 }
 
-// Weights that every prompt token meets: all but the embedding table and the head.
+// Weights that a prompt token meets: all of its own but the embedding table and the head.
 double BodyParameters(const EngineSetup& setup) {
   const ModelConfig& config = setup.file->config();
   const double table = static_cast<double>(config.vocab_size) * config.hidden_size;
-  return static_cast<double>(setup.info.num_parameters) -
-         (config.tied_embeddings ? table : 2 * table);
+  return setup.transformer->RowParameters() - (config.tied_embeddings ? table : 2 * table);
 }
 
 absl::Status ValidateBench(const BenchOptions& bench, const ModelInfo& model) {
@@ -155,7 +154,7 @@ absl::StatusOr<BenchReport> RunBench(const std::string& model_path, const Engine
       row.prefill_tokens_per_s = batch * prompt / Median(prefill);
       row.decode_tokens_per_s = batch * bench.decode_tokens / Median(decode);
       row.decode_bytes_per_s =
-          row.decode_tokens_per_s / batch * static_cast<double>(setup->info.weight_bytes);
+          row.decode_tokens_per_s / batch * setup->transformer->StepBytes(batch);
       row.prefill_ops_per_s = 2 * row.prefill_tokens_per_s * BodyParameters(*setup);
       if (progress) progress(row);
       report.rows.push_back(row);

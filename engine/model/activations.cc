@@ -14,13 +14,16 @@ Tensor FirstRows(Tensor tensor, int64_t rows) {
   return tensor;
 }
 
+// As wide as a quantised matrix may be: whole groups.
+int64_t Padded(int64_t cols) { return (cols + 31) / 32 * 32; }
+
 }  // namespace
 
 Activations Activations::Narrow(int64_t rows, int64_t logit_rows) const {
   Activations narrow = *this;
-  for (Tensor* tensor : {&narrow.hidden, &narrow.normed, &narrow.query, &narrow.attended,
-                         &narrow.key, &narrow.value, &narrow.gate, &narrow.up, &narrow.projected,
-                         &narrow.rope, &narrow.local_rope, &narrow.quantized}) {
+  for (Tensor* tensor :
+       {&narrow.hidden, &narrow.normed, &narrow.query, &narrow.attended, &narrow.key, &narrow.value,
+        &narrow.projected, &narrow.rope, &narrow.local_rope, &narrow.shared_logits}) {
     *tensor = FirstRows(*tensor, rows);
   }
   narrow.head_rows = FirstRows(narrow.head_rows, logit_rows);
@@ -28,15 +31,20 @@ Activations Activations::Narrow(int64_t rows, int64_t logit_rows) const {
   return narrow;
 }
 
-absl::StatusOr<ActivationMemory> AllocateActivations(const ModelConfig& config, Device* device,
-                                                     int32_t max_rows, int32_t max_logits) {
+absl::StatusOr<ActivationMemory> AllocateActivations(const ModelConfig& config, const FfnShape& ffn,
+                                                     Device* device, int32_t max_rows,
+                                                     int32_t max_logits) {
   const int64_t hidden = config.hidden_size;
   const int64_t query = int64_t{config.num_heads} * config.head_dim;
   const int64_t kv = int64_t{config.num_kv_heads} * config.head_dim;
   const int64_t rotated = 2 * static_cast<int64_t>(config.inv_freq.size());
   const int64_t local_rotated = 2 * static_cast<int64_t>(config.local_inv_freq.size());
-  const int64_t widest = std::max({hidden, query, int64_t{config.ffn_size}});
   const int64_t rows = max_rows, logits = max_logits;
+  const int64_t sorted = rows * ffn.experts;
+  // Elements of the largest sets of matrices that are quantised together.
+  const int64_t quantized =
+      std::max({rows * Padded(query), std::max({rows, logits, sorted}) * Padded(hidden),
+                rows * Padded(ffn.neurons)});
 
   ActivationMemory memory;
   Activations& all = memory.all;
@@ -52,14 +60,23 @@ absl::StatusOr<ActivationMemory> AllocateActivations(const ModelConfig& config, 
       {&all.attended, DType::kF32, rows, query},
       {&all.key, DType::kF32, rows, kv},
       {&all.value, DType::kF32, rows, kv},
-      {&all.gate, DType::kF32, rows, config.ffn_size},
-      {&all.up, DType::kF32, rows, config.ffn_size},
+      {&all.gate, DType::kF32, rows, ffn.neurons},
+      {&all.up, DType::kF32, rows, ffn.neurons},
       {&all.projected, DType::kF32, rows, hidden},
       {&all.rope, DType::kF32, rows, rotated},
       {&all.local_rope, DType::kF32, rows, local_rotated},
-      {&all.quantized, DType::kQ16Act, std::max(rows, logits), (widest + 31) / 32 * 32},
+      {&all.quantized, DType::kQ16Act, 1, quantized},
       {&all.head_rows, DType::kF32, logits, hidden},
       {&all.logits, DType::kF32, logits, config.vocab_size},
+      {&all.gathered, DType::kF32, sorted, hidden},
+      {&all.mixed, DType::kF32, sorted, hidden},
+      {&all.gate_logits, DType::kF32, rows, ffn.num_routed},
+      {&all.shared_logits, DType::kF32, rows, 1},
+      {&all.expert_ids, DType::kI32, rows, ffn.experts},
+      {&all.expert_weights, DType::kF32, rows, ffn.experts},
+      {&all.sorted_rows, DType::kI32, rows, ffn.experts},
+      {&all.mixed_positions, DType::kI32, rows, ffn.experts},
+      {&all.mixed_weights, DType::kF32, rows, ffn.experts},
   };
   const auto padded_bytes = [](const Part& part) {
     const int64_t bytes = part.rows * RowBytes(part.dtype, part.cols);

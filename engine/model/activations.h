@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "absl/status/statusor.h"
+#include "engine/model/ffn_weights.h"
 #include "engine/model/model_config.h"
 #include "kernels/device.h"
 #include "kernels/tensor.h"
@@ -13,16 +14,25 @@ namespace pregate {
 
 // All kF32 unless said otherwise. R rows, L logit rows; H, F and heads as in ModelConfig.
 struct Activations {
-  Tensor hidden;            // [R, H] the residual stream
-  Tensor normed;            // [R, H]
-  Tensor query, attended;   // [R, num_heads * head_dim]
-  Tensor key, value;        // [R, num_kv_heads * head_dim]
-  Tensor gate, up;          // [R, F]
+  Tensor hidden;           // [R, H] the residual stream
+  Tensor normed;           // [R, H]
+  Tensor query, attended;  // [R, num_heads * head_dim]
+  Tensor key, value;       // [R, num_kv_heads * head_dim]
+  // Neurons of each row, one group of rows after the other, see Ffn. [R, FfnShape::neurons]
+  Tensor gate, up;
   Tensor projected;         // [R, H] what a sublayer adds to the stream
   Tensor rope, local_rope;  // [R, rotated]
-  Tensor quantized;         // [R, widest input of a Linear] kQ16Act; narrower ones use a part
+  Tensor quantized;         // kQ16Act: all that one call quantises
   Tensor head_rows;         // [L, H]
   Tensor logits;            // [L, vocab]
+
+  // Where rows are sorted by expert; E experts of a row, the shared one included.
+  Tensor gathered;                      // [R * E, H]
+  Tensor mixed;                         // [R * E, H] what the experts say
+  Tensor gate_logits, shared_logits;    // [R, experts of a layer], [R, 1]
+  Tensor expert_ids, expert_weights;    // [R, E] kI32 and kF32: as the gate chose
+  Tensor sorted_rows, mixed_positions;  // [R, E] kI32: see RowsByExpert
+  Tensor mixed_weights;                 // [R, E]
 
   // The same memory, seen as a step of fewer rows. Its owner stays this one.
   Activations Narrow(int64_t rows, int64_t logit_rows) const;
@@ -34,8 +44,9 @@ struct ActivationMemory {
 };
 
 // RESOURCE_EXHAUSTED when the device has no room.
-absl::StatusOr<ActivationMemory> AllocateActivations(const ModelConfig& config, Device* device,
-                                                     int32_t max_rows, int32_t max_logits);
+absl::StatusOr<ActivationMemory> AllocateActivations(const ModelConfig& config, const FfnShape& ffn,
+                                                     Device* device, int32_t max_rows,
+                                                     int32_t max_logits);
 
 }  // namespace pregate
 

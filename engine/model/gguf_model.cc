@@ -6,6 +6,7 @@
 
 #include "engine/model/gguf.h"
 #include "engine/model/gguf_fields.h"
+#include "engine/model/gguf_mixture.h"
 #include "engine/model/gguf_tokenizer.h"
 #include "engine/model/model_contents.h"
 #include "engine/model/model_limits.h"
@@ -18,13 +19,13 @@ struct Architecture {
   std::string_view name;
   RopeStyle rope_style;
 };
-// "llama" stands for Llama 1 to 3, Mistral, Yi and SmolLM2; its files have the rows of the query
-// and key projections permuted for interleaved rotation.
+// "llama" stands for Llama 1 to 3, Mistral, Yi, SmolLM2 and, with experts, Mixtral; its files have
+// the rows of the query and key projections permuted for interleaved rotation.
 constexpr Architecture kArchitectures[] = {
-    {"llama", RopeStyle::kInterleaved},
-    {"qwen2", RopeStyle::kHalves},
-    {"qwen3", RopeStyle::kHalves},
-    {"gemma3", RopeStyle::kHalves},
+    {"llama", RopeStyle::kInterleaved}, {"qwen2", RopeStyle::kHalves},
+    {"qwen3", RopeStyle::kHalves},      {"gemma3", RopeStyle::kHalves},
+    {"qwen2moe", RopeStyle::kHalves},   {"qwen3moe", RopeStyle::kHalves},
+    {"olmoe", RopeStyle::kHalves},
 };
 
 absl::StatusOr<Architecture> ReadArchitecture(const GgufFile& file) {
@@ -34,7 +35,8 @@ absl::StatusOr<Architecture> ReadArchitecture(const GgufFile& file) {
   for (const Architecture& architecture : kArchitectures) {
     if (architecture.name == name) return architecture;
   }
-  return NotServed("general.architecture", "must be 'llama', 'qwen2', 'qwen3' or 'gemma3'",
+  return NotServed("general.architecture",
+                   "must be llama, qwen2, qwen3, gemma3, qwen2moe, qwen3moe or olmoe",
                    Quoted(name));
 }
 
@@ -47,11 +49,6 @@ void ReadSizes(GgufFields& fields, ModelConfig& config) {
   config.num_kv_heads = static_cast<int32_t>(
       fields.OptionalInteger("attention.head_count_kv", 1, kMaxHeads).value_or(config.num_heads));
   config.rms_norm_eps = static_cast<float>(fields.Float("attention.layer_norm_rms_epsilon"));
-  const auto experts = fields.OptionalInteger("expert_count", 0, 1 << 20);
-  if (experts.value_or(0) > 0) {
-    fields.Fail(NotServed(fields.FullKey("expert_count"), "mixtures of experts are not served",
-                          absl::StrCat(*experts)));
-  }
 }
 
 void ReadHeadDim(GgufFields& fields, ModelConfig& config) {
@@ -144,6 +141,7 @@ void ReadRope(const GgufFile& file, GgufFields& fields, ModelConfig& config) {
   if (!fields.status().ok()) return;
   auto frequencies = MakeRopeFrequencies(fields.FullKey("rope"), theta, rotated, scaling);
   if (!frequencies.ok()) return fields.Fail(frequencies.status());
+  config.rope_theta = frequencies->theta;
   config.inv_freq = std::move(frequencies->inv_freq);
   config.rope_magnitude = frequencies->magnitude;
   fields.Fail(ApplyRopeFactors(file, config.inv_freq));
@@ -237,6 +235,7 @@ absl::StatusOr<ModelConfig> ReadConfig(const GgufFile& file, size_t num_tokens) 
   if (fields.status().ok()) {
     config.attention_scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
   }
+  ReadGgufMixture(file, fields, config);
   if (config.architecture == "gemma3") ReadGemma3(file, fields, config);
   if (config.architecture == "llama") ReadLlamaWindow(fields, config);
   ReadVocab(file, num_tokens, fields, config);
@@ -265,10 +264,8 @@ absl::StatusOr<ModelContents> ReadGgufModel(std::string_view file) {
   contents.config = *std::move(config);
   contents.tokenizer = *std::move(tokenizer);
   contents.chat_template = std::string(chat_template->value_or(""));
-  contents.tensors.reserve(gguf->tensors().size());
   for (const GgufTensor& tensor : gguf->tensors()) {
-    contents.tensors.push_back({std::string(tensor.name), tensor.dtype, tensor.shape,
-                                tensor.data.data(), static_cast<int64_t>(tensor.data.size())});
+    if (absl::Status status = AddGgufTensor(tensor, contents); !status.ok()) return status;
   }
   if (absl::Status status = CheckModel(contents); !status.ok()) return status;
   return contents;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "engine/model/file_error.h"
+#include "engine/model/hf_mixture.h"
 #include "engine/model/hf_rope.h"
 #include "engine/model/json_fields.h"
 #include "engine/model/model_limits.h"
@@ -15,14 +16,23 @@ namespace {
 struct Family {
   std::string_view model_type;
   std::string_view architecture;
-  bool tied_embeddings;
-  double rope_theta;
-  int32_t head_dim;  // 0: hidden_size / heads
+  bool tied_embeddings = false;
+  double rope_theta = 1e4;
+  int32_t head_dim = 0;  // 0: hidden_size / heads
+  double rms_norm_eps = 1e-6;
 };
 constexpr Family kFamilies[] = {
-    {"llama", "llama", false, 1e4, 0},   {"mistral", "mistral", false, 1e4, 0},
-    {"Yi", "yi", false, 5e6, 0},         {"qwen2", "qwen2", false, 1e4, 0},
-    {"qwen3", "qwen3", false, 1e4, 128}, {"gemma3_text", "gemma3", true, 1e6, 256},
+    {"llama", "llama"},
+    {"mistral", "mistral"},
+    {"Yi", "yi", false, 5e6},
+    {"qwen2", "qwen2"},
+    {"qwen3", "qwen3", false, 1e4, 128},
+    {"gemma3_text", "gemma3", true, 1e6, 256},
+    {"mixtral", "mixtral", false, 1e6, 0, 1e-5},
+    {"aquilamoe", "mixtral", false, 1e6, 0, 1e-5},  // 2408.06567: biases as the tensors have them
+    {"qwen2_moe", "qwen2moe"},
+    {"qwen3_moe", "qwen3moe"},
+    {"olmoe", "olmoe", false, 1e4, 0, 1e-5},
 };
 
 const Family* FindFamily(std::string_view model_type) {
@@ -41,7 +51,8 @@ void ReadSizes(JsonFields& fields, const Family& family, ModelConfig& config) {
   config.num_heads = fields.Integer("num_attention_heads", 1, kMaxHeads);
   config.num_kv_heads = static_cast<int32_t>(
       fields.OptionalInteger("num_key_value_heads", 1, kMaxHeads).value_or(config.num_heads));
-  config.rms_norm_eps = static_cast<float>(fields.OptionalFloat("rms_norm_eps").value_or(1e-6));
+  config.rms_norm_eps =
+      static_cast<float>(fields.OptionalFloat("rms_norm_eps").value_or(family.rms_norm_eps));
   config.tied_embeddings =
       fields.OptionalBool("tie_word_embeddings").value_or(family.tied_embeddings);
   if (!fields.status().ok()) return;  // the sizes below may be zero
@@ -91,13 +102,13 @@ void ReadLayerTypes(JsonFields& fields, const nlohmann::json& types, ModelConfig
 }
 
 // The period of global layers (Gemma 3), the first local layer (Qwen 2 and 3), or every layer
-// (Mistral): what files say that have no layer_types.
+// (Mistral, Mixtral): what files say that have no layer_types.
 void DeduceLocalLayers(JsonFields& fields, ModelConfig& config) {
   int64_t first_local = 0;
   int64_t period = 0;
   if (config.architecture == "gemma3") {
     period = fields.OptionalInteger("sliding_window_pattern", 1, kMaxLayers).value_or(6);
-  } else if (config.architecture != "mistral") {
+  } else if (config.architecture.starts_with("qwen")) {
     first_local = fields.OptionalInteger("max_window_layers", 0, 1 << 20).value_or(28);
   }
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
@@ -107,11 +118,16 @@ void DeduceLocalLayers(JsonFields& fields, ModelConfig& config) {
 }
 
 void ReadWindow(JsonFields& fields, ModelConfig& config) {
-  const bool qwen = config.architecture == "qwen2" || config.architecture == "qwen3";
-  const bool has_windows =
-      qwen || config.architecture == "mistral" || config.architecture == "gemma3";
+  const std::string& family = config.architecture;
+  const bool qwen = family.starts_with("qwen");
+  const bool has_windows = qwen || family == "mistral" || family == "mixtral" || family == "gemma3";
   if (!has_windows || !fields.status().ok()) return;
   if (qwen && !fields.OptionalBool("use_sliding_window").value_or(false)) return;
+  if (!config.mixture.num_experts.empty() && qwen) {
+    // No checkpoint does, and releases of transformers disagree on the layers that it would mean.
+    return fields.Fail(NotServed(fields.FullName("use_sliding_window"),
+                                 "windows of this family are not served", "true"));
+  }
   const auto window = fields.OptionalInteger("sliding_window", 1, kMaxContext);
   if (!window) return;  // null: every layer sees everything
   config.sliding_window = static_cast<int32_t>(*window);
@@ -119,6 +135,14 @@ void ReadWindow(JsonFields& fields, ModelConfig& config) {
     ReadLayerTypes(fields, *types, config);
   } else {
     DeduceLocalLayers(fields, config);
+  }
+}
+
+// OLMoE (2409.02060): one norm over all heads.
+void ReadOlmoe(JsonFields& fields, ModelConfig& config) {
+  config.norms_by_head = false;
+  if (const auto clip = fields.OptionalFloat("clip_qkv")) {
+    fields.Fail(NotServed(fields.FullName("clip_qkv"), "must be null", absl::StrCat(*clip)));
   }
 }
 
@@ -149,7 +173,14 @@ absl::StatusOr<ModelConfig> ReadText(JsonFields fields, const Family& family) {
   config.rope_style = RopeStyle::kHalves;
   ReadSizes(fields, family, config);
   ReadActivation(fields, config);
+  ReadHuggingFaceMixture(fields, config);
+  config.read_me = ReadReadMeConfig(fields);
+  if (config.read_me.num_experts > 0 && !config.mixture.num_experts.empty()) {
+    fields.Fail(NotServed(fields.FullName("add_cluster_predictor"),
+                          "must be false for a mixture with gates of its own", "true"));
+  }
   if (config.architecture == "gemma3") ReadGemma3(fields, config);
+  if (config.architecture == "olmoe") ReadOlmoe(fields, config);
   ReadWindow(fields, config);
   if (!fields.status().ok()) return fields.status();
   ReadHuggingFaceRope(fields, family.rope_theta, config);
@@ -195,7 +226,8 @@ absl::StatusOr<ModelConfig> ReadHuggingFaceConfig(std::string_view config_json) 
   const Family* family = FindFamily(model_type);
   if (family == nullptr) {
     return NotServed("config.json: model_type",
-                     "must be llama, mistral, Yi, qwen2, qwen3, gemma3_text or gemma3",
+                     "must be llama, mistral, Yi, qwen2, qwen3, gemma3_text, gemma3, mixtral, "
+                     "aquilamoe, qwen2_moe, qwen3_moe or olmoe",
                      Quoted(model_type));
   }
   return ReadText(std::move(fields), *family);

@@ -34,7 +34,20 @@ constexpr Name kLayer[] = {
     {"mlp.down_proj", "ffn_down"},
     {"pre_feedforward_layernorm", "ffn_norm"},
     {"post_feedforward_layernorm", "post_ffw_norm"},
+    {"mlp.gate", "ffn_gate_inp"},
+    {"mlp.shared_expert.gate_proj", "ffn_gate_shexp"},
+    {"mlp.shared_expert.up_proj", "ffn_up_shexp"},
+    {"mlp.shared_expert.down_proj", "ffn_down_shexp"},
+    {"mlp.shared_expert_gate", "ffn_gate_inp_shexp"},
+    {"block_sparse_moe.gate", "ffn_gate_inp"},
 };
+
+// A matrix of one expert.
+constexpr Name kExpert[] = {
+    {"gate_proj", "ffn_gate"}, {"up_proj", "ffn_up"}, {"down_proj", "ffn_down"},
+    {"w1", "ffn_gate"},        {"w3", "ffn_up"},      {"w2", "ffn_down"},
+};
+constexpr std::string_view kExpertPrefixes[] = {"mlp.experts.", "block_sparse_moe.experts."};
 
 // Parts of models that do more than text.
 constexpr std::string_view kOtherParts[] = {"vision_tower.", "multi_modal_projector.",
@@ -58,22 +71,49 @@ std::optional<std::string_view> Translate(const Name (&table)[N], std::string_vi
   return std::nullopt;
 }
 
-// "layers.12.mlp.up_proj" without "layers.".
-std::optional<std::string> LayerTensor(std::string_view name, std::string_view architecture) {
+// "12.rest" as "12" and "rest"; nullopt when no number of one to four digits, spelled as usual,
+// stands in front.
+struct Numbered {
+  std::string_view number;
+  std::string_view rest;
+};
+std::optional<Numbered> SplitNumber(std::string_view name) {
   const size_t dot = name.find('.');
   if (dot == 0 || dot == std::string_view::npos || dot > 4) return std::nullopt;
-  const std::string_view layer = name.substr(0, dot);
-  if (!std::all_of(layer.begin(), layer.end(), [](char c) { return c >= '0' && c <= '9'; })) {
+  const std::string_view number = name.substr(0, dot);
+  if (dot > 1 && number.front() == '0') return std::nullopt;
+  if (!std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; })) {
     return std::nullopt;
   }
-  const std::string_view part = name.substr(dot + 1);
+  return Numbered{number, name.substr(dot + 1)};
+}
+
+// "7.up_proj" of the experts.
+std::optional<std::string> ExpertTensor(std::string_view name) {
+  const std::optional<Numbered> expert = SplitNumber(name);
+  if (!expert) return std::nullopt;
+  const std::optional<std::string_view> ours = Translate(kExpert, expert->rest);
+  if (!ours) return std::nullopt;
+  return absl::StrCat(ToAbsl(*ours), ".", ToAbsl(expert->number));
+}
+
+// "layers.12.mlp.up_proj" without "layers.".
+std::optional<std::string> LayerTensor(std::string_view name, std::string_view architecture) {
+  const std::optional<Numbered> layer = SplitNumber(name);
+  if (!layer) return std::nullopt;
+  std::string_view part = layer->rest;
   if (part == "self_attn.rotary_emb") return "";
-  std::optional<std::string_view> ours = Translate(kLayer, part);
+  std::optional<std::string> ours;
   if (part == "post_attention_layernorm") {
     ours = architecture == "gemma3" ? "post_attention_norm" : "ffn_norm";
+  } else if (std::any_of(std::begin(kExpertPrefixes), std::end(kExpertPrefixes),
+                         [&](std::string_view p) { return ConsumePrefix(part, p); })) {
+    ours = ExpertTensor(part);
+  } else if (const auto whole = Translate(kLayer, part)) {
+    ours = std::string(*whole);
   }
   if (!ours) return std::nullopt;
-  return absl::StrCat("blk.", ToAbsl(layer), ".", ToAbsl(*ours));
+  return absl::StrCat("blk.", ToAbsl(layer->number), ".", *ours);
 }
 
 }  // namespace

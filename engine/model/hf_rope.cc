@@ -106,6 +106,7 @@ void ReadHuggingFaceRope(JsonFields& fields, double default_theta, ModelConfig& 
     fields.Fail(by_layer_type.status());
   }
   RopeFrequencies frequencies = ReadFrequencies(fields, all, config);
+  config.rope_theta = frequencies.theta;
   config.inv_freq = std::move(frequencies.inv_freq);
   config.rope_magnitude = frequencies.magnitude;
   if (!own_local_table) return;

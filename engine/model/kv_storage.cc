@@ -12,15 +12,35 @@ namespace {
 constexpr int64_t kAlignment = 64;
 
 // Bytes of one layer's keys (or values) of one block.
-int64_t PartBytes(const ModelConfig& config, DType dtype, int32_t block_tokens) {
-  const int64_t bytes = RowBytes(dtype, config.head_dim) * config.num_kv_heads * block_tokens;
+int64_t PartBytes(const KvLayerView& layer) {
+  const int64_t bytes = RowBytes(layer.dtype, layer.head_dim) * layer.kv_heads * layer.block_tokens;
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// The layers of a block without their memory: the model's, then the router's.
+std::vector<KvLayerView> Shapes(const ModelConfig& config, DType dtype, int32_t block_tokens) {
+  KvLayerView layer;
+  layer.block_tokens = block_tokens;
+  layer.dtype = dtype;
+  layer.kv_heads = config.num_kv_heads;
+  layer.head_dim = config.head_dim;
+  std::vector<KvLayerView> layers(static_cast<size_t>(config.num_layers), layer);
+  if (const ReadMeConfig& router = config.read_me; router.kv_layers() > 0) {
+    layer.dtype = DType::kF32;
+    layer.kv_heads = router.num_heads;
+    layer.head_dim = router.head_dim();
+    layers.insert(layers.end(), static_cast<size_t>(router.kv_layers()), layer);
+  }
+  return layers;
 }
 
 }  // namespace
 
 int64_t KvStorage::BlockBytes(const ModelConfig& config, DType dtype, int32_t block_tokens) {
-  return 2 * config.num_layers * PartBytes(config, dtype, block_tokens);
+  int64_t bytes = 0;
+  for (const KvLayerView& layer : Shapes(config, dtype, block_tokens))
+    bytes += 2 * PartBytes(layer);
+  return bytes;
 }
 
 absl::StatusOr<std::unique_ptr<KvStorage>> KvStorage::Create(Device* device,
@@ -46,18 +66,16 @@ absl::StatusOr<std::unique_ptr<KvStorage>> KvStorage::Create(Device* device,
   kv->memory_ = *std::move(memory);
   kv->num_blocks_ = num_blocks;
   kv->block_tokens_ = block_tokens;
+  kv->model_layers_ = config.num_layers;
+  kv->layers_ = Shapes(config, dtype, block_tokens);
   // All layers of a block lie together, so that memory is touched only as blocks come into use.
-  const int64_t part_bytes = PartBytes(config, dtype, block_tokens);
-  char* const base = static_cast<char*>(kv->memory_.data());
-  for (int layer = 0; layer < config.num_layers; ++layer) {
-    KvLayerView& view = kv->layers_.emplace_back();
-    view.keys = base + 2 * layer * part_bytes;
-    view.values = base + (2 * layer + 1) * part_bytes;
-    view.dtype = dtype;
-    view.block_tokens = block_tokens;
-    view.kv_heads = config.num_kv_heads;
-    view.head_dim = config.head_dim;
-    view.block_stride = block_bytes;
+  char* next = static_cast<char*>(kv->memory_.data());
+  for (KvLayerView& layer : kv->layers_) {
+    const int64_t part_bytes = PartBytes(layer);
+    layer.keys = next;
+    layer.values = next + part_bytes;
+    layer.block_stride = block_bytes;
+    next += 2 * part_bytes;
   }
   return kv;
 }

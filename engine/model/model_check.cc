@@ -1,17 +1,20 @@
 // The tensors that a configuration asks for.
+#include <algorithm>
 #include <charconv>
 #include <optional>
 
 #include "absl/container/flat_hash_set.h"
 #include "engine/model/file_error.h"
 #include "engine/model/model_contents.h"
+#include "engine/model/read_me_tensors.h"
 
 namespace pregate {
 namespace {
 
 struct TensorRule {
-  std::string_view name;  // without "blk.i." for those of a layer
-  int64_t rows;           // 1: a vector
+  std::string_view
+      name;      // without "blk.i." for those of a layer, without ".e.weight" for an expert's
+  int64_t rows;  // 1: a vector
   int64_t cols;
   bool required;
 };
@@ -26,34 +29,61 @@ std::vector<TensorRule> GlobalRules(const ModelConfig& c) {
   };
 }
 
-std::vector<TensorRule> LayerRules(const ModelConfig& c) {
+// The FFN of a layer without a gate.
+std::vector<TensorRule> DenseRules(const ModelConfig& c) {
+  const int64_t hidden = c.hidden_size;
+  return {
+      {"ffn_gate.weight", c.ffn_size, hidden, true}, {"ffn_gate.bias", 1, c.ffn_size, false},
+      {"ffn_up.weight", c.ffn_size, hidden, true},   {"ffn_up.bias", 1, c.ffn_size, false},
+      {"ffn_down.weight", hidden, c.ffn_size, true}, {"ffn_down.bias", 1, hidden, false},
+  };
+}
+
+// The gate of a layer and its shared expert; the experts themselves are ExpertRules.
+std::vector<TensorRule> MixtureRules(const ModelConfig& c, int32_t experts) {
+  const int64_t hidden = c.hidden_size, shared = c.mixture.shared_ffn_size;
+  std::vector<TensorRule> rules = {{"ffn_gate_inp.weight", experts, hidden, true}};
+  if (shared == 0) return rules;
+  rules.push_back({"ffn_gate_shexp.weight", shared, hidden, true});
+  rules.push_back({"ffn_up_shexp.weight", shared, hidden, true});
+  rules.push_back({"ffn_down_shexp.weight", hidden, shared, true});
+  rules.push_back({"ffn_gate_inp_shexp.weight", 1, hidden, false});
+  return rules;
+}
+
+// The matrices of one expert.
+std::vector<TensorRule> ExpertRules(const ModelConfig& c) {
+  const int64_t hidden = c.hidden_size, ffn = c.mixture.expert_ffn_size;
+  return {
+      {"ffn_gate", ffn, hidden, true},
+      {"ffn_up", ffn, hidden, true},
+      {"ffn_down", hidden, ffn, true},
+  };
+}
+
+std::vector<TensorRule> LayerRules(const ModelConfig& c, int32_t experts) {
   const int64_t hidden = c.hidden_size;
   const int64_t q = static_cast<int64_t>(c.num_heads) * c.head_dim;
   const int64_t kv = static_cast<int64_t>(c.num_kv_heads) * c.head_dim;
   const bool biased = c.architecture == "qwen2";
   const bool sandwich = c.architecture == "gemma3";
-  const bool head_norms = sandwich || c.architecture == "qwen3";
+  const bool qk_norms = sandwich || c.architecture.starts_with("qwen3") || !c.norms_by_head;
   std::vector<TensorRule> rules = {
-      {"attn_norm.weight", 1, hidden, true},
-      {"attn_q.weight", q, hidden, true},
-      {"attn_q.bias", 1, q, biased},
-      {"attn_k.weight", kv, hidden, true},
-      {"attn_k.bias", 1, kv, biased},
-      {"attn_v.weight", kv, hidden, true},
-      {"attn_v.bias", 1, kv, biased},
-      {"attn_output.weight", hidden, q, true},
-      {"attn_output.bias", 1, hidden, false},
-      {"ffn_norm.weight", 1, hidden, true},
-      {"ffn_gate.weight", c.ffn_size, hidden, true},
-      {"ffn_gate.bias", 1, c.ffn_size, false},
-      {"ffn_up.weight", c.ffn_size, hidden, true},
-      {"ffn_up.bias", 1, c.ffn_size, false},
-      {"ffn_down.weight", hidden, c.ffn_size, true},
-      {"ffn_down.bias", 1, hidden, false},
+      {"attn_norm.weight", 1, hidden, true},  {"attn_q.weight", q, hidden, true},
+      {"attn_q.bias", 1, q, biased},          {"attn_k.weight", kv, hidden, true},
+      {"attn_k.bias", 1, kv, biased},         {"attn_v.weight", kv, hidden, true},
+      {"attn_v.bias", 1, kv, biased},         {"attn_output.weight", hidden, q, true},
+      {"attn_output.bias", 1, hidden, false}, {"ffn_norm.weight", 1, hidden, true},
   };
-  if (head_norms) {
-    rules.push_back({"attn_q_norm.weight", 1, c.head_dim, true});
-    rules.push_back({"attn_k_norm.weight", 1, c.head_dim, true});
+  // Experts of a Read-ME model that are no masks are all that a layer has: see CheckReadMe.
+  const bool separate = c.read_me.num_experts > 0 && !c.read_me.masked;
+  const std::vector<TensorRule> ffn = separate       ? std::vector<TensorRule>()
+                                      : experts == 0 ? DenseRules(c)
+                                                     : MixtureRules(c, experts);
+  rules.insert(rules.end(), ffn.begin(), ffn.end());
+  if (qk_norms) {
+    rules.push_back({"attn_q_norm.weight", 1, c.norms_by_head ? c.head_dim : q, true});
+    rules.push_back({"attn_k_norm.weight", 1, c.norms_by_head ? c.head_dim : kv, true});
   }
   if (sandwich) {
     rules.push_back({"post_attention_norm.weight", 1, hidden, true});
@@ -62,20 +92,20 @@ std::vector<TensorRule> LayerRules(const ModelConfig& c) {
   return rules;
 }
 
-// The layer and the rest of "blk.12.attn_q.weight"; nullopt for any other name.
-struct LayerName {
-  int64_t layer;
+// The number and what follows the point behind it in "12.rest"; nullopt for any other text.
+struct Numbered {
+  int64_t number;
   std::string_view rest;
 };
-std::optional<LayerName> SplitLayerName(std::string_view name) {
-  constexpr std::string_view kPrefix = "blk.";
-  if (name.substr(0, kPrefix.size()) != kPrefix) return std::nullopt;
-  name.remove_prefix(kPrefix.size());
-  int64_t layer = 0;
-  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), layer);
-  const size_t digits = end - name.data();
-  if (error != std::errc() || digits >= name.size() || name[digits] != '.') return std::nullopt;
-  return LayerName{layer, name.substr(digits + 1)};
+std::optional<Numbered> SplitNumber(std::string_view text) {
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const size_t digits = end - text.data();
+  const bool unusual = text.substr(0, 1) == "-" || (text.substr(0, 1) == "0" && digits > 1);
+  if (error != std::errc() || unusual || digits >= text.size() || text[digits] != '.') {
+    return std::nullopt;
+  }
+  return Numbered{number, text.substr(digits + 1)};
 }
 
 std::string DescribeShape(const std::vector<int64_t>& shape) {
@@ -91,50 +121,100 @@ bool HasShape(const TensorInfo& tensor, const TensorRule& rule) {
          (tensor.shape.size() == 2 && tensor.shape[0] == rule.rows && tensor.shape[1] == rule.cols);
 }
 
-absl::Status CheckTensor(const TensorInfo& tensor, int64_t num_layers,
-                         const std::vector<TensorRule>& globals,
-                         const std::vector<TensorRule>& layers) {
-  const std::optional<LayerName> split = SplitLayerName(tensor.name);
-  const bool in_layer = split && split->layer >= 0 && split->layer < num_layers;
-  const std::string_view name = in_layer ? split->rest : tensor.name;
-  const std::string field = absl::StrCat("tensor ", absl::CHexEscape(tensor.name));
-  for (const TensorRule& rule : in_layer ? layers : globals) {
-    if (rule.name != name) continue;
-    if (HasShape(tensor, rule)) return absl::OkStatus();
-    return DoesNotFit(field, absl::StrCat("must be [", rule.rows, ", ", rule.cols, "]"),
-                      DescribeShape(tensor.shape));
+class Checker {
+ public:
+  explicit Checker(const ModelConfig& config)
+      : config_(config), globals_(GlobalRules(config)), expert_(ExpertRules(config)) {
+    for (int layer = 0; layer < config.num_layers; ++layer) {
+      layers_.push_back(LayerRules(config, config.mixture.NumExperts(layer)));
+    }
   }
-  return DoesNotFit(field, "the architecture has no such tensor", DescribeShape(tensor.shape));
-}
+
+  // The tensor is one that the architecture has, and has its shape.
+  absl::Status Check(const TensorInfo& tensor) {
+    const std::string field = absl::StrCat("tensor ", absl::CHexEscape(tensor.name));
+    const TensorRule* rule = FindRule(tensor.name);
+    if (rule == nullptr) {
+      return DoesNotFit(field, "the architecture has no such tensor", DescribeShape(tensor.shape));
+    }
+    if (!HasShape(tensor, *rule)) {
+      return DoesNotFit(field, absl::StrCat("must be [", rule->rows, ", ", rule->cols, "]"),
+                        DescribeShape(tensor.shape));
+    }
+    // A file may hold the experts of a layer both together and one by one.
+    if (!present_.insert(tensor.name).second) {
+      return DoesNotFit(field, "tensors must be unique", DescribeShape(tensor.shape));
+    }
+    return absl::OkStatus();
+  }
+
+  // Every tensor that must be there has been checked.
+  absl::Status CheckComplete() const {
+    absl::Status status = CheckPresent("", globals_, "");
+    for (int layer = 0; layer < config_.num_layers && status.ok(); ++layer) {
+      const std::string prefix = absl::StrCat("blk.", layer, ".");
+      status = CheckPresent(prefix, layers_[static_cast<size_t>(layer)], "");
+      for (int e = 0; e < config_.mixture.NumExperts(layer) && status.ok(); ++e) {
+        status = CheckPresent(prefix, expert_, absl::StrCat(".", e, ".weight"));
+      }
+    }
+    return status;
+  }
+
+ private:
+  const TensorRule* FindRule(std::string_view name) const {
+    constexpr std::string_view kPrefix = "blk.";
+    if (!name.starts_with(kPrefix)) return FindIn(globals_, name);
+    const std::optional<Numbered> layer = SplitNumber(name.substr(kPrefix.size()));
+    if (!layer || layer->number >= config_.num_layers) return nullptr;
+    const auto index = static_cast<size_t>(layer->number);
+    const size_t dot = layer->rest.find('.');
+    if (dot == std::string_view::npos) return nullptr;
+    const std::optional<Numbered> expert = SplitNumber(layer->rest.substr(dot + 1));
+    if (!expert) return FindIn(layers_[index], layer->rest);
+    const bool exists = expert->number < config_.mixture.NumExperts(static_cast<int>(index)) &&
+                        expert->rest == "weight";
+    return exists ? FindIn(expert_, layer->rest.substr(0, dot)) : nullptr;
+  }
+
+  static const TensorRule* FindIn(const std::vector<TensorRule>& rules, std::string_view name) {
+    const auto found = std::find_if(rules.begin(), rules.end(),
+                                    [&](const TensorRule& rule) { return rule.name == name; });
+    return found == rules.end() ? nullptr : &*found;
+  }
+
+  absl::Status CheckPresent(std::string_view prefix, const std::vector<TensorRule>& rules,
+                            std::string_view suffix) const {
+    for (const TensorRule& rule : rules) {
+      const std::string name = absl::StrCat(ToAbsl(prefix), ToAbsl(rule.name), ToAbsl(suffix));
+      if (!rule.required || present_.contains(name)) continue;
+      return DoesNotFit(absl::StrCat("tensor ", name), "must be given", "no such tensor");
+    }
+    return absl::OkStatus();
+  }
+
+  const ModelConfig& config_;
+  const std::vector<TensorRule> globals_;
+  const std::vector<TensorRule> expert_;
+  std::vector<std::vector<TensorRule>> layers_;
+  absl::flat_hash_set<std::string_view> present_;
+};
 
 }  // namespace
 
 absl::Status CheckModel(const ModelContents& contents) {
   if (absl::Status status = ValidateModelConfig(contents.config); !status.ok()) return status;
-  const std::vector<TensorRule> globals = GlobalRules(contents.config);
-  const std::vector<TensorRule> layers = LayerRules(contents.config);
-  absl::flat_hash_set<std::string_view> present;
+  const bool read_me = contents.config.read_me.num_experts > 0;
+  if (read_me) {
+    absl::Status status = CheckReadMe(contents.config, contents.tensors, contents.neuron_owners);
+    if (!status.ok()) return status;
+  }
+  Checker checker(contents.config);
   for (const TensorInfo& tensor : contents.tensors) {
-    if (absl::Status status = CheckTensor(tensor, contents.config.num_layers, globals, layers);
-        !status.ok()) {
-      return status;
-    }
-    present.insert(tensor.name);
+    if (read_me && IsReadMeTensor(tensor.name)) continue;
+    if (absl::Status status = checker.Check(tensor); !status.ok()) return status;
   }
-  const auto require = [&](const TensorRule& rule, const std::string& name) -> absl::Status {
-    if (!rule.required || present.contains(name)) return absl::OkStatus();
-    return DoesNotFit(absl::StrCat("tensor ", name), "must be given", "no such tensor");
-  };
-  for (const TensorRule& rule : globals) {
-    if (absl::Status s = require(rule, std::string(rule.name)); !s.ok()) return s;
-  }
-  for (int32_t layer = 0; layer < contents.config.num_layers; ++layer) {
-    for (const TensorRule& rule : layers) {
-      const std::string name = absl::StrCat("blk.", layer, ".", ToAbsl(rule.name));
-      if (absl::Status s = require(rule, name); !s.ok()) return s;
-    }
-  }
-  return absl::OkStatus();
+  return checker.CheckComplete();
 }
 
 }  // namespace pregate

@@ -1,6 +1,7 @@
 #include "engine/model/model_config.h"
 
 #include <cmath>
+#include <initializer_list>
 
 #include "engine/model/file_error.h"
 #include "engine/model/model_limits.h"
@@ -22,18 +23,7 @@ struct FloatRule {
   double max;  // inclusive
 };
 
-absl::Status CheckIntegers(const ModelConfig& c) {
-  const IntegerRule rules[] = {
-      {"num_layers", c.num_layers, 1, kMaxLayers},
-      {"hidden_size", c.hidden_size, 1, kMaxHiddenSize},
-      {"ffn_size", c.ffn_size, 1, kMaxFfnSize},
-      {"num_heads", c.num_heads, 1, kMaxHeads},
-      {"num_kv_heads", c.num_kv_heads, 1, kMaxHeads},
-      {"head_dim", c.head_dim, 2, kMaxHeadDim},
-      {"vocab_size", c.vocab_size, 1, kMaxVocab},
-      {"context_length", c.context_length, 1, kMaxContext},
-      {"sliding_window", c.sliding_window, 0, kMaxContext},
-  };
+absl::Status CheckIntegers(std::initializer_list<IntegerRule> rules) {
   for (const IntegerRule& rule : rules) {
     if (rule.value < rule.min || rule.value > rule.max) {
       return Malformed(rule.field, absl::StrCat("must be in [", rule.min, ", ", rule.max, "]"),
@@ -43,16 +33,7 @@ absl::Status CheckIntegers(const ModelConfig& c) {
   return absl::OkStatus();
 }
 
-absl::Status CheckFloats(const ModelConfig& c) {
-  const FloatRule rules[] = {
-      {"rms_norm_eps", c.rms_norm_eps, 1e-30, 1.0},
-      {"norm_weight_offset", c.norm_weight_offset, 0.0, 1.0},
-      {"embedding_scale", c.embedding_scale, 1e-6, 1e6},
-      {"attention_scale", c.attention_scale, 1e-6, 1e3},
-      {"attention_soft_cap", c.attention_soft_cap, 0.0, 1e6},
-      {"final_logit_soft_cap", c.final_logit_soft_cap, 0.0, 1e6},
-      {"rope_magnitude", c.rope_magnitude, 1e-3, 1e3},
-  };
+absl::Status CheckFloats(std::initializer_list<FloatRule> rules) {
   for (const FloatRule& rule : rules) {
     if (!(rule.value >= rule.min && rule.value <= rule.max)) {  // negated: refuses NaN
       return Malformed(rule.field, absl::StrCat("must be in [", rule.min, ", ", rule.max, "]"),
@@ -60,6 +41,32 @@ absl::Status CheckFloats(const ModelConfig& c) {
     }
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckSizes(const ModelConfig& c) {
+  return CheckIntegers({
+      {"num_layers", c.num_layers, 1, kMaxLayers},
+      {"hidden_size", c.hidden_size, 1, kMaxHiddenSize},
+      {"ffn_size", c.ffn_size, 1, kMaxFfnSize},
+      {"num_heads", c.num_heads, 1, kMaxHeads},
+      {"num_kv_heads", c.num_kv_heads, 1, kMaxHeads},
+      {"head_dim", c.head_dim, 2, kMaxHeadDim},
+      {"vocab_size", c.vocab_size, 1, kMaxVocab},
+      {"context_length", c.context_length, 1, kMaxContext},
+      {"sliding_window", c.sliding_window, 0, kMaxContext},
+  });
+}
+
+absl::Status CheckScales(const ModelConfig& c) {
+  return CheckFloats({
+      {"rms_norm_eps", c.rms_norm_eps, 1e-30, 1.0},
+      {"norm_weight_offset", c.norm_weight_offset, 0.0, 1.0},
+      {"embedding_scale", c.embedding_scale, 1e-6, 1e6},
+      {"attention_scale", c.attention_scale, 1e-6, 1e3},
+      {"attention_soft_cap", c.attention_soft_cap, 0.0, 1e6},
+      {"final_logit_soft_cap", c.final_logit_soft_cap, 0.0, 1e6},
+      {"rope_magnitude", c.rope_magnitude, 1e-3, 1e3},
+  });
 }
 
 absl::Status CheckFrequencies(std::string_view field, const std::vector<float>& inv_freq,
@@ -76,10 +83,38 @@ absl::Status CheckFrequencies(std::string_view field, const std::vector<float>& 
   return absl::OkStatus();
 }
 
+absl::Status CheckMixture(const ModelConfig& c) {
+  const MixtureConfig& m = c.mixture;
+  if (m.num_experts.empty()) return absl::OkStatus();
+  if (m.num_experts.size() != static_cast<size_t>(c.num_layers)) {
+    return Malformed("num_experts", absl::StrCat("must have ", c.num_layers, " entries"),
+                     absl::StrCat(m.num_experts.size()));
+  }
+  if (absl::Status status = CheckIntegers({
+          {"experts_per_token", m.gate.k, 1, kMaxExperts},
+          {"expert_ffn_size", m.expert_ffn_size, 1, kMaxFfnSize},
+          {"shared_ffn_size", m.shared_ffn_size, 0, kMaxFfnSize},
+      });
+      !status.ok()) {
+    return status;
+  }
+  for (const int32_t experts : m.num_experts) {
+    if (experts == 0) continue;
+    if (experts < m.gate.k || experts > kMaxExperts) {
+      return Malformed(
+          "num_experts",
+          absl::StrCat("must be in [experts_per_token ", m.gate.k, ", ", kMaxExperts, "]"),
+          absl::StrCat(experts));
+    }
+  }
+  return CheckFloats({{"expert_weights_scale", m.gate.scale, 1e-6, 1e6}});
+}
+
 }  // namespace
 
 absl::Status ValidateModelConfig(const ModelConfig& config) {
-  for (const absl::Status& status : {CheckIntegers(config), CheckFloats(config)}) {
+  for (const absl::Status& status :
+       {CheckSizes(config), CheckScales(config), CheckMixture(config)}) {
     if (!status.ok()) return status;
   }
   if (config.num_heads % config.num_kv_heads != 0) {

@@ -8,17 +8,32 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "engine/model/read_me_config.h"
 #include "kernels/kernels.h"
 
 namespace pregate {
 
+// A mixture of experts whose gate stands inside each layer (Mixtral 2401.04088, Qwen2-MoE
+// 2407.10671, Qwen3-MoE 2505.09388, OLMoE 2409.02060): the gate scores every expert for a row, the
+// best ones run, and their outputs are added up by their scores.
+struct MixtureConfig {
+  std::vector<int32_t> num_experts;  // [num_layers] routed experts; 0: a dense FFN. Empty: no gates
+  int32_t expert_ffn_size = 0;       // width of a routed expert
+  int32_t shared_ffn_size = 0;       // width of the expert that every row meets; 0: none
+  GateParams gate;                   // experts of a row, and what becomes of their scores
+
+  int32_t NumExperts(int layer) const {
+    return num_experts.empty() ? 0 : num_experts[static_cast<size_t>(layer)];
+  }
+};
+
 struct ModelConfig {
-  std::string architecture;  // as the file says: "llama", "qwen2", "qwen3", "gemma3", ...
+  std::string architecture;  // in GGUF's words: "llama", "qwen2", "qwen3moe", "gemma3", ...
   std::string name;          // the file's own name of the model; may be empty
 
   int32_t num_layers = 0;
   int32_t hidden_size = 0;   // H
-  int32_t ffn_size = 0;      // F
+  int32_t ffn_size = 0;      // F, of layers without a gate
   int32_t num_heads = 0;     // query heads
   int32_t num_kv_heads = 0;  // divides num_heads
   int32_t head_dim = 0;      // 64...256; num_heads * head_dim may differ from H
@@ -33,6 +48,10 @@ struct ModelConfig {
   float attention_soft_cap = 0.0f;    // 0: none
   float final_logit_soft_cap = 0.0f;  // 0: none
   bool tied_embeddings = false;       // the head is the embedding table
+  // Norms of queries and keys, where the file has them: of each head, or (OLMoE) of all together.
+  bool norms_by_head = true;
+  MixtureConfig mixture;
+  ReadMeConfig read_me;
 
   // Rotary embedding. inv_freq[i] = frequency of pair i with every scaling rule (linear, llama3,
   // yarn, per-pair factors of the file) already applied; rope_magnitude is yarn's mscale.
@@ -40,6 +59,8 @@ struct ModelConfig {
   RopeStyle rope_style = RopeStyle::kHalves;
   std::vector<float> inv_freq;
   float rope_magnitude = 1.0f;
+  // The base before any rule, for a router whose positions are not scaled.
+  double rope_theta = 1e4;
   // Layers with sliding-window attention (Gemma 3, Mistral v0.1): window in tokens and, where the
   // family says so, a rotary table of their own. Empty `layer_is_local`: no layer is local.
   int32_t sliding_window = 0;

@@ -21,6 +21,7 @@ struct ModelContents {
   TokenizerSpec tokenizer;
   std::string chat_template;
   std::vector<TensorInfo> tensors;
+  NeuronOwners neuron_owners;
   // Memory that `tensors` point into.
   std::vector<MappedFile> files;
   std::vector<std::unique_ptr<char[]>> copies;

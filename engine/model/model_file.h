@@ -42,8 +42,19 @@ class ModelFile {
   // In the order of the file. Names are GGUF's, whatever the format: token_embd, output_norm,
   // output, rope_freqs, and for layer i blk.i.{attn_norm, attn_q, attn_k, attn_v, attn_output,
   // attn_q_norm, attn_k_norm, post_attention_norm, ffn_norm, ffn_gate, ffn_up, ffn_down,
-  // post_ffw_norm}, each with ".weight" or ".bias".
+  // post_ffw_norm}, each with ".weight" or ".bias". A layer with a mixture of experts has no
+  // ffn_gate, ffn_up and ffn_down but a router blk.i.ffn_gate_inp.weight [experts, H], for expert e
+  // blk.i.{ffn_gate, ffn_up, ffn_down}.e.weight, and for the expert that all rows share
+  // blk.i.{ffn_gate_shexp, ffn_up_shexp, ffn_down_shexp}.weight and the gate of its output,
+  // blk.i.ffn_gate_inp_shexp.weight [1, H]. (GGUF files have a tensor of three dimensions for all
+  // experts of a layer, ffn_gate_exps and so on: it is listed as its experts.)
   virtual const std::vector<TensorInfo>& tensors() const = 0;
+  // Which experts of a Read-ME model own the neurons of the dense FFN, where its experts are such
+  // masks; empty for all other models.
+  virtual const NeuronOwners& neuron_owners() const {
+    static const NeuronOwners none;
+    return none;
+  }
   // Says that a tensor's data will hardly be read again: its memory may be given back to the
   // system. It stays readable.
   virtual void Release(ConstTensor tensor) const = 0;
@@ -52,6 +63,10 @@ class ModelFile {
   ConstTensor Find(std::string_view name) const;
   // As Find, but FAILED_PRECONDITION, naming the tensor, when it is absent or not [rows, cols].
   absl::StatusOr<ConstTensor> Require(std::string_view name, int64_t rows, int64_t cols) const;
+
+ protected:
+  // nullptr when absent. Looks at one tensor after the other: for a few.
+  virtual const TensorInfo* FindInfo(std::string_view name) const;
 };
 
 }  // namespace pregate

@@ -10,6 +10,7 @@ namespace pregate {
 inline constexpr int64_t kMaxLayers = 1024;
 inline constexpr int64_t kMaxHiddenSize = 1 << 17;
 inline constexpr int64_t kMaxFfnSize = 1 << 20;
+inline constexpr int64_t kMaxExperts = 1024;  // of a layer
 inline constexpr int64_t kMaxHeads = 1024;
 inline constexpr int64_t kMaxHeadDim = 256;
 inline constexpr int64_t kMaxContext = 1 << 24;

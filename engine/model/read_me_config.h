@@ -12,6 +12,13 @@ namespace pregate {
 
 class JsonFields;
 
+// How experts that overlap are kept in memory.
+enum class ExpertStorage : uint8_t {
+  kAuto,    // kTied if any share a neuron, else kCopies
+  kTied,    // neurons once, in tiles that their owners share
+  kCopies,  // a block of its own for each expert
+};
+
 // By layer and neuron: bit e says that expert e owns it.
 using NeuronOwners = std::vector<std::vector<uint64_t>>;
 

@@ -13,13 +13,6 @@
 
 namespace pregate {
 
-// How experts that overlap are kept.
-enum class ExpertStorage : uint8_t {
-  kAuto,    // kTied if any share a neuron, else kCopies
-  kTied,    // neurons once, in tiles that their owners share
-  kCopies,  // a block of its own for each expert
-};
-
 class ReadMeFfns {
  public:
   // `file` is that of a Read-ME model.

@@ -80,6 +80,7 @@ absl::StatusOr<RopeFrequencies> MakeRopeFrequencies(std::string_view field, doub
   if (const absl::Status status = CheckScaling(field, theta, scaling); !status.ok()) return status;
 
   RopeFrequencies result;
+  result.theta = theta;
   std::vector<double> ramp;
   if (scaling.kind == RopeScaling::Kind::kYarn) {
     ramp = YarnRamp(theta, rotated_dims, scaling);

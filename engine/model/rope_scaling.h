@@ -31,6 +31,7 @@ struct RopeScaling {
 struct RopeFrequencies {
   std::vector<float> inv_freq;  // [rotated_dims / 2]
   float magnitude = 1.0f;       // multiplies both sine and cosine
+  double theta = 1e4;           // the base before any rule
 };
 
 // theta^(-2i / rotated_dims), scaled. INVALID_ARGUMENT, its text starting with `field`, when theta

@@ -1,21 +1,23 @@
 #include "engine/model/transformer.h"
 
 #include <cassert>
+#include <cmath>
 #include <utility>
 #include <vector>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/activations.h"
+#include "engine/model/ffn.h"
 #include "engine/model/step_inputs.h"
 #include "engine/model/weights.h"
 
 namespace pregate {
 namespace {
 
-// A decoder of the Llama kind: pre-norm attention with rotary positions and a gated FFN, with the
-// additions of Qwen (biases, q/k norms) and Gemma 3 (post-norms, local layers) where the model has
-// them.
+// A decoder of the Llama kind: pre-norm attention with rotary positions and a gated FFN or a
+// mixture of them, with the additions of Qwen (biases, q/k norms) and Gemma 3 (post-norms, local
+// layers) where the model has them.
 class Decoder : public Transformer {
  public:
   Decoder(const ModelConfig& config, Device* device, const Kernels* kernels, const Options& options,
@@ -27,7 +29,8 @@ class Decoder : public Transformer {
         weights_(std::move(weights)),
         scratch_(std::move(scratch)),
         inv_freq_(std::move(inv_freq)),
-        inputs_(device) {}
+        inputs_(device),
+        ffn_(config, device, kernels, options.activations) {}
 
   Tensor Forward(const BatchPlan& plan, const KvStorage& kv) override {
     assert(plan.rows() > 0 && plan.rows() <= options_.max_rows);
@@ -37,6 +40,7 @@ class Decoder : public Transformer {
     kernels_.embed(device_, weights_.embedding, inputs_.token_ids(), config_.embedding_scale,
                    a.hidden);
     BuildRopeTables(a);
+    ffn_.StartStep(plan, weights_.layers[0].ffn.num_routed(), a);
     for (int i = 0; i < config_.num_layers; ++i) {
       const LayerWeights& layer = weights_.layers[static_cast<size_t>(i)];
       Attend(layer, config_.IsLocal(i), kv.Layer(i), a);
@@ -49,8 +53,25 @@ class Decoder : public Transformer {
     return a.logits;
   }
 
-  int64_t weight_bytes() const override { return weights_.step_bytes; }
-  int64_t num_parameters() const override { return weights_.parameters; }
+  const PackedWeight& embedding() const override { return weights_.embedding; }
+  int64_t weight_bytes() const override { return weights_.memory.bytes; }
+  int64_t num_parameters() const override { return weights_.memory.parameters; }
+
+  double StepBytes(int64_t rows) const override {
+    auto bytes = static_cast<double>(weights_.memory.bytes);
+    for (const Weights::Routed& routed : weights_.routed) {
+      const double idle = std::pow(1.0 - routed.share, static_cast<double>(rows));
+      bytes -= idle * static_cast<double>(routed.bytes);
+    }
+    return bytes;
+  }
+  double RowParameters() const override {
+    auto parameters = static_cast<double>(weights_.memory.parameters);
+    for (const Weights::Routed& routed : weights_.routed) {
+      parameters -= (1.0 - routed.share) * static_cast<double>(routed.parameters);
+    }
+    return parameters;
+  }
 
  private:
   // hidden += PostNorm(W_o Attention(Rope(Norm(W_q x)), Rope(Norm(W_k x)), W_v x)), x =
@@ -78,13 +99,10 @@ class Decoder : public Transformer {
     kernels_.add(device_, a.hidden, a.projected, a.hidden);
   }
 
-  // hidden += PostNorm(W_down (act(W_gate x) * W_up x)), x = Norm(hidden)
+  // hidden += PostNorm(FFN(Norm(hidden)))
   void FeedForward(const LayerWeights& layer, const Activations& a) {
     Norm(a.hidden, layer.ffn_norm, a.normed);
-    Project(a.normed, {{&layer.gate, a.gate}, {&layer.up, a.up}});
-    kernels_.gated_activation(device_, config_.activation,
-                              {{.gate = a.gate, .up = a.up, .out = a.gate}});
-    Project(a.gate, {{&layer.down, a.projected}});
+    ffn_.Run(layer.ffn, a);
     if (layer.post_ffn_norm) Norm(a.projected, layer.post_ffn_norm, a.projected);
     kernels_.add(device_, a.hidden, a.projected, a.hidden);
   }
@@ -93,37 +111,33 @@ class Decoder : public Transformer {
     kernels_.rms_norm(device_, x, weight, config_.norm_weight_offset, config_.rms_norm_eps, out);
   }
 
-  // Normalises each head of x [R, heads * head_dim], in place: heads are taken as rows.
+  // Normalises x [R, heads * head_dim] in place, each head or all together as the weight is wide:
+  // what it covers is taken as a row.
   void NormHeads(Tensor x, ConstTensor weight) {
-    const Tensor heads =
-        MakeView(x.data, x.dtype, x.rows * x.cols / config_.head_dim, config_.head_dim);
-    Norm(heads, weight, heads);
+    const Tensor parts = MakeView(x.data, x.dtype, x.rows * x.cols / weight.cols, weight.cols);
+    Norm(parts, weight, parts);
   }
 
   struct Projection {
     const Linear* linear;
     Tensor out;
   };
-  // Applies every Linear to the same x, quantised for those that take it so.
+  // Applies every Linear to the same x, which is quantised once for those that take it so.
   void Project(ConstTensor x, std::initializer_list<Projection> projections) {
+    const Tensor quantized =
+        MakeView(scratch_.all.quantized.data, options_.activations, x.rows, x.cols);
     absl::InlinedVector<Product, 3> products;
-    ConstTensor quantized;
+    bool quantize = false;
     for (const auto& [linear, out] : projections) {
       const bool plain = linear->input == DType::kF32;
-      if (!plain && !quantized) quantized = Quantize(x);
-      products.push_back({.x = plain ? x : quantized,
+      quantize |= !plain;
+      products.push_back({.x = plain ? x : ConstTensor(quantized),
                           .weight = linear->weight,
                           .bias = linear->bias,
                           .out = out});
     }
+    if (quantize) kernels_.quantize_rows(device_, {{x, quantized}});
     kernels_.matmul(device_, products);
-  }
-
-  ConstTensor Quantize(ConstTensor x) {
-    const Tensor quantized =
-        MakeView(scratch_.all.quantized.data, options_.activations, x.rows, x.cols);
-    kernels_.quantize_rows(device_, {{x, quantized}});
-    return quantized;
   }
 
   // Once for all layers: angles depend on positions alone.
@@ -144,6 +158,7 @@ class Decoder : public Transformer {
   const ActivationMemory scratch_;
   const DeviceBuffer inv_freq_;  // inv_freq, then local_inv_freq
   StepInputs inputs_;
+  Ffn ffn_;
 };
 
 }  // namespace
@@ -158,11 +173,11 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelFile
     return absl::UnimplementedError(
         absl::StrCat("final_logit_softcapping: must be absent; got ", config.final_logit_soft_cap));
   }
-  absl::StatusOr<Weights> weights =
-      LoadWeights(file, device, *kernels, options.activations, options.progress);
+  absl::StatusOr<Weights> weights = LoadWeights(
+      file, device, *kernels, {options.activations, options.expert_storage, options.progress});
   if (!weights.ok()) return weights.status();
   absl::StatusOr<ActivationMemory> scratch =
-      AllocateActivations(config, device, options.max_rows, options.max_logits);
+      AllocateActivations(config, weights->ffn_shape, device, options.max_rows, options.max_logits);
   if (!scratch.ok()) return scratch.status();
 
   std::vector<float> frequencies = config.inv_freq;

@@ -24,6 +24,7 @@ class Transformer {
     // What the inputs of matrices that multiply integers become: kQ16Act, kQ8Act, or kF32 (as they
     // are). --dtype auto, int8, float32.
     DType activations = DType::kQ16Act;
+    ExpertStorage expert_storage = ExpertStorage::kAuto;  // of a Read-ME model
     std::function<void(double)> progress;  // share of the weights that is loaded; may be empty
   };
 
@@ -39,9 +40,15 @@ class Transformer {
   // plan.logit_rows, [logits, vocab] kF32, valid until the next call.
   virtual Tensor Forward(const BatchPlan& plan, const KvStorage& kv) = 0;
 
-  // Bytes of weights that one step reads, the embedding table's rows not counted.
+  // The table of token embeddings, [vocab, H].
+  virtual const PackedWeight& embedding() const = 0;
+  // Bytes of weights that steps read, the embedding table's rows not counted.
   virtual int64_t weight_bytes() const = 0;
   virtual int64_t num_parameters() const = 0;
+  // Bytes of them that a step of `rows` rows reads on average, if gates inside the layers favour no
+  // expert, and parameters that one row meets.
+  virtual double StepBytes(int64_t rows) const = 0;
+  virtual double RowParameters() const = 0;
 };
 
 }  // namespace pregate

@@ -8,27 +8,23 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/model/ffn_weights.h"
+#include "engine/model/linear.h"
 #include "engine/model/model_file.h"
+#include "engine/model/weight_loader.h"
 #include "kernels/device.h"
 #include "kernels/kernels.h"
 
 namespace pregate {
 
-// y = W x + b.
-struct Linear {
-  PackedWeight weight;          // [out, in]
-  const float* bias = nullptr;  // [out] or null
-  DType input = DType::kF32;    // what the kernel wants x to be: kF32, kQ16Act or kQ8Act
-};
-
 // One decoder layer. Views without data are parts that the model does not have.
 struct LayerWeights {
   ConstTensor attention_norm;  // [1, H]
   Linear query, key, value, attention_output;
-  ConstTensor query_norm, key_norm;  // [1, head_dim]
+  ConstTensor query_norm, key_norm;  // [1, head_dim], or [1, all heads]
   ConstTensor post_attention_norm;   // [1, H]
   ConstTensor ffn_norm;              // [1, H]
-  Linear gate, up, down;
+  FfnWeights ffn;
   ConstTensor post_ffn_norm;  // [1, H]
 };
 
@@ -38,18 +34,28 @@ struct Weights {
   ConstTensor output_norm;  // [1, H]
   Linear head;              // [vocab, H]: the embedding again when the two are tied
 
-  std::vector<DeviceBuffer> owned;  // vectors, in float, and the packed matrices
-  int64_t step_bytes = 0;           // bytes that one step reads (the embedding's rows not counted)
-  int64_t parameters = 0;           // tied ones counted once
+  LoadedMemory memory;  // tied parameters are counted once
+  FfnShape ffn_shape;   // the largest FFN
+  // What of it belongs to experts among which a gate or a router chooses, for each layer that has
+  // them.
+  struct Routed {
+    int64_t bytes = 0;
+    int64_t parameters = 0;
+    double share = 0;  // of it that a row meets
+  };
+  std::vector<Routed> routed;
+};
+
+struct WeightOptions {
+  DType activations = DType::kQ16Act;  // the input of every Linear that can multiply integers
+  ExpertStorage expert_storage = ExpertStorage::kAuto;
+  std::function<void(double)> progress;  // share of the bytes that is packed; may be empty
 };
 
 // FAILED_PRECONDITION names a missing or misshapen tensor; UNIMPLEMENTED a tensor whose type
-// `kernels` cannot multiply; RESOURCE_EXHAUSTED: no room on the device. `activations`: the input of
-// every Linear that can multiply integers. `progress`, if set, is called with the share of the
-// bytes that is packed.
+// `kernels` cannot multiply; RESOURCE_EXHAUSTED: no room on the device.
 absl::StatusOr<Weights> LoadWeights(const ModelFile& file, Device* device, const Kernels& kernels,
-                                    DType activations, const std::function<void(double)>& progress);
-
+                                    const WeightOptions& options);
 }  // namespace pregate
 
 #endif  // PREGATE_ENGINE_MODEL_WEIGHTS_H_

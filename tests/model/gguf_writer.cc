@@ -38,6 +38,26 @@ void AddTokenizer(GgufWriter& writer) {
   writer.SetU32("tokenizer.ggml.eos_token_id", 258);
 }
 
+void AddExperts(GgufWriter& writer, const TinyGgufOptions& o, const std::string& ffn) {
+  writer.AddFloats(ffn + "gate_inp.weight", {o.experts, o.hidden});
+  for (int e = 0; e < o.experts && o.split_experts; ++e) {
+    const std::string suffix = std::string(".").append(std::to_string(e)) + ".weight";
+    writer.AddFloats(ffn + "gate" + suffix, {o.expert_ffn, o.hidden});
+    writer.AddFloats(ffn + "up" + suffix, {o.expert_ffn, o.hidden});
+    writer.AddFloats(ffn + "down" + suffix, {o.hidden, o.expert_ffn});
+  }
+  if (!o.split_experts) {
+    writer.AddFloats(ffn + "gate_exps.weight", {o.experts, o.expert_ffn, o.hidden});
+    writer.AddFloats(ffn + "up_exps.weight", {o.experts, o.expert_ffn, o.hidden});
+    writer.AddFloats(ffn + "down_exps.weight", {o.experts, o.hidden, o.expert_ffn});
+  }
+  if (o.shared_ffn == 0) return;
+  writer.AddFloats(ffn + "gate_inp_shexp.weight", {o.hidden});
+  writer.AddFloats(ffn + "gate_shexp.weight", {o.shared_ffn, o.hidden});
+  writer.AddFloats(ffn + "up_shexp.weight", {o.shared_ffn, o.hidden});
+  writer.AddFloats(ffn + "down_shexp.weight", {o.hidden, o.shared_ffn});
+}
+
 void AddLayer(GgufWriter& writer, const TinyGgufOptions& o, int layer) {
   const std::string blk = "blk." + std::to_string(layer) + ".";
   const int64_t q = int64_t{o.heads} * o.head_dim;
@@ -48,17 +68,22 @@ void AddLayer(GgufWriter& writer, const TinyGgufOptions& o, int layer) {
   writer.AddFloats(blk + "attn_v.weight", {kv, o.hidden});
   writer.AddFloats(blk + "attn_output.weight", {o.hidden, q});
   writer.AddFloats(blk + "ffn_norm.weight", {o.hidden});
-  writer.AddFloats(blk + "ffn_gate.weight", {o.ffn, o.hidden});
-  writer.AddFloats(blk + "ffn_up.weight", {o.ffn, o.hidden});
-  writer.AddFloats(blk + "ffn_down.weight", {o.hidden, o.ffn});
-  if (o.architecture == "qwen2") {
+  if (o.experts > 0) {
+    AddExperts(writer, o, blk + "ffn_");
+  } else {
+    writer.AddFloats(blk + "ffn_gate.weight", {o.ffn, o.hidden});
+    writer.AddFloats(blk + "ffn_up.weight", {o.ffn, o.hidden});
+    writer.AddFloats(blk + "ffn_down.weight", {o.hidden, o.ffn});
+  }
+  if (o.architecture == "qwen2" || o.architecture == "qwen2moe") {
     writer.AddFloats(blk + "attn_q.bias", {q});
     writer.AddFloats(blk + "attn_k.bias", {kv});
     writer.AddFloats(blk + "attn_v.bias", {kv});
   }
-  if (o.architecture == "qwen3" || o.architecture == "gemma3") {
-    writer.AddFloats(blk + "attn_q_norm.weight", {o.head_dim});
-    writer.AddFloats(blk + "attn_k_norm.weight", {o.head_dim});
+  const bool head_norms = o.architecture.starts_with("qwen3") || o.architecture == "gemma3";
+  if (head_norms || o.architecture == "olmoe") {
+    writer.AddFloats(blk + "attn_q_norm.weight", {head_norms ? o.head_dim : q});
+    writer.AddFloats(blk + "attn_k_norm.weight", {head_norms ? o.head_dim : kv});
   }
   if (o.architecture == "gemma3") {
     writer.AddFloats(blk + "post_attention_norm.weight", {o.hidden});
@@ -207,6 +232,12 @@ GgufWriter MakeTinyGguf(const TinyGgufOptions& o) {
   writer.SetF32(a + "attention.layer_norm_rms_epsilon", 1e-5f);
   writer.SetF32(a + "rope.freq_base", 10000.0f);
   if (o.architecture == "gemma3") writer.SetU32(a + "attention.sliding_window", 64);
+  if (o.experts > 0) {
+    writer.SetU32(a + "expert_count", o.experts);
+    writer.SetU32(a + "expert_used_count", 2);
+    writer.SetU32(a + "expert_feed_forward_length", o.expert_ffn);
+    if (o.shared_ffn > 0) writer.SetU32(a + "expert_shared_feed_forward_length", o.shared_ffn);
+  }
   AddTokenizer(writer);
   writer.AddFloats("token_embd.weight", {259, o.hidden});
   for (int layer = 0; layer < o.layers; ++layer) AddLayer(writer, o, layer);

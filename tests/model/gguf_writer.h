@@ -83,7 +83,7 @@ class GgufWriter {
 
 // The shape of a tiny random model: everything that the architectures differ in is in the file.
 struct TinyGgufOptions {
-  std::string architecture = "llama";  // "llama", "qwen2", "qwen3" or "gemma3"
+  std::string architecture = "llama";  // or "qwen2", "qwen3", "gemma3", "qwen2moe", ...
   int32_t layers = 2;
   int32_t hidden = 64;
   int32_t ffn = 96;
@@ -91,6 +91,10 @@ struct TinyGgufOptions {
   int32_t kv_heads = 2;
   int32_t head_dim = 16;
   bool tied = true;
+  int32_t experts = 0;  // not 0: every layer is a mixture of so many, two for each token
+  int32_t expert_ffn = 32;
+  int32_t shared_ffn = 0;
+  bool split_experts = false;  // a tensor for each expert, as the first converters wrote them
 };
 // A complete model with a byte-level BPE tokenizer of 256 bytes, one merge and two control tokens.
 GgufWriter MakeTinyGguf(const TinyGgufOptions& options);

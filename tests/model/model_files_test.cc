@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -141,6 +142,62 @@ TEST_P(TinyModel, IsRead) {
 INSTANTIATE_TEST_SUITE_P(Architectures, TinyModel,
                          testing::Values("llama", "qwen2", "qwen3", "gemma3"),
                          [](const auto& info) { return info.param; });
+
+TEST(TinyMixture, FactsOfTheFamilies) {
+  struct Family {
+    const char* architecture;
+    bool renormalize;
+    int32_t expert_ffn_size;
+    int32_t shared_ffn_size;
+  };
+  for (const Family& family : {Family{"llama", true, 96, 0}, Family{"qwen2moe", false, 32, 64},
+                               Family{"qwen3moe", true, 32, 0}, Family{"olmoe", false, 96, 0}}) {
+    SCOPED_TRACE(family.architecture);
+    TinyGgufOptions options;
+    options.architecture = family.architecture;
+    options.experts = 4;
+    options.expert_ffn = family.expert_ffn_size;
+    options.shared_ffn = family.shared_ffn_size;
+    const std::string together = MakeTinyGguf(options).Build();
+    options.split_experts = true;
+    const std::string split = MakeTinyGguf(options).Build();
+    for (const std::string& bytes : {together, split}) {
+      const auto model = ReadGgufModel(bytes);
+      ASSERT_TRUE(model.ok()) << model.status();
+      const MixtureConfig& mixture = model->config.mixture;
+      EXPECT_THAT(mixture.num_experts, testing::ElementsAre(4, 4));
+      EXPECT_EQ(mixture.gate.k, 2);
+      EXPECT_EQ(mixture.gate.scoring, GateParams::Scoring::kSoftmax);
+      EXPECT_EQ(mixture.gate.renormalize, family.renormalize);
+      EXPECT_EQ(mixture.gate.scale, 1.0f);
+      EXPECT_EQ(mixture.expert_ffn_size, family.expert_ffn_size);
+      EXPECT_EQ(mixture.shared_ffn_size, family.shared_ffn_size);
+      EXPECT_EQ(model->config.norms_by_head, std::string("olmoe") != family.architecture);
+      const auto down = std::find_if(
+          model->tensors.begin(), model->tensors.end(),
+          [](const TensorInfo& tensor) { return tensor.name == "blk.1.ffn_down.3.weight"; });
+      ASSERT_NE(down, model->tensors.end());
+      EXPECT_THAT(down->shape, testing::ElementsAre(64, family.expert_ffn_size));
+      EXPECT_EQ(down->bytes, 64 * family.expert_ffn_size * 4);
+    }
+  }
+}
+
+TEST(TinyMixture, WhatTheFileSaysOfTheGateCounts) {
+  TinyGgufOptions options;
+  options.architecture = "qwen3moe";
+  options.experts = 4;
+  GgufWriter writer = MakeTinyGguf(options);
+  writer.SetBool("qwen3moe.expert_weights_norm", false);
+  writer.SetF32("qwen3moe.expert_weights_scale", 2.5f);
+  writer.SetU32("qwen3moe.expert_gating_func", 2);
+  const std::string bytes = writer.Build();
+  const auto model = ReadGgufModel(bytes);
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_FALSE(model->config.mixture.gate.renormalize);
+  EXPECT_EQ(model->config.mixture.gate.scale, 2.5f);
+  EXPECT_EQ(model->config.mixture.gate.scoring, GateParams::Scoring::kSigmoid);
+}
 
 TEST(TinyModelVariants, Llama3FactorsDivideTheFrequencies) {
   GgufWriter writer = MakeTinyGguf({});

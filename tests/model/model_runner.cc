@@ -27,13 +27,18 @@ ModelRunner::ModelRunner(const ModelFile& file, const Kernels& kernels, const Op
   transformer_options.max_rows = options.max_rows;
   transformer_options.max_logits = options.max_rows;
   transformer_options.activations = options.activations;
+  transformer_options.expert_storage = options.expert_storage;
   transformer_ = OrAbort(Transformer::Create(file, device_.get(), &kernels, transformer_options));
+  if (file.config().read_me.num_experts > 0) {
+    router_ = OrAbort(ExpertRouter::Create(file, device_.get(), &kernels, transformer_->embedding(),
+                                           options.max_rows));
+  }
   const int32_t blocks = (options.max_tokens + kBlockTokens - 1) / kBlockTokens;
   kv_ = OrAbort(KvStorage::Create(device_.get(), file.config(), options.kv_dtype, kBlockTokens,
                                   blocks * options.num_sequences));
 }
 
-Tensor ModelRunner::Step(const std::vector<Piece>& pieces) {
+BatchPlan ModelRunner::Plan(const std::vector<Piece>& pieces) {
   BatchPlan plan;
   plan.row_start = {0};
   plan.block_start = {0};
@@ -56,7 +61,19 @@ Tensor ModelRunner::Step(const std::vector<Piece>& pieces) {
     plan.context_len.push_back(length);
     plan.block_start.push_back(static_cast<int32_t>(plan.block_ids.size()));
   }
+  return plan;
+}
+
+Tensor ModelRunner::Step(const std::vector<Piece>& pieces) {
+  BatchPlan plan = Plan(pieces);
+  if (router_ != nullptr) router_->Route(plan, *kv_, &plan.expert_ids);
   return transformer_->Forward(plan, *kv_);
+}
+
+std::vector<int32_t> ModelRunner::Route(const std::vector<Piece>& pieces) {
+  std::vector<int32_t> experts;
+  router_->Route(Plan(pieces), *kv_, &experts);
+  return experts;
 }
 
 std::vector<float> ModelRunner::Run(int32_t sequence, absl::Span<const int32_t> ids,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "engine/model/expert_router.h"
 #include "engine/model/kv_storage.h"
 #include "engine/model/model_file.h"
 #include "engine/model/transformer.h"
@@ -24,6 +25,7 @@ class ModelRunner {
     int32_t max_tokens = 1024;  // of each sequence
     int32_t max_rows = 512;     // of a step; logits are taken of every row
     int threads = 0;
+    ExpertStorage expert_storage = ExpertStorage::kAuto;
   };
   // Aborts the test when the model cannot be made. `file` must outlive the runner.
   ModelRunner(const ModelFile& file, const Kernels& kernels, const Options& options);
@@ -34,8 +36,11 @@ class ModelRunner {
     absl::Span<const int32_t> ids;
   };
   // One step over `pieces`, at most one for each sequence. Logits of all rows, in their order;
-  // valid until the next step. Blocks of the sequences are interleaved and run backwards.
+  // valid until the next step. Blocks of the sequences are interleaved and run backwards. A router
+  // ahead of the model runs first.
   Tensor Step(const std::vector<Piece>& pieces);
+  // The same step of the router alone: the experts of all rows.
+  std::vector<int32_t> Route(const std::vector<Piece>& pieces);
 
   // Logits [ids, vocab] of one sequence, `chunk` rows a step. Forgets the sequence before.
   std::vector<float> Run(int32_t sequence, absl::Span<const int32_t> ids, int32_t chunk);
@@ -47,9 +52,13 @@ class ModelRunner {
   const Transformer& transformer() const { return *transformer_; }
 
  private:
+  // The rows of the next step.
+  BatchPlan Plan(const std::vector<Piece>& pieces);
+
   Options options_;
   std::unique_ptr<Device> device_;
   std::unique_ptr<Transformer> transformer_;
+  std::unique_ptr<ExpertRouter> router_;  // null: the model has none
   std::unique_ptr<KvStorage> kv_;
   std::vector<int32_t> lengths_;  // [num_sequences] positions in the cache
 };

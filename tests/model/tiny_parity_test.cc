@@ -5,161 +5,156 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
+#include <map>
+#include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
 #include "engine/model/model_file.h"
 #include "kernels/kernels.h"
-#include "tests/model/gguf_writer.h"
 #include "tests/model/model_runner.h"
-#include "tests/model/random_model.h"
+#include "tests/model/tiny_case.h"
 
 namespace pregate {
 namespace {
 
-using nlohmann::json;
+// Largest difference of a logit, by the largest logit of its row: the rounding of float sums taken
+// in another order, 2 to 4 layers deep.
+constexpr float kTolerance = 1e-4f;
 
-constexpr char kData[] = "tests/testdata/parity/";
-// Largest difference of a logit (their standard deviation is about 1): the rounding of float sums
-// taken in another order, 3 or 4 layers deep.
-constexpr float kTolerance = 2e-4f;
+struct Case {
+  std::string goldens;
+  size_t index;
+  TinyModel::Format format;
+};
 
-DType ParseDType(const std::string& name) {
-  if (name == "f16") return DType::kF16;
-  if (name == "bf16") return DType::kBF16;
-  EXPECT_EQ(name, "f32");
-  return DType::kF32;
+void PrintTo(const Case& test_case, std::ostream* out) {
+  *out << test_case.goldens << ' ' << test_case.index;
 }
 
-const char* SafetensorsName(DType dtype) {
-  return dtype == DType::kF16 ? "F16" : dtype == DType::kBF16 ? "BF16" : "F32";
+const TinyGoldens& GoldensOf(const std::string& name) {
+  static auto& all = *new std::map<std::string, TinyGoldens>();
+  const auto [found, missing] = all.try_emplace(name);
+  if (missing) found->second = ReadTinyGoldens(name);
+  return found->second;
 }
 
-// A Hugging Face folder with the weights of one case.
-class CaseFolder {
- public:
-  explicit CaseFolder(const json& test_case)
-      : path_(std::filesystem::path(testing::TempDir()) /
-              ("tiny_" + test_case["name"].get<std::string>())) {
-    std::filesystem::create_directories(path_);
-    Write("config.json", test_case["config"].dump());
-    Write("tokenizer.json",
-          R"({"added_tokens": [], "normalizer": null, "post_processor": null,
-              "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true},
-              "decoder": {"type": "ByteLevel"},
-              "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}})");
-    WriteTensors(test_case["tensors"], ParseDType(test_case["dtype"]));
+std::vector<Case> Cases(const std::string& name, TinyModel::Format format) {
+  std::vector<Case> cases;
+  for (size_t i = 0; i < GoldensOf(name).cases.size(); ++i) cases.push_back({name, i, format});
+  return cases;
+}
+
+std::vector<CpuTable> RunnableTables() {
+  std::vector<CpuTable> tables = AllCpuTables();
+  std::erase_if(tables, [](const CpuTable& table) { return !table.runnable; });
+  tables.push_back({&ReferenceKernels(), true});
+  return tables;
+}
+
+class TinyParity : public testing::TestWithParam<Case> {
+ protected:
+  TinyParity() : model_(goldens().cases[index()], GetParam().format) {}
+
+  void SetUp() override {
+    auto file = ModelFile::Open(model_.path());
+    ASSERT_TRUE(file.ok()) << file.status();
+    file_ = *std::move(file);
   }
-  ~CaseFolder() { std::filesystem::remove_all(path_); }
 
-  std::string path() const { return path_.string(); }
+  const TinyGoldens& goldens() const { return GoldensOf(GetParam().goldens); }
+  size_t index() const { return GetParam().index; }
+
+  // The largest difference of a logit; the likeliest token must be the same everywhere.
+  float LargestDifference(const std::vector<float>& got) const {
+    const size_t vocab = goldens().Vocab(index()), stride = goldens().stride;
+    const float* want = goldens().Logits(index());
+    float largest = 0;
+    for (size_t row = stride - 1; row < got.size() / vocab; row += stride, want += vocab) {
+      const float* mine = &got[row * vocab];
+      EXPECT_EQ(std::max_element(mine, mine + vocab) - mine,
+                std::max_element(want, want + vocab) - want)
+          << "position " << row;
+      const float unit = *std::max_element(want, want + vocab);
+      for (size_t i = 0; i < vocab; ++i) {
+        largest = std::max(largest, std::fabs(mine[i] - want[i]) / unit);
+      }
+    }
+    return largest;
+  }
+
+  std::unique_ptr<ModelFile> file_;
 
  private:
-  void Write(const std::string& name, const std::string& text) {
-    std::ofstream(path_ / name, std::ios::binary) << text;
-  }
-
-  void WriteTensors(const json& tensors, DType dtype) {
-    json header;
-    std::string data;
-    for (const json& tensor : tensors) {
-      const std::string name = tensor[0];
-      const std::vector<int64_t> shape = tensor[1];
-      const int64_t rows = shape.size() == 1 ? 1 : shape[0];
-      const std::vector<uint8_t> bytes =
-          EncodeTensor(RandomTensor(name, rows, shape.back()), dtype);
-      const size_t begin = data.size();
-      data.append(bytes.begin(), bytes.end());
-      header[name] = {{"dtype", SafetensorsName(dtype)},
-                      {"shape", shape},
-                      {"data_offsets", {begin, data.size()}}};
-    }
-    const std::string text = header.dump();
-    Write("model.safetensors", Bytes<uint64_t>(text.size()) + text + data);
-  }
-
-  std::filesystem::path path_;
+  TinyModel model_;
 };
-
-struct Goldens {
-  json cases;
-  std::vector<int32_t> ids;
-  size_t stride = 0;          // logits are kept for positions stride - 1, 2 * stride - 1, ...
-  std::vector<float> logits;  // [cases][ids / stride][vocab]
-};
-
-Goldens ReadGoldens() {
-  Goldens goldens;
-  const json root = json::parse(std::ifstream(std::string(kData) + "tiny.json"));
-  goldens.cases = root["cases"];
-  goldens.ids = root["token_ids"].get<std::vector<int32_t>>();
-  goldens.stride = root["stride"];
-  std::ifstream in(std::string(kData) + "tiny.bin", std::ios::binary);
-  const std::string bytes((std::istreambuf_iterator<char>(in)), {});
-  goldens.logits.resize(bytes.size() / sizeof(float));
-  std::copy_n(bytes.data(), bytes.size(), reinterpret_cast<char*>(goldens.logits.data()));
-  return goldens;
-}
-
-class TinyParity : public testing::TestWithParam<int> {
- protected:
-  static const Goldens& goldens() {
-    static const Goldens goldens = ReadGoldens();
-    return goldens;
-  }
-};
-
-// The largest difference of a logit; the likeliest token must be the same everywhere.
-float LargestDifference(const std::vector<float>& got, const float* want, size_t vocab,
-                        size_t stride) {
-  float largest = 0;
-  for (size_t row = stride - 1; row < got.size() / vocab; row += stride, want += vocab) {
-    const float* mine = &got[row * vocab];
-    EXPECT_EQ(std::max_element(mine, mine + vocab) - mine,
-              std::max_element(want, want + vocab) - want)
-        << "position " << row;
-    for (size_t i = 0; i < vocab; ++i) largest = std::max(largest, std::fabs(mine[i] - want[i]));
-  }
-  return largest;
-}
 
 TEST_P(TinyParity, LogitsAndGreedyAnswersOfEveryTable) {
-  const json& test_case = goldens().cases[static_cast<size_t>(GetParam())];
-  const CaseFolder folder(test_case);
-  const auto file = ModelFile::Open(folder.path());
-  ASSERT_TRUE(file.ok()) << file.status();
-  const size_t vocab = test_case["config"]["vocab_size"];
-  const size_t rows = goldens().ids.size() / goldens().stride;
-  const float* want = &goldens().logits[static_cast<size_t>(GetParam()) * rows * vocab];
-  const std::vector<int32_t> greedy = test_case["greedy"];
-
-  std::vector<CpuTable> tables = AllCpuTables();
-  tables.push_back({&ReferenceKernels(), true});
-  for (const CpuTable& table : tables) {
-    if (!table.runnable) continue;
+  const std::vector<int32_t> greedy = goldens().cases[index()]["greedy"];
+  for (const CpuTable& table : RunnableTables()) {
     SCOPED_TRACE(std::string(table.kernels->name));
-    ModelRunner runner(**file, *table.kernels, {.max_tokens = 128, .threads = 2});
+    ModelRunner runner(*file_, *table.kernels, {.max_tokens = 128, .threads = 2});
     float difference = 0;
     for (const int32_t chunk : {1, 7, 64}) {
-      difference = std::max(difference, LargestDifference(runner.Run(0, goldens().ids, chunk), want,
-                                                          vocab, goldens().stride));
+      difference = std::max(difference, LargestDifference(runner.Run(0, goldens().ids, chunk)));
     }
     EXPECT_LE(difference, kTolerance);
     EXPECT_EQ(runner.Greedy(goldens().ids, static_cast<int32_t>(greedy.size())), greedy);
-    printf("%-16s %-11s largest difference of a logit %.1e\n",
-           test_case["name"].get<std::string>().c_str(), std::string(table.kernels->name).c_str(),
-           difference);
+    printf("%-22s %-11s largest difference of a logit %.1e\n", goldens().Name(index()).c_str(),
+           std::string(table.kernels->name).c_str(), difference);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Families, TinyParity, testing::Range(0, static_cast<int>(ReadGoldens().cases.size())),
-    [](const testing::TestParamInfo<int>& info) {
-      return ReadGoldens().cases[static_cast<size_t>(info.param)]["name"].get<std::string>();
-    });
+// Prompts in chunks beside single tokens of others: each row as if it were alone, to the bit.
+TEST_P(TinyParity, RowsDoNotDependOnTheirBatch) {
+  constexpr int32_t kChunks[] = {1, 5, 11};
+  constexpr int32_t kSequences = 3;
+  std::vector<std::vector<int32_t>> ids(kSequences, goldens().ids);
+  std::reverse(ids[1].begin(), ids[1].end());
+  std::rotate(ids[2].begin(), ids[2].begin() + 17, ids[2].end());
+  const size_t vocab = goldens().Vocab(index()), length = ids[0].size();
+  for (const CpuTable& table : RunnableTables()) {
+    SCOPED_TRACE(std::string(table.kernels->name));
+    ModelRunner runner(*file_, *table.kernels,
+                       {.num_sequences = kSequences, .max_tokens = 64, .threads = 2});
+    std::vector<std::vector<float>> alone;
+    for (int32_t s = 0; s < kSequences; ++s) alone.push_back(runner.Run(s, ids[s], 64));
+    std::vector<size_t> done(kSequences);
+    for (int32_t s = 0; s < kSequences; ++s) runner.Forget(s);
+    while (true) {
+      std::vector<ModelRunner::Piece> pieces;
+      for (int32_t s = 0; s < kSequences; ++s) {
+        const absl::Span<const int32_t> left = absl::MakeConstSpan(ids[s]).subspan(done[s]);
+        if (!left.empty())
+          pieces.push_back({s, left.first(std::min<size_t>(kChunks[s], left.size()))});
+      }
+      if (pieces.empty()) break;
+      const Tensor logits = runner.Step(pieces);
+      int64_t row = 0;
+      for (const auto& [s, piece] : pieces) {
+        for (size_t i = 0; i < piece.size(); ++i, ++row, ++done[s]) {
+          const float* want = &alone[s][done[s] * vocab];
+          ASSERT_TRUE(std::equal(want, want + vocab, logits.Row<float>(row)))
+              << "sequence " << s << ", position " << done[s];
+        }
+      }
+    }
+    EXPECT_EQ(done, std::vector<size_t>(kSequences, length));
+  }
+}
+
+std::string CaseName(const testing::TestParamInfo<Case>& info) {
+  return GoldensOf(info.param.goldens).Name(info.param.index);
+}
+
+using enum TinyModel::Format;
+INSTANTIATE_TEST_SUITE_P(Families, TinyParity, testing::ValuesIn(Cases("tiny", kSafetensors)),
+                         CaseName);
+INSTANTIATE_TEST_SUITE_P(Mixtures, TinyParity, testing::ValuesIn(Cases("mixtures", kSafetensors)),
+                         CaseName);
+INSTANTIATE_TEST_SUITE_P(MixturesInGguf, TinyParity, testing::ValuesIn(Cases("mixtures", kGguf)),
+                         CaseName);
 
 }  // namespace
 }  // namespace pregate

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Makes the reference numbers of tests/model/parity_test.cc with PyTorch and transformers.
+"""Makes the reference numbers of tests/model/*parity_test.cc with PyTorch and transformers.
 
 Usage:
   make_parity_goldens.py tiny             tests/testdata/parity/tiny.{json,bin}
+  make_parity_goldens.py mixtures         tests/testdata/parity/mixtures.{json,bin}
   make_parity_goldens.py real MODEL.gguf  tests/testdata/parity/<MODEL>.bin
 
-`tiny` needs no model: the weights of each case come from the formula of random_element(), which
-tests/model/random_model.cc knows too, so that only configurations and logits are stored. `real`
-dequantises a GGUF file to float32 and records what the model says about tests/testdata/parity/
+`tiny` and `mixtures` (of experts) need no model: the weights of each case come from the formula of
+random_element(), which tests/model/random_model.cc knows too, so that only configurations and logits
+are stored. `real` dequantises a GGUF file to float32 and records what the model says about tests/testdata/parity/
 text.txt. Needs torch, transformers and gguf (any recent versions; made with 2.15, 5.23, 0.19).
 """
 
@@ -44,7 +45,7 @@ def random_elements(name, count):
 
 def random_tensor(name, shape):
     """As RandomTensor in random_model.h."""
-    vector = len(shape) == 1
+    vector = len(shape) == 1 or shape[0] == 1
     scale = np.float32(0.25) if vector else np.float32(np.sqrt(3.0 / shape[-1]))
     values = random_elements(name, int(np.prod(shape))) * scale
     if "norm" in name:
@@ -103,27 +104,116 @@ TINY_CASES = {
 }
 TORCH_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
+# --- Tiny mixtures of experts ---
 
-def tiny_model(config_dict, dtype):
+MIXTRAL = {
+    "model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "num_local_experts": 8,
+    "num_experts_per_tok": 2, "intermediate_size": 96, "rope_theta": 1000000.0}
+QWEN2_MOE = {
+    "model_type": "qwen2_moe", "architectures": ["Qwen2MoeForCausalLM"], "num_experts": 8,
+    "num_experts_per_tok": 4, "moe_intermediate_size": 48, "shared_expert_intermediate_size": 160,
+    "norm_topk_prob": False, "rms_norm_eps": 1e-6, "use_sliding_window": False}
+QWEN3_MOE = {
+    "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "num_experts": 8,
+    "num_experts_per_tok": 3, "moe_intermediate_size": 64, "norm_topk_prob": True,
+    "rope_theta": 1000000.0, "rms_norm_eps": 1e-6, "attention_bias": False}
+MIXTURE_CASES = {
+    "mixtral": ("f32", MIXTRAL),
+    "mixtral_odd_width": ("f32", MIXTRAL | {"intermediate_size": 75, "num_local_experts": 5}),
+    # Mixtral under another name; transformers does not know it, nor biases in Mixtral.
+    "aquilamoe": ("bf16", MIXTRAL | {"model_type": "aquilamoe"}),
+    "aquilamoe_bias": ("f32", MIXTRAL | {"model_type": "aquilamoe"}),
+    "qwen2_moe": ("f32", QWEN2_MOE),
+    "qwen2_moe_dense_layer": ("bf16", QWEN2_MOE | {
+        "mlp_only_layers": [1], "tie_word_embeddings": True}),
+    # The shape of Innovator (2507.18671): many small experts, a wide shared one without a gate.
+    "qwen2_moe_ungated": ("f32", QWEN2_MOE | {
+        "num_experts": 64, "num_experts_per_tok": 8, "moe_intermediate_size": 16,
+        "norm_topk_prob": True, "num_hidden_layers": 2}),
+    "qwen3_moe": ("f32", QWEN3_MOE),
+    "qwen3_moe_sparse_step": ("bf16", QWEN3_MOE | {
+        "decoder_sparse_step": 2, "norm_topk_prob": False, "num_hidden_layers": 4}),
+    "olmoe": ("f32", {
+        "model_type": "olmoe", "architectures": ["OlmoeForCausalLM"], "hidden_size": 128,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "num_experts": 16,
+        "num_experts_per_tok": 4, "intermediate_size": 32, "norm_topk_prob": False}),
+}
+
+
+class AlwaysOpen(torch.nn.Module):
+    """The gate of a shared expert that has none."""
+
+    def forward(self, x):
+        return x.new_full((*x.shape[:-1], 1), float("inf"))
+
+
+def change_mixture(name, model):
+    """What transformers cannot be told by a configuration."""
+    for layer in model.model.layers:
+        if name.endswith("_bias"):
+            for projection in ("q_proj", "k_proj", "v_proj"):
+                old = getattr(layer.self_attn, projection)
+                setattr(layer.self_attn, projection,
+                        torch.nn.Linear(old.in_features, old.out_features, bias=True))
+        if name.endswith("_ungated"):
+            layer.mlp.shared_expert_gate = AlwaysOpen()
+
+
+def parts_of(name, shape, is_mixtral):
+    """A parameter as a checkpoint has it: [(name, shape)], a star for the number of an expert.
+
+    transformers keeps the experts of a layer together, gate and up one above the other.
+    """
+    if not name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+        if is_mixtral:
+            name = name.replace(".mlp.gate.", ".block_sparse_moe.gate.")
+        return [(name, list(shape))]
+    layer = name.split(".mlp.", maxsplit=1)[0]
+    stem = f"{layer}.block_sparse_moe.experts.*." if is_mixtral else f"{layer}.mlp.experts.*."
+    gate, up, down = ("w1", "w3", "w2") if is_mixtral else ("gate_proj", "up_proj", "down_proj")
+    if name.endswith("down_proj"):
+        return [(f"{stem}{down}.weight", list(shape))]
+    shape = [shape[0], shape[1] // 2, shape[2]]
+    return [(f"{stem}{gate}.weight", shape), (f"{stem}{up}.weight", shape)]
+
+
+def random_parts(parts):
+    """The parameter that parts_of() took apart."""
+    tensors = [
+        torch.stack([random_tensor(name.replace("*", str(e)), tuple(shape[1:]))
+                     for e in range(shape[0])]) if "*" in name else
+        random_tensor(name, tuple(shape)) for name, shape in parts]
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=1)
+
+
+# --- Running them ---
+
+def tiny_model(name, config_dict, dtype):
     """The model with its weights from the formula, rounded to `dtype`, computing in float32."""
     fields = {k: v for k, v in config_dict.items() if k != "model_type"}
-    config = transformers.AutoConfig.for_model(config_dict["model_type"], **fields)
+    known = {"aquilamoe": "mixtral"}
+    model_type = known.get(config_dict["model_type"], config_dict["model_type"])
+    config = transformers.AutoConfig.for_model(model_type, **fields)
     model = transformers.AutoModelForCausalLM.from_config(
         config, attn_implementation="eager", dtype=torch.float32).eval()
+    if name in MIXTURE_CASES:
+        model.set_experts_implementation("eager")
+        change_mixture(name, model)
     tensors = []
-    for name, parameter in model.named_parameters():  # a tied head is not listed twice
-        values = random_tensor(name, tuple(parameter.shape))
+    for parameter_name, parameter in model.named_parameters():  # a tied head is not listed twice
+        parts = parts_of(parameter_name, tuple(parameter.shape), model_type == "mixtral")
+        values = random_parts(parts)
         parameter.data = values.to(TORCH_DTYPES[dtype]).to(torch.float32)
-        tensors.append([name, list(parameter.shape)])
+        tensors.extend(parts)
     return model, tensors
 
 
-def make_tiny():
+def make_tiny(cases_by_name, target):
     cases, logits_of_all = [], []
-    for name, (dtype, special) in TINY_CASES.items():
+    for name, (dtype, special) in cases_by_name.items():
         config = COMMON | special
         # Read by C++ as they are; constructors may rewrite what they are handed.
-        model, tensors = tiny_model(json.loads(json.dumps(config)), dtype)
+        model, tensors = tiny_model(name, json.loads(json.dumps(config)), dtype)
         with torch.no_grad():
             logits = model(torch.tensor([TINY_IDS])).logits[0, TINY_STRIDE - 1::TINY_STRIDE]
             ids = list(TINY_IDS)
@@ -133,11 +223,11 @@ def make_tiny():
         cases.append({"name": name, "dtype": dtype, "config": config, "tensors": tensors,
                       "greedy": ids[len(TINY_IDS):]})
         print(name, "logits", tuple(logits.shape), "std %.3f" % float(logits.std()))
-    with open(DATA / "tiny.json", "w", encoding="utf-8") as file:
+    with open(DATA / f"{target}.json", "w", encoding="utf-8") as file:
         json.dump({"token_ids": TINY_IDS, "stride": TINY_STRIDE, "cases": cases}, file,
                   separators=(",", ":"))
         file.write("\n")
-    np.stack(logits_of_all).tofile(DATA / "tiny.bin")
+    np.stack(logits_of_all).tofile(DATA / f"{target}.bin")
 
 
 # --- Real models ---
@@ -205,11 +295,13 @@ def make_real(path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["tiny", "real"])
+    parser.add_argument("what", choices=["tiny", "mixtures", "real"])
     parser.add_argument("model", nargs="?", type=pathlib.Path)
     arguments = parser.parse_args()
     if arguments.what == "tiny":
-        make_tiny()
+        make_tiny(TINY_CASES, "tiny")
+    elif arguments.what == "mixtures":
+        make_tiny(MIXTURE_CASES, "mixtures")
     else:
         make_real(arguments.model)
 

@@ -1,0 +1,82 @@
+// The one FFN of the forward pass: dense, mixtures with a gate in each layer, and experts that the
+// plan names. The differences are data (ffn_weights.h).
+#ifndef PREGATE_ENGINE_MODEL_FFN_H_
+#define PREGATE_ENGINE_MODEL_FFN_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "engine/model/activations.h"
+#include "engine/model/ffn_weights.h"
+#include "engine/model/model_config.h"
+#include "engine/plan/batch_plan.h"
+#include "kernels/device.h"
+#include "kernels/kernels.h"
+
+namespace pregate {
+
+// The rows of a step by expert: a permutation for the FFN alone, attention keeps rows by sequence.
+struct RowsByExpert {
+  int32_t k = 0;                   // experts of a row
+  std::vector<int32_t> start;      // [experts + 1] into rows
+  std::vector<int32_t> rows;       // [R * k] row indices, ascending for each expert
+  std::vector<int32_t> positions;  // [R, k] where in `rows` the j-th expert of a row has it
+
+  // `ids` [R, per_row], each in [0, num_experts), those of a row different.
+  void Sort(absl::Span<const int32_t> ids, int32_t per_row, int32_t num_experts);
+};
+
+class Ffn {
+ public:
+  // `activations`: what inputs of matrices that multiply integers become, kQ16Act or kQ8Act. The
+  // configuration must outlive this.
+  Ffn(const ModelConfig& config, Device* device, const Kernels* kernels, DType activations)
+      : config_(config), device_(*device), kernels_(*kernels), activations_(activations) {}
+
+  // Once a step, before Run: where the plan names the experts, sorts the rows for all layers.
+  // `num_experts`: those that the plan may name.
+  void StartStep(const BatchPlan& plan, int32_t num_experts, const Activations& a);
+
+  // a.projected = FFN(a.normed), row by row.
+  void Run(const FfnWeights& ffn, const Activations& a);
+
+ private:
+  // An expert and the rows that it runs for.
+  struct Group {
+    const Expert* expert = nullptr;
+    ConstTensor x;                // [R', H]
+    Tensor hidden = {}, up = {};  // [R', width]
+    Tensor out;                   // [R', H]
+    int64_t contracted = 0;       // neurons that have met the down projection
+  };
+
+  void RunExperts(const FfnWeights& ffn, const Activations& a);
+  void ChooseExperts(const FfnWeights& ffn, const Activations& a);
+  void UploadWithShared(const FfnWeights& ffn, const Activations& a);
+  void Upload(absl::Span<const int32_t> positions, const Activations& a);
+  void AddGroup(const Expert& expert, ConstTensor x, Tensor out, const Activations& a);
+  void RunGroups(const FfnWeights& ffn, const Activations& a);
+  void Expand(const FfnWeights& ffn, const Activations& a);
+  void Contract(const FfnWeights& ffn, const Activations& a);
+  ConstTensor Operand(const Linear& linear, ConstTensor x, const Activations& a);
+  void QuantizeOperands();
+
+  const ModelConfig& config_;
+  Device& device_;
+  const Kernels& kernels_;
+  const DType activations_;
+
+  RowsByExpert sorted_;  // of the step (the plan's experts) or of the layer that runs (a gate's)
+  std::vector<int32_t> chosen_;  // [R, k] what a gate has answered
+  std::vector<Group> groups_;
+  int64_t neurons_ = 0;  // of all groups and rows, in the memory of a.gate and a.up
+  std::vector<Product> products_;
+  std::vector<Quantization> operands_;
+  int64_t operand_bytes_ = 0;  // in the memory of a.quantized
+  std::vector<GatedRows> gated_;
+};
+
+}  // namespace pregate
+
+#endif  // PREGATE_ENGINE_MODEL_FFN_H_
