@@ -32,17 +32,6 @@ int64_t UsedRows(const Product& product) {
          product.out.dtype == DType::kF32;
 }
 
-// Calls use(first, place, count) for every run of consecutive tiles, in elements: the tiles' first,
-// where the list has it, how many.
-template <typename Use>
-void ForEachRun(absl::Span<const int32_t> tiles, const Use& use) {
-  for (size_t i = 0, next; i < tiles.size(); i = next) {
-    next = i + 1;
-    while (next < tiles.size() && tiles[next] == tiles[next - 1] + 1) ++next;
-    use(32 * int64_t{tiles[i]}, 32 * static_cast<int64_t>(i), 32 * static_cast<int64_t>(next - i));
-  }
-}
-
 int64_t ActivationBytes(const Product& product) {
   const ConstTensor& x = product.x;
   const int64_t group = x.dtype == DType::kF32 ? 32 * sizeof(float) : sizeof(ActivationGroup);
@@ -92,9 +81,8 @@ TilePlan::Member TilePlan::MakeMember(const Product& product) {
   assert(strip.run != nullptr);
   strip.columns = product.out.cols;
   strip.tile = {};
-  strip.first_run = static_cast<int32_t>(runs_.size());
-  AddRuns(product);
-  strip.last_run = static_cast<int32_t>(runs_.size());
+  strip.tile.cols = x.cols;
+  strip.in_tiles = AddInTiles(product);
   strip.tile.x_stride = x.stride;
   strip.tile.bias = product.bias;
   strip.tile.out_stride = product.out.stride;
@@ -111,14 +99,16 @@ TilePlan::Member TilePlan::MakeMember(const Product& product) {
   return {&product, first, static_cast<int32_t>(strips_.size())};
 }
 
-void TilePlan::AddRuns(const Product& product) {
-  if (product.in_tiles.empty()) {
-    runs_.push_back({0, product.weight.cols});
-    return;
+int64_t TilePlan::AddInTiles(const Product& product) {
+  const absl::Span<const int32_t> list = product.in_tiles;
+  if (list.empty()) return -1;
+  const auto first = static_cast<int64_t>(in_tiles_.size());
+  in_tiles_.insert(in_tiles_.end(), list.begin(), list.end());
+  const auto tiles_of_panel = static_cast<int32_t>(product.weight.cols / 32);
+  for (int i = 0; i < kTilesAhead; ++i) {
+    in_tiles_.push_back(*(in_tiles_.end() - static_cast<int64_t>(list.size())) + tiles_of_panel);
   }
-  ForEachRun(product.in_tiles, [&](int64_t first, int64_t, int64_t count) {
-    runs_.push_back({first, count});
-  });
+  return first;
 }
 
 void TilePlan::AddMeetings(const Member& member, int64_t column) {
@@ -152,10 +142,12 @@ void TilePlan::AddSeparate(const Member& member) {
       AddBatch(product.weight, 0, product.weight.rows);
       continue;
     }
-    ForEachRun(tiles, [&](int64_t first, int64_t column, int64_t count) {
-      AddMeetings(alone, column);
-      AddBatch(product.weight, first, count);
-    });
+    for (size_t i = 0, next; i < tiles.size(); i = next) {
+      next = i + 1;
+      while (next < tiles.size() && tiles[next] == tiles[next - 1] + 1) ++next;
+      AddMeetings(alone, 32 * static_cast<int64_t>(i));
+      AddBatch(product.weight, 32 * int64_t{tiles[i]}, 32 * static_cast<int64_t>(next - i));
+    }
   }
 }
 
@@ -189,8 +181,7 @@ void TilePlan::RunPanel(int64_t batch, int64_t panel) const {
     const Strip& strip = strips_[static_cast<size_t>(meeting.strip)];
     const int64_t column = meeting.column + panel * tiles_.lanes;
     Tile tile = strip.tile;
-    tile.runs = runs_.data() + strip.first_run;
-    tile.runs_end = runs_.data() + strip.last_run;
+    if (strip.in_tiles >= 0) tile.in_tiles = in_tiles_.data() + strip.in_tiles;
     tile.panel = b.panels + panel * b.panel_bytes;
     tile.bias = tile.bias == nullptr ? nullptr : tile.bias + column;
     tile.out += column;

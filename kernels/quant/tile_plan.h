@@ -27,9 +27,8 @@ class TilePlan {
   // A block of a product's rows.
   struct Strip {
     TileFunction run;
-    Tile tile;  // as for the first columns of the output, without runs
-    int32_t first_run;
-    int32_t last_run;
+    Tile tile;         // as for the first columns of the output, without in_tiles
+    int64_t in_tiles;  // where they stand in in_tiles_, or -1
     int64_t columns;
     int64_t work;  // of a panel
   };
@@ -54,7 +53,8 @@ class TilePlan {
   using Members = absl::Span<const Member>;
 
   Member MakeMember(const Product& product);
-  void AddRuns(const Product& product);
+  // Where the list stands in in_tiles_; -1 if it is empty.
+  int64_t AddInTiles(const Product& product);
   // Panels of the members' weight, which is the same: batches of a strip each, or of all.
   void AddSeparate(const Member& member);
   void AddTogether(Members members);
@@ -66,7 +66,7 @@ class TilePlan {
   void AddBatch(const PackedWeight& weight, int64_t first_row, int64_t rows);
 
   const TileSet& tiles_;
-  absl::InlinedVector<ColumnRun, 4> runs_;
+  absl::InlinedVector<int32_t, 8> in_tiles_;  // lists as tiles want them
   absl::InlinedVector<Strip, 4> strips_;
   absl::InlinedVector<Meeting, 8> meetings_;
   absl::InlinedVector<Batch, 8> batches_;

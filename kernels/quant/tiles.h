@@ -18,21 +18,18 @@
 
 namespace pregate {
 
-// Consecutive columns of a panel that meet consecutive columns of x: all of them, or some of those
-// that Product::in_tiles lists. In block formats both are multiples of the block.
-struct ColumnRun {
-  int64_t first;
-  int64_t count;
-};
+// Tiles whose weights are asked for before those in use, where a list says which come next.
+inline constexpr int kTilesAhead = 16;
 
 // One tile's work.
 struct Tile {
   const void* panel;  // weights of `lanes` rows, see panels.h
-  const ColumnRun* runs;
-  const ColumnRun* runs_end;
+  int64_t cols;       // K' of x
+  // Product::in_tiles, or null; behind them stand kTilesAhead more, of the panels that follow.
+  const int32_t* in_tiles;
 
   int rows;                       // of this block, 1 .. kMaxBlockRows
-  const ActivationGroup* groups;  // [K' / 32][rows] (integer tiles), K' the length of all runs
+  const ActivationGroup* groups;  // [K' / 32][rows] (integer tiles)
   const float* x;                 // [rows][K'], x_stride bytes apart (float tiles)
   int64_t x_stride;
 

@@ -54,6 +54,14 @@ void SetRates(benchmark::State& state, double bytes, double flops) {
   }
 }
 
+void SetIntegerRates(benchmark::State& state, double operations) {
+  static const double peak = MeasureInt8Rate(BenchDevice());
+  using benchmark::Counter;
+  const double total = static_cast<double>(state.iterations()) * operations;
+  state.counters["GOP/s"] = Counter(total / 1e9, Counter::kIsRate);
+  state.counters["%int8"] = Counter(100 * total / peak, Counter::kIsRate);
+}
+
 }  // namespace pregate
 
 int main(int argc, char** argv) {
@@ -63,6 +71,7 @@ int main(int argc, char** argv) {
   pregate::RegisterElementwiseBenchmarks();
   pregate::RegisterAttentionBenchmarks();
   pregate::RegisterMatmulBenchmarks();
+  pregate::RegisterGroupedBenchmarks();
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
 }

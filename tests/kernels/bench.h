@@ -24,10 +24,14 @@ std::vector<const Kernels*> BenchTables();
 // are of one iteration.
 void SetRates(benchmark::State& state, double bytes, double flops);
 
+// Adds GOP/s and its share of the rate of integer dot products. `operations` are of one iteration.
+void SetIntegerRates(benchmark::State& state, double operations);
+
 // Each file's rows.
 void RegisterElementwiseBenchmarks();
 void RegisterAttentionBenchmarks();
 void RegisterMatmulBenchmarks();
+void RegisterGroupedBenchmarks();
 
 }  // namespace pregate
 

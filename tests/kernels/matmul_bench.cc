@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/peaks.h"
 #include "tests/kernels/bench.h"
 #include "tests/kernels/kernel_cases.h"
 #include "tests/kernels/weights.h"
@@ -32,11 +31,6 @@ const std::vector<int64_t> kBatches = {1, 4, 8, 32, 512};
 // A step of a model reads each matrix once: copies make the weights come from memory as they do
 // there, up to this many bytes.
 constexpr int64_t kWeightBytes = 96 << 20;
-
-double Int8Rate() {
-  static const double rate = MeasureInt8Rate(BenchDevice());
-  return rate;
-}
 
 // Copies of the case's matrix, packed by one table; kept until another is asked for.
 const std::vector<PackedMatrix>& Copies(const WeightCase& c, const Kernels& kernels) {
@@ -73,11 +67,7 @@ void RunMatmul(benchmark::State& state, const Kernels& kernels, const WeightCase
   const double operations = 2.0 * static_cast<double>(batch * c.rows * c.cols);
   const auto bytes = static_cast<double>(kernels.packed_bytes(c.dtype, c.rows, c.cols));
   SetRates(state, bytes, activation == DType::kF32 ? operations : 0);
-  if (activation == DType::kF32) return;
-  using benchmark::Counter;
-  const double total = static_cast<double>(state.iterations()) * operations;
-  state.counters["GOP/s"] = Counter(total / 1e9, Counter::kIsRate);
-  state.counters["%int8"] = Counter(100 * total / Int8Rate(), Counter::kIsRate);
+  if (activation != DType::kF32) SetIntegerRates(state, operations);
 }
 
 void RegisterCase(const Kernels& kernels, const WeightCase& c, int64_t batch, DType activation) {
