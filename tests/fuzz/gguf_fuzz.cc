@@ -12,13 +12,17 @@ namespace pregate {
 
 std::vector<std::string> FuzzSeeds() {
   std::vector<std::string> seeds;
-  for (const char* architecture : {"llama", "qwen2", "qwen3", "gemma3"}) {
+  for (const std::string architecture :
+       {"llama", "qwen2", "qwen3", "gemma3", "qwen2moe", "olmoe"}) {
     TinyGgufOptions options;
     options.architecture = architecture;
     options.layers = 1;
     options.hidden = options.ffn = 16;
     options.heads = options.kv_heads = 1;
     options.tied = seeds.size() % 2 == 0;
+    if (architecture.ends_with("moe")) options.experts = 3;
+    if (architecture == "qwen2moe") options.shared_ffn = 8;
+    options.expert_ffn = 16;
     seeds.push_back(MakeTinyGguf(options).Build());
   }
   return seeds;

@@ -19,6 +19,10 @@ std::vector<std::string> FuzzSeeds() {
       "{\"model_type\":\"gemma3\",\"text_config\":{" + sizes +
           R"(,"rope_parameters":{"full_attention":{"rope_type":"linear","factor":8.0},)"
           R"("sliding_attention":{"rope_theta":10000.0}},"query_pre_attn_scalar":256}})",
+      "{\"model_type\":\"qwen2_moe\"," + sizes +
+          R"(,"num_experts":8,"num_experts_per_tok":2,"moe_intermediate_size":32,)"
+          R"("shared_expert_intermediate_size":64,"norm_topk_prob":true,"decoder_sparse_step":2,)"
+          R"("mlp_only_layers":[3]})",
   };
 }
 

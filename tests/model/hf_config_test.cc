@@ -87,6 +87,67 @@ TEST(HfConfig, Families) {
   EXPECT_EQ(ReadHuggingFaceConfig(qwen3_json.dump())->head_dim, 128);
 }
 
+json MixtureBase(const std::string& model_type) {
+  json config = Base(model_type);
+  config.update(
+      {{"num_experts_per_tok", 2},
+       {model_type == "mixtral" || model_type == "aquilamoe" ? "num_local_experts" : "num_experts",
+        4}});
+  if (model_type.starts_with("qwen")) config["moe_intermediate_size"] = 24;
+  if (model_type == "qwen2_moe") config["shared_expert_intermediate_size"] = 40;
+  return config;
+}
+
+TEST(HfConfig, Mixtures) {
+  struct Want {
+    const char* model_type;
+    const char* architecture;
+    bool renormalize;
+    int32_t expert_ffn_size;
+    int32_t shared_ffn_size;
+  };
+  for (const Want& want :
+       {Want{"mixtral", "mixtral", true, 96, 0}, Want{"aquilamoe", "mixtral", true, 96, 0},
+        Want{"qwen2_moe", "qwen2moe", false, 24, 40}, Want{"qwen3_moe", "qwen3moe", false, 24, 0},
+        Want{"olmoe", "olmoe", false, 96, 0}}) {
+    SCOPED_TRACE(want.model_type);
+    json config_json = MixtureBase(want.model_type);
+    const auto config = ReadHuggingFaceConfig(config_json.dump());
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(config->architecture, want.architecture);
+    EXPECT_EQ(config->mixture.num_experts, std::vector<int32_t>(6, 4));
+    EXPECT_EQ(config->mixture.gate.k, 2);
+    EXPECT_EQ(config->mixture.gate.renormalize, want.renormalize);
+    EXPECT_EQ(config->mixture.expert_ffn_size, want.expert_ffn_size);
+    EXPECT_EQ(config->mixture.shared_ffn_size, want.shared_ffn_size);
+    EXPECT_EQ(config->norms_by_head, want.architecture != std::string("olmoe"));
+    if (want.architecture == std::string("mixtral")) continue;
+    config_json["norm_topk_prob"] = true;
+    EXPECT_TRUE(ReadHuggingFaceConfig(config_json.dump())->mixture.gate.renormalize);
+  }
+}
+
+TEST(HfConfig, DenseLayersAmongSparseOnes) {
+  json config = MixtureBase("qwen3_moe");
+  config["decoder_sparse_step"] = 2;
+  EXPECT_THAT(ReadHuggingFaceConfig(config.dump())->mixture.num_experts,
+              testing::ElementsAre(0, 4, 0, 4, 0, 4));
+  config["mlp_only_layers"] = {3, 0};
+  EXPECT_THAT(ReadHuggingFaceConfig(config.dump())->mixture.num_experts,
+              testing::ElementsAre(0, 4, 0, 0, 0, 4));
+}
+
+TEST(HfConfig, MixtureDefaultsAndWindows) {
+  json config = MixtureBase("mixtral");
+  config.erase("rms_norm_eps");
+  config["sliding_window"] = 128;
+  const auto mixtral = ReadHuggingFaceConfig(config.dump());
+  ASSERT_TRUE(mixtral.ok()) << mixtral.status();
+  EXPECT_FLOAT_EQ(mixtral->rms_norm_eps, 1e-5f);
+  EXPECT_NEAR(mixtral->inv_freq[4], 1e-3, 1e-9);  // theta 1e6
+  EXPECT_THAT(mixtral->layer_is_local, testing::Each(1));
+}
+
 TEST(HfConfig, Gemma3) {
   json gemma_json = Base("gemma3_text");
   gemma_json["sliding_window"] = 32;
@@ -167,18 +228,38 @@ TEST(HfConfig, WrongMembersAreNamed) {
       {"gemma3_text", "sliding_window", -1, kMalformed, "sliding_window"},
       {"gemma3_text", "query_pre_attn_scalar", 0, kMalformed, "query_pre_attn_scalar"},
       {"gemma3_text", "use_bidirectional_attention", true, kNotServed, "use_bidirectional"},
+      {"mixtral", "num_local_experts", 1025, kMalformed, "num_local_experts"},
+      {"qwen2_moe", "shared_expert_intermediate_size", -1, kMalformed, "shared_expert"},
+      {"qwen2_moe", "shared_expert_intermediate_size", nullptr, kMalformed, "must be given"},
+      {"qwen2_moe", "norm_topk_prob", 1, kMalformed, "norm_topk_prob: must be"},
+      {"qwen2_moe", "use_sliding_window", true, kNotServed, "use_sliding_window"},
+      {"qwen3_moe", "decoder_sparse_step", 0, kMalformed, "decoder_sparse_step"},
+      {"qwen3_moe", "mlp_only_layers", 3, kMalformed, "mlp_only_layers: must be an array"},
+      {"qwen3_moe",
+       "mlp_only_layers",
+       {6},
+       kMalformed,
+       "mlp_only_layers: entries must be in [0, 5]"},
+      {"qwen3_moe", "mlp_only_layers", {-1}, kMalformed, "mlp_only_layers"},
+      {"qwen3_moe", "mlp_only_layers", {"0"}, kMalformed, "mlp_only_layers"},
+      {"qwen3_moe", "mlp_only_layers", {uint64_t{1} << 40}, kMalformed, "mlp_only_layers"},
+      {"olmoe", "clip_qkv", 8.0, kNotServed, "clip_qkv: must be null"},
   };
-  for (const char* member : {"num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size",
-                             "max_position_embeddings", "num_attention_heads"}) {
-    for (const json& value : {json(0), json(-1), json("64"), json(1.5), json(uint64_t{1} << 32),
-                              json(UINT64_MAX), json::array({64})}) {
-      cases.push_back({"qwen2", member, value, kMalformed, member});
+  const auto add_sizes = [&](const char* model_type, std::vector<const char*> members) {
+    for (const char* member : members) {
+      for (const json& value : {json(0), json(-1), json("64"), json(1.5), json(uint64_t{1} << 32),
+                                json(UINT64_MAX), json::array({64})}) {
+        cases.push_back({model_type, member, value, kMalformed, member});
+      }
+      cases.push_back(
+          {model_type, member, nullptr, kMalformed, std::string(member) + ": must be given"});
     }
-    cases.push_back(
-        {"qwen2", member, nullptr, kMalformed, std::string(member) + ": must be given"});
-  }
+  };
+  add_sizes("qwen2", {"num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size",
+                      "max_position_embeddings", "num_attention_heads"});
+  add_sizes("qwen3_moe", {"num_experts", "num_experts_per_tok", "moe_intermediate_size"});
   for (const WrongMember& wrong : cases) {
-    json config = Base(wrong.model_type);
+    json config = MixtureBase(wrong.model_type);
     config["sliding_window"] = 32;
     config[wrong.member] = wrong.value;
     SCOPED_TRACE(wrong.member + " = " + wrong.value.dump());
