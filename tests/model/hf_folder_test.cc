@@ -229,6 +229,47 @@ TEST_F(HfFolder, MissingExtraAndMisshapenTensors) {
   ExpectError(StatusCode::kFailedPrecondition, "output_norm.weight: must be [1, 32]; got [33]");
 }
 
+TEST_F(HfFolder, Experts) {
+  json config = LlamaConfig();
+  config.update({{"model_type", "mixtral"}, {"num_local_experts", 3}, {"num_experts_per_tok", 2}});
+  Write("config.json", config.dump());
+  Tensors sound = LlamaTensors();
+  std::erase_if(sound, [](const auto& t) { return t.first.find(".mlp.") != std::string::npos; });
+  for (const std::string layer : {"model.layers.0.", "model.layers.1."}) {
+    sound[layer + "block_sparse_moe.gate.weight"] = {3, kHidden};
+    for (const std::string expert : {"0", "1", "2"}) {
+      const std::string stem = layer + "block_sparse_moe.experts." + expert;
+      sound[stem + ".w1.weight"] = sound[stem + ".w3.weight"] = {48, kHidden};
+      sound[stem + ".w2.weight"] = {kHidden, 48};
+    }
+  }
+  Write("model.safetensors", SafetensorsFile(sound, 0));
+  const auto file = Open();
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_TRUE((*file)->Require("blk.1.ffn_down.2.weight", kHidden, 48).ok());
+
+  const std::string expert = "model.layers.1.block_sparse_moe.experts.";
+  Tensors tensors = sound;
+  tensors.erase(expert + "2.w3.weight");
+  Write("model.safetensors", SafetensorsFile(tensors, 0));
+  ExpectError(StatusCode::kFailedPrecondition, "tensor blk.1.ffn_up.2.weight: must be given");
+  tensors = sound;
+  tensors[expert + "3.w3.weight"] = {48, kHidden};
+  Write("model.safetensors", SafetensorsFile(tensors, 0));
+  ExpectError(StatusCode::kFailedPrecondition, "the architecture has no such tensor");
+  tensors = sound;
+  tensors[expert + "0.w2.weight"] = {48, kHidden};
+  Write("model.safetensors", SafetensorsFile(tensors, 0));
+  ExpectError(StatusCode::kFailedPrecondition, "ffn_down.0.weight: must be [32, 48]; got [48, 32]");
+  tensors = sound;
+  tensors["model.layers.0.mlp.gate_proj.weight"] = {48, kHidden};
+  Write("model.safetensors", SafetensorsFile(tensors, 0));
+  ExpectError(StatusCode::kFailedPrecondition, "the architecture has no such tensor");
+  config["num_experts_per_tok"] = 4;
+  Write("config.json", config.dump());
+  ExpectError(StatusCode::kInvalidArgument, "num_experts: must be in [experts_per_token 4, 1024]");
+}
+
 TEST_F(HfFolder, MissingFiles) {
   ExpectError(StatusCode::kNotFound, "model.safetensors: must be given");
   Write("model.safetensors", SafetensorsFile(LlamaTensors(), 0));
@@ -285,10 +326,24 @@ TEST(CanonicalTensorName, FollowsTheFamilies) {
             "blk.0.ffn_up.weight");
   EXPECT_EQ(name("vision_tower.encoder.layers.0.mlp.fc1.weight", "gemma3"), "");
   EXPECT_EQ(name("model.layers.0.self_attn.rotary_emb.inv_freq", "llama"), "");
+  EXPECT_EQ(name("model.layers.3.mlp.gate.weight", "olmoe"), "blk.3.ffn_gate_inp.weight");
+  EXPECT_EQ(name("model.layers.3.block_sparse_moe.gate.weight", "mixtral"),
+            "blk.3.ffn_gate_inp.weight");
+  EXPECT_EQ(name("model.layers.3.mlp.experts.63.down_proj.weight", "qwen3moe"),
+            "blk.3.ffn_down.63.weight");
+  EXPECT_EQ(name("model.layers.3.block_sparse_moe.experts.7.w3.weight", "mixtral"),
+            "blk.3.ffn_up.7.weight");
+  EXPECT_EQ(name("model.layers.3.mlp.shared_expert.gate_proj.weight", "qwen2moe"),
+            "blk.3.ffn_gate_shexp.weight");
+  EXPECT_EQ(name("model.layers.3.mlp.shared_expert_gate.weight", "qwen2moe"),
+            "blk.3.ffn_gate_inp_shexp.weight");
   for (const char* unknown :
-       {"", ".", "model", "model.", "weight", "model.layers..mlp.up_proj.weight",
-        "model.layers.x.mlp.up_proj.weight", "model.layers.99999.mlp.up_proj.weight",
-        "model.layers.0.mlp.up_proj.qweight", "transformer.h.0.attn.weight", "norm.weight"}) {
+       {"model.layers.0.mlp.experts.gate_proj.weight", "model.layers.0.mlp.experts.1.w4.weight",
+        "model.layers.0.mlp.experts.01.w1.weight", "model.layers.0.mlp.experts.99999.w1.weight",
+        "model.layers.00.mlp.gate.weight", "", ".", "model", "model.", "weight",
+        "model.layers..mlp.up_proj.weight", "model.layers.x.mlp.up_proj.weight",
+        "model.layers.99999.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.qweight",
+        "transformer.h.0.attn.weight", "norm.weight"}) {
     EXPECT_EQ(CanonicalTensorName(unknown, "llama"), std::nullopt) << unknown;
   }
 }
