@@ -4,9 +4,13 @@
 #include <map>
 #include <memory>
 #include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "engine/model/file_error.h"
 #include "engine/model/model_file.h"
 
@@ -35,6 +39,20 @@ std::string DescribeAttention(const ModelConfig& c) {
     absl::StrAppendFormat(&text, "; %d of %d layers see %d tokens back", local, c.num_layers,
                           c.sliding_window);
   }
+  return text;
+}
+
+std::string DescribeMixture(const ModelConfig& c) {
+  const MixtureConfig& m = c.mixture;
+  const auto dense = std::count(m.num_experts.begin(), m.num_experts.end(), 0);
+  const int32_t most = *std::max_element(m.num_experts.begin(), m.num_experts.end());
+  std::string text = absl::StrFormat("%d of %d a token, FFN %d", m.gate.k, most, m.expert_ffn_size);
+  if (m.shared_ffn_size > 0)
+    absl::StrAppendFormat(&text, ", and a shared one of %d", m.shared_ffn_size);
+  absl::StrAppend(&text, "; weights by ",
+                  m.gate.scoring == GateParams::Scoring::kSigmoid ? "sigmoid" : "softmax",
+                  m.gate.renormalize ? ", renormalised" : "");
+  if (dense > 0) absl::StrAppendFormat(&text, "; %d of %d layers are dense", dense, c.num_layers);
   return text;
 }
 
@@ -94,6 +112,7 @@ void AddSummary(std::string& out, const ModelFile& file) {
       out, "sizes",
       absl::StrFormat("%d layers, hidden %d, FFN %d, vocabulary %d%s", c.num_layers, c.hidden_size,
                       c.ffn_size, c.vocab_size, c.tied_embeddings ? " (tied)" : ""));
+  if (!c.mixture.num_experts.empty()) AddLine(out, "experts", DescribeMixture(c));
   AddLine(out, "context", absl::StrCat(c.context_length, " tokens"));
   AddLine(out, "attention", DescribeAttention(c));
   AddLine(out, "rotary", DescribeRope(c));
@@ -104,9 +123,43 @@ void AddSummary(std::string& out, const ModelFile& file) {
       file.chat_template().empty() ? "none" : absl::StrCat(file.chat_template().size(), " bytes"));
 }
 
+// One line of the list: a tensor, or those of many experts that are alike.
+struct TensorLine {
+  std::string name;
+  const TensorInfo* first;
+  int count = 0;
+  int64_t bytes = 0;
+};
+
+// "blk.3.ffn_up.7.weight" as "blk.3.ffn_up.*.weight"; other names as they are.
+std::string WithoutExpert(std::string_view name) {
+  std::vector<absl::string_view> parts = absl::StrSplit(ToAbsl(name), '.');
+  const auto is_number = [](absl::string_view part) {
+    return !part.empty() && part.find_first_not_of("0123456789") == absl::string_view::npos;
+  };
+  if (parts.size() == 5 && is_number(parts[3])) parts[3] = "*";
+  return absl::StrJoin(parts, ".");
+}
+
+std::vector<TensorLine> LinesOf(const ModelFile& file) {
+  std::vector<TensorLine> lines;
+  std::map<std::tuple<std::string, DType, std::vector<int64_t>>, size_t> known;
+  for (const TensorInfo& tensor : file.tensors()) {
+    std::string name = WithoutExpert(tensor.name);
+    const auto [found, is_new] =
+        known.try_emplace({name, tensor.dtype, tensor.shape}, lines.size());
+    if (is_new) lines.push_back({std::move(name), &tensor});
+    TensorLine& line = lines[found->second];
+    ++line.count;
+    line.bytes += tensor.bytes;
+  }
+  return lines;
+}
+
 void AddTensors(std::string& out, const ModelFile& file) {
+  const std::vector<TensorLine> lines = LinesOf(file);
   size_t width = 0;
-  for (const TensorInfo& tensor : file.tensors()) width = std::max(width, tensor.name.size());
+  for (const TensorLine& line : lines) width = std::max(width, line.name.size());
   absl::StrAppendFormat(&out, "\n%-*s  %-5s %-18s %12s\n", width, "tensor", "type", "shape",
                         "bytes");
   struct Total {
@@ -114,13 +167,14 @@ void AddTensors(std::string& out, const ModelFile& file) {
     int64_t bytes = 0;
   };
   std::map<std::string_view, Total> totals;
-  for (const TensorInfo& tensor : file.tensors()) {
-    const std::string_view type = GetDTypeInfo(tensor.dtype).name;
-    absl::StrAppendFormat(&out, "%-*s  %-5s %-18s %12d\n", width, absl::CHexEscape(tensor.name),
-                          ToAbsl(type), absl::StrCat("[", absl::StrJoin(tensor.shape, ", "), "]"),
-                          tensor.bytes);
-    ++totals[type].tensors;
-    totals[type].bytes += tensor.bytes;
+  for (const TensorLine& line : lines) {
+    const std::string_view type = GetDTypeInfo(line.first->dtype).name;
+    const std::string shape = absl::StrCat(line.count > 1 ? absl::StrCat(line.count, " x ") : "",
+                                           "[", absl::StrJoin(line.first->shape, ", "), "]");
+    absl::StrAppendFormat(&out, "%-*s  %-5s %-18s %12d\n", width, absl::CHexEscape(line.name),
+                          ToAbsl(type), shape, line.bytes);
+    totals[type].tensors += line.count;
+    totals[type].bytes += line.bytes;
   }
   out += '\n';
   for (const auto& [type, total] : totals) {

@@ -248,6 +248,13 @@ TEST_F(HfFolder, Experts) {
   ASSERT_TRUE(file.ok()) << file.status();
   EXPECT_TRUE((*file)->Require("blk.1.ffn_down.2.weight", kHidden, 48).ok());
 
+  const auto text = DescribeModel(folder_.string());
+  ASSERT_TRUE(text.ok()) << text.status();
+  for (const char* part : {"2 of 3 a token, FFN 48; weights by softmax, renormalised\n",
+                           "blk.1.ffn_down.*.weight", "3 x [32, 48]"}) {
+    EXPECT_THAT(*text, testing::HasSubstr(part));
+  }
+
   const std::string expert = "model.layers.1.block_sparse_moe.experts.";
   Tensors tensors = sound;
   tensors.erase(expert + "2.w3.weight");
