@@ -2,70 +2,23 @@
 // error that names the field, never a signal, never more memory than the file is worth.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
-#include <algorithm>
 #include <cmath>
-#include <functional>
-#include <limits>
 
 #include "engine/model/model_contents.h"
+#include "tests/model/gguf_lies.h"
 #include "tests/model/gguf_writer.h"
 
 namespace pregate {
 namespace {
 
-using absl::StatusCode;
-
 constexpr uint64_t kTwo63 = uint64_t{1} << 63;
-constexpr uint64_t kMax64 = std::numeric_limits<uint64_t>::max();
 constexpr uint32_t kTypeString = 8;
 constexpr uint32_t kTypeArray = 9;
 
-struct Lie {
-  std::string name;
-  std::function<void(GgufWriter&)> tell;
-  StatusCode code;
-  std::string says;  // part of the message
-};
-
-void PrintTo(const Lie& lie, std::ostream* out) { *out << lie.name; }
-
-constexpr StatusCode kMalformed = StatusCode::kInvalidArgument;
-constexpr StatusCode kNotServed = StatusCode::kUnimplemented;
-constexpr StatusCode kDoesNotFit = StatusCode::kFailedPrecondition;
-
 class GgufLie : public testing::TestWithParam<Lie> {};
-class GgufMixtureLie : public testing::TestWithParam<Lie> {};
-
-int64_t PeakKilobytes() {
-  rusage usage = {};
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss;
-}
-
-void ExpectRefusal(GgufWriter writer, const Lie& lie) {
-  lie.tell(writer);
-  const std::string file = writer.Build();
-  [[maybe_unused]] const int64_t before = PeakKilobytes();
-  const absl::StatusOr<ModelContents> model = ReadGgufModel(file);
-  ASSERT_EQ(model.status().code(), lie.code) << model.status();
-  EXPECT_THAT(std::string(model.status().message()), testing::HasSubstr(lie.says));
-  EXPECT_THAT(std::string(model.status().message()), testing::HasSubstr("; got "));
-#if !defined(__SANITIZE_ADDRESS__)  // the sanitizer keeps freed memory
-  EXPECT_LE(PeakKilobytes() - before, 16 * 1024);
-#endif
-}
 
 TEST_P(GgufLie, IsRefusedByName) { ExpectRefusal(MakeTinyGguf({}), GetParam()); }
-
-TEST_P(GgufMixtureLie, IsRefusedByName) {
-  TinyGgufOptions options;
-  options.architecture = "qwen2moe";
-  options.experts = 4;
-  options.shared_ffn = 64;
-  ExpectRefusal(MakeTinyGguf(options), GetParam());
-}
 
 std::vector<Lie> HeaderLies() {
   return {
@@ -228,22 +181,6 @@ std::vector<Lie> TensorLies() {
   };
 }
 
-// A size as a zero, as a negative number, as a string and as 2^32 and more.
-std::vector<Lie> SizeLies(const std::string& full) {
-  std::string name = "V6_" + full.substr(full.find('.') + 1);
-  std::replace(name.begin(), name.end(), '.', '_');
-  return {
-      {name + "_0", [=](auto& w) { w.SetU32(full, 0); }, kMalformed, full},
-      {name + "_negative", [=](auto& w) { w.SetI32(full, -4); }, kMalformed, full},
-      {name + "_string", [=](auto& w) { w.SetString(full, "4"); }, kMalformed,
-       full + ": must be an integer; got string"},
-      {name + "_float", [=](auto& w) { w.SetF32(full, 4); }, kMalformed,
-       full + ": must be an integer; got float32"},
-      {name + "_2p32", [=](auto& w) { w.SetU64(full, uint64_t{1} << 32); }, kMalformed, full},
-      {name + "_2p64m1", [=](auto& w) { w.SetU64(full, kMax64); }, kMalformed, full},
-  };
-}
-
 std::vector<Lie> ConfigLies() {
   std::vector<Lie> lies;
   for (const char* key : {"block_count", "context_length", "embedding_length",
@@ -293,86 +230,6 @@ std::vector<Lie> ConfigLies() {
        "general.architecture: must be given"},
       {"architecture_integer", [](auto& w) { w.SetU32("general.architecture", 1); }, kMalformed,
        "general.architecture: must be a string; got uint32"},
-  };
-  lies.insert(lies.end(), more.begin(), more.end());
-  return lies;
-}
-
-// Lies about experts (E8, E9, V6), in a model that has 4 of them and a shared one.
-std::vector<Lie> MixtureLies() {
-  std::vector<Lie> lies;
-  for (const char* key : {"expert_count", "expert_used_count", "expert_feed_forward_length"}) {
-    const std::vector<Lie> more = SizeLies(std::string("qwen2moe.") + key);
-    lies.insert(lies.end(), more.begin(), more.end());
-  }
-  const auto set = [](std::string key, uint32_t value) {
-    return [=](GgufWriter& w) { w.SetU32("qwen2moe." + key, value); };
-  };
-  const auto scale = [](float value) {
-    return [=](GgufWriter& w) { w.SetF32("qwen2moe.expert_weights_scale", value); };
-  };
-  const std::string up = "blk.1.ffn_up_exps.weight";
-  const auto shape = [=](std::vector<uint64_t> dims) {  // of the same size, or the data do not fit
-    return [=](GgufWriter& w) { w.Tensor(up).dims = dims; };
-  };
-  const std::vector<Lie> more = {
-      {"E9_experts_absent", [](auto& w) { w.Remove("qwen2moe.expert_count"); }, kMalformed,
-       "qwen2moe.expert_count: must be given"},
-      {"E9_experts_1025", set("expert_count", 1025), kMalformed, "qwen2moe.expert_count"},
-      {"E9_experts_5", set("expert_count", 5), kDoesNotFit, "must be of 3 dimensions, the first 5"},
-      {"E9_experts_used_5", set("expert_used_count", 5), kMalformed,
-       "num_experts: must be in [experts_per_token 5, 1024]; got 4"},
-      {"E9_expert_width", set("expert_feed_forward_length", 31), kDoesNotFit, "blk.0.ffn_gate.0"},
-      {"E9_shared_width", set("expert_shared_feed_forward_length", 63), kDoesNotFit,
-       "blk.0.ffn_gate_shexp"},
-      {"E9_shared_none", set("expert_shared_feed_forward_length", 0), kDoesNotFit, "shexp"},
-      {"E9_scale_nan", scale(std::nanf("")), kMalformed, "expert_weights_scale: must be finite"},
-      {"E9_scale_negative", scale(-1), kMalformed, "expert_weights_scale"},
-      {"E9_scoring_3", set("expert_gating_func", 3), kMalformed, "expert_gating_func"},
-      {"E9_norm_integer", set("expert_weights_norm", 1), kMalformed,
-       "expert_weights_norm: must be a bool"},
-      {"E8_experts_missing", [=](auto& w) { w.RemoveTensor(up); }, kDoesNotFit,
-       "tensor blk.1.ffn_up.0.weight: must be given"},
-      {"E8_half_the_experts", shape({64, 64, 2}), kDoesNotFit,
-       "must be of 3 dimensions, the first 4; got 3, the first 2"},
-      {"E8_experts_turned", shape({32, 64, 4}), kDoesNotFit, "tensor blk.1.ffn_up.0.weight"},
-      {"E8_experts_flat", shape({64, 128}), kDoesNotFit, "must be of 3 dimensions, the first 4"},
-      {"E8_experts_of_none",
-       [](auto& w) {
-         w.RemoveTensor("blk.0.ffn_gate_inp.weight");
-         w.RemoveTensor("blk.1.ffn_gate_inp.weight");
-       },
-       kDoesNotFit, "must be of 3 dimensions, the first 0"},
-      {"E8_router_missing", [](auto& w) { w.RemoveTensor("blk.1.ffn_gate_inp.weight"); },
-       kDoesNotFit, "tensor blk.1.ffn_gate.0.weight"},
-      {"E8_router_of_8",
-       [](auto& w) {
-         w.RemoveTensor("blk.0.ffn_gate_inp.weight");
-         w.AddFloats("blk.0.ffn_gate_inp.weight", {8, 64});
-       },
-       kDoesNotFit, "tensor blk.0.ffn_gate_inp.weight: must be [4, 64]; got [8, 64]"},
-      {"E8_expert_4_of_4",
-       [](auto& w) {
-         w.AddFloats("blk.0.ffn_up.4.weight", {32, 64});
-       },
-       kDoesNotFit, "tensor blk.0.ffn_up.4.weight: the architecture has no such tensor"},
-      {"E8_expert_together_and_alone",
-       [](auto& w) {
-         w.AddFloats("blk.0.ffn_up.3.weight", {32, 64});
-       },
-       kDoesNotFit, "tensor blk.0.ffn_up.3.weight: tensors must be unique"},
-      {"E8_expert_01",
-       [](auto& w) {
-         w.AddFloats("blk.0.ffn_up.01.weight", {32, 64});
-       },
-       kDoesNotFit, "the architecture has no such tensor"},
-      {"E8_expert_bias", [](auto& w) { w.AddFloats("blk.0.ffn_up.1.bias", {32}); }, kDoesNotFit,
-       "the architecture has no such tensor"},
-      {"E8_dense_beside",
-       [](auto& w) {
-         w.AddFloats("blk.0.ffn_up.weight", {96, 64});
-       },
-       kDoesNotFit, "tensor blk.0.ffn_up.weight: the architecture has no such tensor"},
   };
   lies.insert(lies.end(), more.begin(), more.end());
   return lies;
@@ -459,25 +316,13 @@ std::vector<Lie> TokenizerValueLies() {
   };
 }
 
-std::string LieName(const testing::TestParamInfo<Lie>& info) { return info.param.name; }
-
 INSTANTIATE_TEST_SUITE_P(Header, GgufLie, testing::ValuesIn(HeaderLies()), LieName);
 INSTANTIATE_TEST_SUITE_P(Metadata, GgufLie, testing::ValuesIn(MetadataLies()), LieName);
 INSTANTIATE_TEST_SUITE_P(Shape, GgufLie, testing::ValuesIn(ShapeLies()), LieName);
 INSTANTIATE_TEST_SUITE_P(Tensor, GgufLie, testing::ValuesIn(TensorLies()), LieName);
 INSTANTIATE_TEST_SUITE_P(Config, GgufLie, testing::ValuesIn(ConfigLies()), LieName);
-INSTANTIATE_TEST_SUITE_P(Mixture, GgufMixtureLie, testing::ValuesIn(MixtureLies()), LieName);
 INSTANTIATE_TEST_SUITE_P(TokenizerType, GgufLie, testing::ValuesIn(TokenizerTypeLies()), LieName);
 INSTANTIATE_TEST_SUITE_P(TokenizerValue, GgufLie, testing::ValuesIn(TokenizerValueLies()), LieName);
-
-TEST(GgufMixture, OnlyWhereTheArchitectureHasIt) {
-  TinyGgufOptions options;
-  options.architecture = "gemma3";
-  GgufWriter writer = MakeTinyGguf(options);
-  writer.SetU32("gemma3.expert_count", 4);
-  const std::string file = writer.Build();
-  EXPECT_EQ(ReadGgufModel(file).status().code(), kNotServed);
-}
 
 // E1, V7: every cut of a file is refused: at each byte of its first 4 KiB, and around the end of
 // each tensor. The copy is as short as the cut, so that a sanitizer sees a read past it.

@@ -196,10 +196,10 @@ struct WrongMember {
   std::string says;
 };
 
-TEST(HfConfig, WrongMembersAreNamed) {
+std::vector<WrongMember> WrongMembers() {
   constexpr StatusCode kMalformed = StatusCode::kInvalidArgument;
   constexpr StatusCode kNotServed = StatusCode::kUnimplemented;
-  std::vector<WrongMember> cases = {
+  return {
       {"llama", "model_type", "gpt_neox", kNotServed, "model_type"},
       {"llama", "model_type", 3, kMalformed, "model_type: must be a string; got number"},
       {"llama", "model_type", nullptr, kMalformed, "model_type: must be given"},
@@ -245,19 +245,31 @@ TEST(HfConfig, WrongMembersAreNamed) {
       {"qwen3_moe", "mlp_only_layers", {uint64_t{1} << 40}, kMalformed, "mlp_only_layers"},
       {"olmoe", "clip_qkv", 8.0, kNotServed, "clip_qkv: must be null"},
   };
-  const auto add_sizes = [&](const char* model_type, std::vector<const char*> members) {
-    for (const char* member : members) {
-      for (const json& value : {json(0), json(-1), json("64"), json(1.5), json(uint64_t{1} << 32),
-                                json(UINT64_MAX), json::array({64})}) {
-        cases.push_back({model_type, member, value, kMalformed, member});
-      }
-      cases.push_back(
-          {model_type, member, nullptr, kMalformed, std::string(member) + ": must be given"});
+}
+
+// Sizes as anything but a size.
+std::vector<WrongMember> WrongSizes(const std::string& model_type,
+                                    const std::vector<std::string>& members) {
+  std::vector<WrongMember> cases;
+  for (const std::string& member : members) {
+    for (const json& value : {json(0), json(-1), json("64"), json(1.5), json(uint64_t{1} << 32),
+                              json(UINT64_MAX), json::array({64})}) {
+      cases.push_back({model_type, member, value, StatusCode::kInvalidArgument, member});
     }
-  };
-  add_sizes("qwen2", {"num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size",
-                      "max_position_embeddings", "num_attention_heads"});
-  add_sizes("qwen3_moe", {"num_experts", "num_experts_per_tok", "moe_intermediate_size"});
+    cases.push_back(
+        {model_type, member, nullptr, StatusCode::kInvalidArgument, member + ": must be given"});
+  }
+  return cases;
+}
+
+TEST(HfConfig, WrongMembersAreNamed) {
+  std::vector<WrongMember> cases = WrongMembers();
+  for (const auto& more :
+       {WrongSizes("qwen2", {"num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size",
+                             "max_position_embeddings", "num_attention_heads"}),
+        WrongSizes("qwen3_moe", {"num_experts", "num_experts_per_tok", "moe_intermediate_size"})}) {
+    cases.insert(cases.end(), more.begin(), more.end());
+  }
   for (const WrongMember& wrong : cases) {
     json config = MixtureBase(wrong.model_type);
     config["sliding_window"] = 32;
