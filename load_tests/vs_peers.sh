@@ -17,7 +17,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 only=
-models=smollm2-q4_1,smollm2-q4_0,smollm2-q8_0,gemma3-q4_k_m,random-1.5b-q4_k
+models=smollm2-q4_1,smollm2-q4_0,smollm2-q8_0,gemma3-q4_k_m,random-1.5b-q4_k,random-olmoe-q4_0
 flags=()
 while [[ $# -gt 0 ]]; do
   case "$1" in

@@ -25,6 +25,10 @@ PREFILL, DECODE = "prefill", "decode"
 DECODE_PROMPT = 128  # of the one sequence that is decoded alone
 PREFILL_BARS = {128: 1.25, 512: 1.25, 2048: 1.25}
 DECODE_BARS = {1: 1.25, 8: 1.75, 32: 2.5}
+# Of a mixture of experts, which is told by its name.
+MIXTURE = "olmoe"
+MIXTURE_PREFILL_BARS = {128: 1.25, 512: 2.0, 2048: 1.25}
+MIXTURE_DECODE_BARS = {1: 1.5, 8: 2.0, 32: 3.0}
 ENOUGH_OF_ROOF = 0.8  # of the read bandwidth, for one sequence
 LARGE_FILE = 500 << 20
 NOTES = pathlib.Path(__file__).with_name("vs_peers_notes.md")  # what profiles say of missed bars
@@ -95,11 +99,12 @@ def run_peer(args, peer, model, prompts, decode_tokens, batches):
     return rows
 
 
-def make_rows(prefix, decode_prompt):
+def make_rows(name, decode_prompt):
     """{(work, prompt, batch): Row}. `decode_prompt`: before the decoding of many sequences."""
+    prefix, mixture = f"{name}, ", MIXTURE in name
     rows = {(PREFILL, prompt, 1): peers.Row(f"{prefix}prefill of {prompt}", bar)
-            for prompt, bar in PREFILL_BARS.items()}
-    for batch, bar in DECODE_BARS.items():
+            for prompt, bar in (MIXTURE_PREFILL_BARS if mixture else PREFILL_BARS).items()}
+    for batch, bar in (MIXTURE_DECODE_BARS if mixture else DECODE_BARS).items():
         prompt = DECODE_PROMPT if batch == 1 else decode_prompt
         rows[(DECODE, prompt, batch)] = peers.Row(f"{prefix}decode of {batch}", bar)
         if batch == 1:
@@ -111,7 +116,7 @@ def compare(args, model):
     """Runs the rounds; returns what was measured of one model."""
     name = pathlib.Path(model).stem
     runs = runs_of(model)
-    rows = make_rows(f"{name}, ", runs[1][0][0])
+    rows = make_rows(name, runs[1][0][0])
     roofs = {"read_bytes_per_s": [], "int8_ops_per_s": []}
     device = ""
     for number in range(args.rounds):
