@@ -71,13 +71,16 @@ class Step {
     }
   }
 
-  void Run(const Layer& layer) {
+  // `turn` turns the choice of experts, so that those of the last turn need not be in a cache.
+  void Run(const Layer& layer, int64_t turn) {
+    const auto expert = [&](size_t i) {
+      return case_.tied ? 0 : static_cast<size_t>((experts_[i] + turn) % case_.experts);
+    };
     products_.clear();
     for (size_t i = 0; i < experts_.size(); ++i) {
-      const size_t e = case_.tied ? 0 : static_cast<size_t>(experts_[i]);
       for (const auto& [weights, out] : {std::pair{&layer.gate, &gate_}, {&layer.up, &up_}}) {
         products_.push_back({.x = x_[i].view(),
-                             .weight = (*weights)[e].view(),
+                             .weight = (*weights)[expert(i)].view(),
                              .out_tiles = tiles_[i],
                              .out = (*out)[i].view()});
       }
@@ -85,9 +88,8 @@ class Step {
     kernels_.matmul(BenchDevice(), products_);
     products_.clear();
     for (size_t i = 0; i < experts_.size(); ++i) {
-      const size_t e = case_.tied ? 0 : static_cast<size_t>(experts_[i]);
       products_.push_back({.x = middle_[i].view(),
-                           .weight = layer.down[e].view(),
+                           .weight = layer.down[expert(i)].view(),
                            .in_tiles = tiles_[i],
                            .out = down_[i].view()});
     }
@@ -161,10 +163,14 @@ void RunExperts(benchmark::State& state, const Kernels& kernels, const ExpertCas
                 int64_t rows) {
   const std::vector<Layer>& layers = Layers(c, kernels);
   Step step(kernels, c, rows);
+  int64_t turn = 0;
   size_t next = 0;
   for (auto _ : state) {
-    step.Run(layers[next]);
-    next = (next + 1) % layers.size();
+    step.Run(layers[next], turn);
+    if (++next == layers.size()) {
+      next = 0;
+      turn += c.chosen;
+    }
   }
   SetRates(state, step.Bytes(), 0);
   SetIntegerRates(state, step.Operations());
