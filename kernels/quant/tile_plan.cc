@@ -14,6 +14,8 @@ namespace {
 constexpr int64_t kPanelRows = 2;
 // Activations that stay in a core's level-2 cache while panels pass through: as a block of rows.
 constexpr int64_t kMaxTogetherBytes = 384 << 10;
+// From as many rows on, a strip is a tile of its own where several meet a panel.
+constexpr int kRowsOfATile = 8;
 
 // Rows of the weight that a product multiplies with.
 int64_t UsedRows(const Product& product) {
@@ -31,6 +33,34 @@ int64_t UsedRows(const Product& product) {
          product.out.rows == product.x.rows && product.out.cols == UsedRows(product) &&
          product.out.dtype == DType::kF32;
 }
+
+// The rows of several tiles of the same panel as one tile.
+class JoinedTile {
+ public:
+  void Add(TileFunction run, const Tile& tile) {
+    if (run != run_ || count_ + tile.rows > kMaxBlockRows) Run();
+    run_ = run;
+    tile_ = tile;
+    char* out = reinterpret_cast<char*>(tile.out);
+    for (int r = 0; r < tile.rows; ++r, out += tile.out_stride) {
+      rows_[count_++] = {tile.groups + r, tile.rows, reinterpret_cast<float*>(out),
+                         tile.accumulate};
+    }
+  }
+  void Run() {
+    if (count_ == 0) return;
+    tile_.rows = count_;
+    tile_.joined = rows_;
+    run_(tile_);
+    count_ = 0;
+  }
+
+ private:
+  TileFunction run_ = nullptr;
+  Tile tile_;  // the last one's, for what they share
+  JoinedRow rows_[kMaxBlockRows];
+  int count_ = 0;
+};
 
 int64_t ActivationBytes(const Product& product) {
   const ConstTensor& x = product.x;
@@ -93,6 +123,8 @@ TilePlan::Member TilePlan::MakeMember(const Product& product) {
     strip.tile.groups = integer ? ActivationMatrix(x).Block(block) : nullptr;
     strip.tile.x = integer ? nullptr : x.Row<float>(blocks.Begin(block));
     strip.tile.out = product.out.Row<float>(blocks.Begin(block));
+    strip.joins = integer && product.in_tiles.empty() && product.bias == nullptr &&
+                  strip.tile.rows < kRowsOfATile;
     strip.work = (strip.tile.rows + kPanelRows) * std::max<int64_t>(1, x.cols / 32);
     strips_.push_back(strip);
   }
@@ -174,20 +206,33 @@ void TilePlan::AddTogetherByTile(Members members) {
   }
 }
 
+Tile TilePlan::TileOf(const Batch& batch, const Meeting& meeting, int64_t panel) const {
+  const Strip& strip = strips_[static_cast<size_t>(meeting.strip)];
+  const int64_t column = meeting.column + panel * tiles_.lanes;
+  Tile tile = strip.tile;
+  if (strip.in_tiles >= 0) tile.in_tiles = in_tiles_.data() + strip.in_tiles;
+  tile.panel = batch.panels + panel * batch.panel_bytes;
+  tile.bias = tile.bias == nullptr ? nullptr : tile.bias + column;
+  tile.out += column;
+  tile.columns = static_cast<int>(std::min<int64_t>(tiles_.lanes, strip.columns - column));
+  return tile;
+}
+
 void TilePlan::RunPanel(int64_t batch, int64_t panel) const {
   const Batch& b = batches_[static_cast<size_t>(batch)];
+  const bool alone = b.last_meeting - b.first_meeting == 1;
+  JoinedTile joined;
   for (int32_t i = b.first_meeting; i < b.last_meeting; ++i) {
     const Meeting& meeting = meetings_[static_cast<size_t>(i)];
     const Strip& strip = strips_[static_cast<size_t>(meeting.strip)];
-    const int64_t column = meeting.column + panel * tiles_.lanes;
-    Tile tile = strip.tile;
-    if (strip.in_tiles >= 0) tile.in_tiles = in_tiles_.data() + strip.in_tiles;
-    tile.panel = b.panels + panel * b.panel_bytes;
-    tile.bias = tile.bias == nullptr ? nullptr : tile.bias + column;
-    tile.out += column;
-    tile.columns = static_cast<int>(std::min<int64_t>(tiles_.lanes, strip.columns - column));
-    strip.run(tile);
+    const Tile tile = TileOf(b, meeting, panel);
+    if (alone || !strip.joins) {
+      strip.run(tile);
+    } else {
+      joined.Add(strip.run, tile);
+    }
   }
+  joined.Run();
 }
 
 }  // namespace pregate

@@ -31,6 +31,7 @@ class TilePlan {
     int64_t in_tiles;  // where they stand in in_tiles_, or -1
     int64_t columns;
     int64_t work;  // of a panel
+    bool joins;    // others in one tile: its rows are so few that decoding weights for them is dear
   };
   // A strip that meets a batch: the first panel gives its outputs from `column` on.
   struct Meeting {
@@ -59,6 +60,8 @@ class TilePlan {
   void AddSeparate(const Member& member);
   void AddTogether(Members members);
   void AddTogetherByTile(Members members);
+
+  Tile TileOf(const Batch& batch, const Meeting& meeting, int64_t panel) const;
 
   void AddMeetings(const Member& member, int64_t column);
   // A batch of the meetings that were added since the last one, `rows` rows of the weight from

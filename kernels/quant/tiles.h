@@ -21,6 +21,14 @@ namespace pregate {
 // Tiles whose weights are asked for before those in use, where a list says which come next.
 inline constexpr int kTilesAhead = 16;
 
+// A row of a tile that lies apart from the others: one of several products' rows.
+struct JoinedRow {
+  const ActivationGroup* x;
+  int64_t step;  // from one group to the next
+  float* out;
+  bool accumulate;
+};
+
 // One tile's work.
 struct Tile {
   const void* panel;  // weights of `lanes` rows, see panels.h
@@ -32,6 +40,9 @@ struct Tile {
   const ActivationGroup* groups;  // [K' / 32][rows] (integer tiles)
   const float* x;                 // [rows][K'], x_stride bytes apart (float tiles)
   int64_t x_stride;
+  // Instead of groups, out, accumulate (integer tiles without in_tiles and bias): [rows]. Null:
+  // those.
+  const JoinedRow* joined;
 
   const float* bias;  // [columns], or null
   float* out;         // [rows][columns], out_stride bytes apart
