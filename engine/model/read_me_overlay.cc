@@ -1,5 +1,6 @@
 #include "engine/model/read_me_overlay.h"
 
+#include <cmath>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -71,6 +72,12 @@ absl::StatusOr<ModelConfig> ReadConfig(std::string_view text, const ModelConfig&
       fields.Fail(DoesNotFit(fields.FullName(name), absl::StrCat("must be as the model's, ", size),
                              absl::StrCat(*stated)));
     }
+  }
+  const double theta = fields.OptionalFloat("rope_theta").value_or(model.rope_theta);
+  if (std::fabs(theta - model.rope_theta) > 1e-6 * model.rope_theta) {
+    fields.Fail(DoesNotFit(fields.FullName("rope_theta"),
+                           absl::StrCat("must be as the model's, ", model.rope_theta),
+                           absl::StrCat(theta)));
   }
   if (!fields.status().ok()) return fields.status();
   if (config.read_me.num_experts == 0) {

@@ -42,13 +42,41 @@ std::vector<FfnPart> FindParts(const ModelFile& file, int layer) {
   return parts;
 }
 
+// What the tied form may take of the memory of the dense one.
+constexpr double kMemoryOfDense = 1.05;
+
 bool HasBlocks(DType dtype) { return GetDTypeInfo(dtype).block_elements > 1; }
 
 // The type that a down projection takes. Its blocks run along the neurons, so a new order of these
-// cuts them apart and they are made anew from what the old ones say.
+// cuts them apart and they are made anew from what the old ones say, with a bit more or in 8. (Of
+// SmolLM2-135M in Q4_1 with experts of half the neurons, the perplexity of the routed model becomes
+// 1.11 times itself in Q4_1 and 1.02 times in Q5_1; Q8_0 loses nothing and takes an eighth more
+// than the dense model.)
 DType DownType(DType source) {
-  if (!HasBlocks(source)) return source;
-  return source;
+  switch (source) {
+    case DType::kQ4_0:
+    case DType::kQ4_1:
+    case DType::kQ4_K:
+      return DType::kQ5_1;
+    default:
+      return HasBlocks(source) ? DType::kQ8_0 : source;
+  }
+}
+
+// Bytes of a neuron's row and columns. (A matrix's width need not be a multiple of a block.)
+double NeuronBytes(const FfnPart& part, DType down) {
+  const auto bytes = [](DType dtype, int64_t elements) {
+    const DTypeInfo& info = GetDTypeInfo(dtype);
+    return static_cast<double>(elements) * info.block_bytes / info.block_elements;
+  };
+  return bytes(part.gate.dtype, part.gate.cols) + bytes(part.up.dtype, part.up.cols) +
+         bytes(down, part.down.rows);
+}
+
+void Release(const ModelFile& file, const std::vector<FfnPart>& parts) {
+  for (const FfnPart& part : parts) {
+    for (const ConstTensor& matrix : {part.gate, part.up, part.down}) file.Release(matrix);
+  }
 }
 
 // Places of a block and where their neurons come from.
@@ -126,6 +154,7 @@ ReadMeFfns::ReadMeFfns(const ModelFile& file, ExpertStorage storage, Device* dev
   for (int layer = 0; layer < file.config().num_layers; ++layer) {
     std::vector<FfnPart> parts = FindParts(file, layer);
     NeuronPool pool = TieNeurons(parts);
+    Release(file, parts);
     if (storage == ExpertStorage::kAuto) tied_ = tied_ || pool.Shared();
     layers_.push_back({std::move(parts), std::move(pool)});
   }
@@ -149,14 +178,20 @@ void ReadMeFfns::MakeBlock(const Layer& layer, const std::vector<int32_t>& neuro
   rows(&FfnPart::gate, &block.gate);
   rows(&FfnPart::up, &block.up);
   const DType down = DownType(any.down.dtype);
-  load.Built(down, any.down.rows, width, &block.down,
-             [=](char* out) { WriteColumns(*places, down, *device, out); });
+  const ModelFile* const file = &file_;
+  load.Built(down, any.down.rows, width, &block.down, [=](char* out) {
+    WriteColumns(*places, down, *device, out);
+    Release(*file, places->parts);
+  });
 }
 
 // One block for all experts.
 void ReadMeFfns::LoadTied(const Layer& layer, WeightLoader& load, FfnWeights& ffn) const {
-  const int64_t dense = (file_.config().ffn_size + kTileNeurons - 1) / kTileNeurons;
-  const NeuronTiles tiles = TileNeurons(layer.pool.owners, dense);
+  const FfnPart& any = layer.parts[0];
+  const double dense = NeuronBytes(any, any.down.dtype) * file_.config().ffn_size;
+  const double tile = NeuronBytes(any, DownType(any.down.dtype)) * kTileNeurons;
+  const NeuronTiles tiles =
+      TileNeurons(layer.pool.owners, static_cast<int64_t>(kMemoryOfDense * dense / tile));
   ffn.blocks.resize(1);
   MakeBlock(layer, tiles.neurons, load, ffn.blocks[0]);
   for (int32_t e = 0; e < file_.config().read_me.num_experts; ++e) {

@@ -8,6 +8,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/activations.h"
+#include "engine/model/expert_units.h"
 #include "engine/model/ffn.h"
 #include "engine/model/step_inputs.h"
 #include "engine/model/weights.h"
@@ -53,6 +54,10 @@ class Decoder : public Transformer {
     return a.logits;
   }
 
+  std::vector<ExpertUnitSize> ExpertUnits() const override {
+    if (config_.read_me.num_experts == 0) return {};
+    return CountExpertUnits(weights_, kernels_);
+  }
   const PackedWeight& embedding() const override { return weights_.embedding; }
   int64_t weight_bytes() const override { return weights_.memory.bytes; }
   int64_t num_parameters() const override { return weights_.memory.parameters; }

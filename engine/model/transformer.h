@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/model/kv_storage.h"
@@ -15,6 +16,13 @@
 #include "kernels/kernels.h"
 
 namespace pregate {
+
+// Weights of all layers together that the same experts read: a step that meets any of them reads
+// them once.
+struct ExpertUnitSize {
+  uint64_t readers = 0;  // bit e: expert e
+  int64_t bytes = 0;
+};
 
 class Transformer {
  public:
@@ -40,6 +48,8 @@ class Transformer {
   // plan.logit_rows, [logits, vocab] kF32, valid until the next call.
   virtual Tensor Forward(const BatchPlan& plan, const KvStorage& kv) = 0;
 
+  // What the experts of a Read-ME model read; empty for any other.
+  virtual std::vector<ExpertUnitSize> ExpertUnits() const = 0;
   // The table of token embeddings, [vocab, H].
   virtual const PackedWeight& embedding() const = 0;
   // Bytes of weights that steps read, the embedding table's rows not counted.

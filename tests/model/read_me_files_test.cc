@@ -1,6 +1,7 @@
 // Read-ME folders and overlays: sound ones, and every way in which they can lie.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <memory>
@@ -134,127 +135,148 @@ struct Lie {
   std::function<void(ReadMeFolder&)> change;
 };
 
-void Reshape(ReadMeFolder& folder, const std::string& name, const std::vector<int64_t>& shape) {
-  folder.Find(name) = {};
-  folder.AddRandom(name, shape);
-  std::erase_if(folder.tensors, [](const ReadMeFolder::Tensor& t) { return t.name.empty(); });
-}
-
 void Remove(ReadMeFolder& folder, const std::string& name) {
   std::erase_if(folder.tensors, [&](const ReadMeFolder::Tensor& t) { return t.name == name; });
 }
 
-std::vector<Lie> Lies() {
-  const ReadMeForm masked = ReadMeForm::kMasked, fused = ReadMeForm::kFused,
-                   residual = ReadMeForm::kResidual;
-  const auto set = [](const char* name, const nlohmann::json& value) {
-    return [=](ReadMeFolder& folder) { folder.config[name] = value; };
+// What a lie changes.
+using Change = std::function<void(ReadMeFolder&)>;
+Change Set(const char* name, const nlohmann::json& value) {
+  return [=](ReadMeFolder& folder) { folder.config[name] = value; };
+}
+Change Reshape(const char* name, const std::vector<int64_t>& shape) {
+  return [=](ReadMeFolder& folder) {
+    Remove(folder, name);
+    folder.AddRandom(name, shape);
   };
-  const auto reshape = [](const char* name, std::vector<int64_t> shape) {
-    return [=](ReadMeFolder& folder) { Reshape(folder, name, shape); };
-  };
-  const auto remove = [](const char* name) {
-    return [=](ReadMeFolder& folder) { Remove(folder, name); };
-  };
-  const auto edit = [](const char* name, std::function<void(ReadMeFolder::Tensor&)> change) {
-    return [=](ReadMeFolder& folder) { change(folder.Find(name)); };
-  };
-  static constexpr char kMask[] = "model.layers.1.mlp.expert_masks";
+}
+Change Without(const char* name) {
+  return [=](ReadMeFolder& folder) { Remove(folder, name); };
+}
+Change Add(const char* name, const std::vector<int64_t>& shape) {
+  return [=](ReadMeFolder& folder) { folder.AddRandom(name, shape); };
+}
+Change Edit(const char* name, const std::function<void(ReadMeFolder::Tensor&)>& change) {
+  return [=](ReadMeFolder& folder) { change(folder.Find(name)); };
+}
+
+std::vector<Lie> ConfigLies() {
   return {
-      {masked, "config.json: train_predictor: must be false", set("train_predictor", true)},
-      {masked, "config.json: N_cluster: must be in [2, 64]; got 65", set("N_cluster", 65)},
-      {masked, "config.json: N_cluster: must be in [2, 64]; got 1", set("N_cluster", 1)},
-      {masked, "config.json: N_cluster: must be given", set("N_cluster", nullptr)},
-      {masked, "config.json: N_cluster: must be an integer", set("N_cluster", "seven")},
-      {masked, "config.json: inter_dim: must be as embedding_dim 16; got 32", set("inter_dim", 32)},
-      {masked, "config.json: n_head: must divide embedding_dim 16", set("n_head", 3)},
-      {masked, "config.json: n_head: must divide embedding_dim 16", set("n_head", 16)},
-      {masked, "config.json: n_layer: must be in [1, 64]", set("n_layer", 0)},
-      {masked, "config.json: normalizer: must be in", set("normalizer", 0.0)},
-      {masked, "config.json: normalizer: must be in", set("normalizer", -1.0)},
-      {masked, "config.json: hidden_act_predictor: must be 'silu'",
-       set("hidden_act_predictor", "gelu")},
-      {masked, "tensor cluster_predictor.embed.weight: must be [8, 16]; got [9, 16]",
-       reshape("cluster_predictor.embed.weight", {9, 16})},
-      {masked, "tensor cluster_predictor.embed.weight: the model has no such tensor",
-       set("frozen_embedding", true)},
-      {masked, "tensor cluster_predictor.input_layernorm_1.weight: must be given", set("n_layer", 2)},
-      {masked, "tensor cluster_predictor.input_layernorm_0.weight: the model has no such tensor",
-       set("nonautoregressive", true)},
-      {masked, "tensor cluster_predictor.proj_out.bias: must be given",
-       remove("cluster_predictor.proj_out.bias")},
-      {masked, "tensor cluster_predictor.wpe.weight: the model has no such tensor",
-       [](ReadMeFolder& f) {
-         f.AddRandom("cluster_predictor.wpe.weight", {4, 16});
-       }},
-      {masked, absl::StrCat("tensor ", kMask, ": must be [3, 13]; got [3, 12]"),
-       edit(kMask,
+      {ReadMeForm::kMasked, "config.json: train_predictor: must be false",
+       Set("train_predictor", true)},
+      {ReadMeForm::kMasked, "config.json: N_cluster: must be in [2, 64]; got 65",
+       Set("N_cluster", 65)},
+      {ReadMeForm::kMasked, "config.json: N_cluster: must be in [2, 64]; got 1",
+       Set("N_cluster", 1)},
+      {ReadMeForm::kMasked, "config.json: N_cluster: must be given", Set("N_cluster", nullptr)},
+      {ReadMeForm::kMasked, "config.json: N_cluster: must be an integer",
+       Set("N_cluster", "seven")},
+      {ReadMeForm::kMasked, "config.json: inter_dim: must be as embedding_dim 16; got 32",
+       Set("inter_dim", 32)},
+      {ReadMeForm::kMasked, "config.json: n_head: must divide embedding_dim 16", Set("n_head", 3)},
+      {ReadMeForm::kMasked, "config.json: n_head: must divide embedding_dim 16", Set("n_head", 16)},
+      {ReadMeForm::kMasked, "config.json: n_layer: must be in [1, 64]", Set("n_layer", 0)},
+      {ReadMeForm::kMasked, "config.json: normalizer: must be in", Set("normalizer", 0.0)},
+      {ReadMeForm::kMasked, "config.json: normalizer: must be in", Set("normalizer", -1.0)},
+      {ReadMeForm::kMasked, "config.json: hidden_act_predictor: must be 'silu'",
+       Set("hidden_act_predictor", "gelu")},
+  };
+}
+
+std::vector<Lie> RouterLies() {
+  return {
+      {ReadMeForm::kMasked, "tensor cluster_predictor.embed.weight: must be [8, 16]; got [9, 16]",
+       Reshape("cluster_predictor.embed.weight", {9, 16})},
+      {ReadMeForm::kMasked, "tensor cluster_predictor.embed.weight: the model has no such tensor",
+       Set("frozen_embedding", true)},
+      {ReadMeForm::kMasked, "tensor cluster_predictor.input_layernorm_1.weight: must be given",
+       Set("n_layer", 2)},
+      {ReadMeForm::kMasked,
+       "tensor cluster_predictor.input_layernorm_0.weight: the model has no such tensor",
+       Set("nonautoregressive", true)},
+      {ReadMeForm::kMasked, "tensor cluster_predictor.proj_out.bias: must be given",
+       Without("cluster_predictor.proj_out.bias")},
+      {ReadMeForm::kMasked, "tensor cluster_predictor.wpe.weight: the model has no such tensor",
+       Add("cluster_predictor.wpe.weight", {4, 16})},
+  };
+}
+
+constexpr char kMask[] = "model.layers.1.mlp.expert_masks";
+
+std::vector<Lie> MaskLies() {
+  return {
+      {ReadMeForm::kMasked, absl::StrCat("tensor ", kMask, ": must be [3, 13]; got [3, 12]"),
+       Edit(kMask,
             [](auto& t) {
               t.shape = {3, 12}, t.data.resize(36);
             })},
-      {masked, absl::StrCat("tensor ", kMask, ": must be [3, 13]; got [4, 13]"),
-       edit(kMask,
+      {ReadMeForm::kMasked, absl::StrCat("tensor ", kMask, ": must be [3, 13]; got [4, 13]"),
+       Edit(kMask,
             [](auto& t) {
               t.shape = {4, 13}, t.data.resize(52);
             })},
-      {masked, absl::StrCat("tensor ", kMask, ": must be [3, 13]; got [39]"),
-       edit(kMask, [](auto& t) { t.shape = {39}; })},
-      {masked, absl::StrCat("tensor ", kMask, ": type must be U8; got 'I8'"),
-       edit(kMask, [](auto& t) { t.type = "I8"; })},
-      {masked, absl::StrCat("tensor ", kMask, ": must not name neurons beyond 99; got 100"),
-       edit(kMask, [](auto& t) { t.data[12] = 0x10; })},
-      {masked, absl::StrCat("tensor ", kMask, ": every expert must own a neuron; got none for 1"),
-       edit(kMask, [](auto& t) { std::fill_n(t.data.begin() + 13, 13, '\0'); })},
-      {masked, absl::StrCat("tensor ", kMask, ": must be given"), remove(kMask)},
-      {masked, "tensor model.layers.2.mlp.expert_masks: the model has 2 layers",
-       edit(kMask, [](auto& t) { t.name = "model.layers.2.mlp.expert_masks"; })},
-      {masked, "tensor model.layers.01.mlp.expert_masks: the architecture has no such tensor",
-       edit(kMask, [](auto& t) { t.name = "model.layers.01.mlp.expert_masks"; })},
-      {masked, "tensor model.layers.0.mlp.expert_masks: the architecture has no such tensor",
-       set("add_cluster_predictor", false)},
-      {masked, "tensor blk.0.ffn_gate.0.weight: the model has no such tensor",
-       [](ReadMeFolder& f) {
-         f.AddRandom("model.layers.0.moe.gate_proj_0.weight", {31, 64});
-       }},
-      {fused, "tensor blk.1.ffn_up.2.weight: must be [35, 64]; got [34, 64]",
-       reshape("model.layers.1.moe.up_proj_2.weight", {34, 64})},
-      {fused, "tensor blk.1.ffn_down.2.weight: must be [64, 35]; got [35, 64]",
-       reshape("model.layers.1.moe.down_proj_2.weight", {35, 64})},
-      {fused, "tensor blk.0.ffn_gate.1.weight: must be given",
-       remove("model.layers.0.moe.gate_proj_1.weight")},
-      {fused, "tensor blk.0.ffn_gate.3.weight: the model has no such tensor",
-       [](ReadMeFolder& f) {
-         f.AddRandom("model.layers.0.moe.gate_proj_3.weight", {31, 64});
-       }},
-      {fused, "tensor blk.0.ffn_down.residual.weight: the model has no such tensor",
-       [](ReadMeFolder& f) {
-         f.AddRandom("model.layers.0.moe.down_proj_residual.weight", {64, 8});
-       }},
-      {fused, "tensor blk.0.ffn_up.1.weight: must have the type of the layer's others, F32",
+      {ReadMeForm::kMasked, absl::StrCat("tensor ", kMask, ": must be [3, 13]; got [39]"),
+       Edit(kMask, [](auto& t) { t.shape = {39}; })},
+      {ReadMeForm::kMasked, absl::StrCat("tensor ", kMask, ": type must be U8; got 'I8'"),
+       Edit(kMask, [](auto& t) { t.type = "I8"; })},
+      {ReadMeForm::kMasked,
+       absl::StrCat("tensor ", kMask, ": must not name neurons beyond 99; got 100"),
+       Edit(kMask, [](auto& t) { t.data[12] = 0x10; })},
+      {ReadMeForm::kMasked,
+       absl::StrCat("tensor ", kMask, ": every expert must own a neuron; got none for 1"),
+       Edit(kMask, [](auto& t) { std::fill_n(t.data.begin() + 13, 13, '\0'); })},
+      {ReadMeForm::kMasked, absl::StrCat("tensor ", kMask, ": must be given"), Without(kMask)},
+      {ReadMeForm::kMasked, "tensor model.layers.2.mlp.expert_masks: the model has 2 layers",
+       Edit(kMask, [](auto& t) { t.name = "model.layers.2.mlp.expert_masks"; })},
+      {ReadMeForm::kMasked,
+       "tensor model.layers.01.mlp.expert_masks: the architecture has no such tensor",
+       Edit(kMask, [](auto& t) { t.name = "model.layers.01.mlp.expert_masks"; })},
+      {ReadMeForm::kMasked,
+       "tensor model.layers.0.mlp.expert_masks: the architecture has no such tensor",
+       Set("add_cluster_predictor", false)},
+      {ReadMeForm::kMasked, "tensor blk.0.ffn_gate.0.weight: the model has no such tensor",
+       Add("model.layers.0.moe.gate_proj_0.weight", {31, 64})},
+  };
+}
+
+std::vector<Lie> ExpertLies() {
+  return {
+      {ReadMeForm::kFused, "tensor blk.1.ffn_up.2.weight: must be [35, 64]; got [34, 64]",
+       Reshape("model.layers.1.moe.up_proj_2.weight", {34, 64})},
+      {ReadMeForm::kFused, "tensor blk.1.ffn_down.2.weight: must be [64, 35]; got [35, 64]",
+       Reshape("model.layers.1.moe.down_proj_2.weight", {35, 64})},
+      {ReadMeForm::kFused, "tensor blk.0.ffn_gate.1.weight: must be given",
+       Without("model.layers.0.moe.gate_proj_1.weight")},
+      {ReadMeForm::kFused, "tensor blk.0.ffn_gate.3.weight: the model has no such tensor",
+       Add("model.layers.0.moe.gate_proj_3.weight", {31, 64})},
+      {ReadMeForm::kFused, "tensor blk.0.ffn_down.residual.weight: the model has no such tensor",
+       Add("model.layers.0.moe.down_proj_residual.weight", {64, 8})},
+      {ReadMeForm::kFused,
+       "tensor blk.0.ffn_up.1.weight: must have the type of the layer's others, F32",
        [](ReadMeFolder& f) {
          Remove(f, "model.layers.0.moe.up_proj_1.weight");
          f.AddFloats("model.layers.0.moe.up_proj_1.weight", {32, 64},
                      std::vector<float>(32 * 64, 0.5f), DType::kBF16);
        }},
-      {fused, "tensor blk.0.ffn_gate.weight: the architecture has no such tensor",
-       [](ReadMeFolder& f) {
-         f.AddRandom("model.layers.0.mlp.gate_proj.weight", {100, 64});
-       }},
-      {residual, "tensor blk.1.ffn_up.residual.weight: must be given",
-       remove("model.layers.1.moe.up_proj_residual.weight")},
-      {residual, "tensor blk.1.ffn_down.residual.weight: must be [64, 8]",
-       reshape("model.layers.1.moe.down_proj_residual.weight", {64, 9})},
+      {ReadMeForm::kFused, "tensor blk.0.ffn_gate.weight: the architecture has no such tensor",
+       Add("model.layers.0.mlp.gate_proj.weight", {100, 64})},
+      {ReadMeForm::kResidual, "tensor blk.1.ffn_up.residual.weight: must be given",
+       Without("model.layers.1.moe.up_proj_residual.weight")},
+      {ReadMeForm::kResidual, "tensor blk.1.ffn_down.residual.weight: must be [64, 8]",
+       Reshape("model.layers.1.moe.down_proj_residual.weight", {64, 9})},
   };
 }
 
 TEST(ReadMeFiles, EveryLieIsFoundAndNamed) {
-  for (const Lie& lie : Lies()) {
-    const auto folder = Sound(lie.form);
-    lie.change(*folder);
-    const auto file = ModelFile::Open(folder->Write());
-    ASSERT_FALSE(file.ok()) << lie.message;
-    EXPECT_TRUE(absl::StartsWith(file.status().message(), lie.message))
-        << file.status() << "\nexpected " << lie.message;
+  for (const auto& lies : {ConfigLies(), RouterLies(), MaskLies(), ExpertLies()}) {
+    for (const Lie& lie : lies) {
+      const auto folder = Sound(lie.form);
+      lie.change(*folder);
+      const auto file = ModelFile::Open(folder->Write());
+      ASSERT_FALSE(file.ok()) << lie.message;
+      EXPECT_TRUE(absl::StartsWith(file.status().message(), lie.message))
+          << file.status() << "\nexpected " << lie.message;
+    }
   }
 }
 
@@ -277,6 +299,8 @@ class Overlay : public testing::Test {
           {absl::StrCat("model.layers.", layer, ".mlp.expert_masks"), "U8", {3, 13}, Masks()});
     }
   }
+
+  ~Overlay() override { std::filesystem::remove(gguf_path_); }
 
   std::unique_ptr<ModelFile> OpenModel() const {
     auto file = ModelFile::Open(gguf_path_);
@@ -325,6 +349,9 @@ TEST_F(Overlay, MustFitTheModel) {
   folder_.config = sound;
   folder_.config["intermediate_size"] = 96;
   refused("config.json: intermediate_size: must be as the model's, 100; got 96");
+  folder_.config = sound;
+  folder_.config["rope_theta"] = 5e5;
+  refused("config.json: rope_theta: must be as the model's, 10000; got 500000");
   folder_.config = sound;
   folder_.config["model_type"] = "llama";
   refused("config.json: model_type: must be 'read_me_overlay'; got 'llama'");
