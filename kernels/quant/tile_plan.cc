@@ -220,17 +220,18 @@ Tile TilePlan::TileOf(const Batch& batch, const Meeting& meeting, int64_t panel)
 
 void TilePlan::RunPanel(int64_t batch, int64_t panel) const {
   const Batch& b = batches_[static_cast<size_t>(batch)];
-  const bool alone = b.last_meeting - b.first_meeting == 1;
+  if (b.last_meeting - b.first_meeting > 1) return RunTogether(b, panel);
+  const Meeting& meeting = meetings_[static_cast<size_t>(b.first_meeting)];
+  strips_[static_cast<size_t>(meeting.strip)].run(TileOf(b, meeting, panel));
+}
+
+void TilePlan::RunTogether(const Batch& batch, int64_t panel) const {
   JoinedTile joined;
-  for (int32_t i = b.first_meeting; i < b.last_meeting; ++i) {
+  for (int32_t i = batch.first_meeting; i < batch.last_meeting; ++i) {
     const Meeting& meeting = meetings_[static_cast<size_t>(i)];
     const Strip& strip = strips_[static_cast<size_t>(meeting.strip)];
-    const Tile tile = TileOf(b, meeting, panel);
-    if (alone || !strip.joins) {
-      strip.run(tile);
-    } else {
-      joined.Add(strip.run, tile);
-    }
+    const Tile tile = TileOf(batch, meeting, panel);
+    strip.joins ? joined.Add(strip.run, tile) : strip.run(tile);
   }
   joined.Run();
 }

@@ -61,6 +61,7 @@ class TilePlan {
   void AddTogether(Members members);
   void AddTogetherByTile(Members members);
 
+  void RunTogether(const Batch& batch, int64_t panel) const;
   Tile TileOf(const Batch& batch, const Meeting& meeting, int64_t panel) const;
 
   void AddMeetings(const Member& member, int64_t column);
