@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <numeric>
 #include <utility>
 
 namespace pregate {
@@ -16,6 +17,9 @@ using Groups = std::map<uint64_t, std::vector<int32_t>>;
 constexpr int32_t kMaxExhaustiveExperts = 8;
 // Bounds the time that a chain takes. More different sets of owners than this share little anyway.
 constexpr size_t kMaxGroups = 4096;
+
+// Bounds the time that the order of tiles takes. A few passes are the rule.
+constexpr int kMaxOrderPasses = 16;
 
 // What a tile is worth to those who read it.
 struct Prices {
@@ -178,17 +182,63 @@ NeuronTiles OrderByOwners(const Groups& groups) {
   return tiles;
 }
 
+// Who reads each tile.
+std::vector<uint64_t> Readers(const NeuronTiles& tiles) {
+  std::vector<uint64_t> readers(static_cast<size_t>(tiles.tiles()), 0);
+  for (size_t i = 0; i < tiles.users.size(); ++i) readers[i / kTileNeurons] |= tiles.users[i];
+  return readers;
+}
+
 // Tiles that experts read, all experts together.
 int64_t Readings(const NeuronTiles& tiles) {
   int64_t readings = 0;
-  for (int64_t t = 0; t < tiles.tiles(); ++t) {
-    uint64_t readers = 0;
-    for (int32_t i = 0; i < kTileNeurons; ++i) {
-      readers |= tiles.users[static_cast<size_t>(t * kTileNeurons + i)];
-    }
-    readings += std::popcount(readers);
-  }
+  for (const uint64_t set : Readers(tiles)) readings += std::popcount(set);
   return readings;
+}
+
+// An order in which neighbours have readers in common, so that each expert reads few long runs:
+// from each tile to the nearest, then turned around piece by piece while that makes it shorter
+// (2-opt: Croes, "A method for solving traveling-salesman problems", 1958).
+std::vector<size_t> OrderTiles(const std::vector<uint64_t>& readers) {
+  std::vector<size_t> order(readers.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  const auto distance = [&](size_t i, size_t j) {
+    return std::popcount(readers[order[i]] ^ readers[order[j]]);
+  };
+  for (size_t i = 1; i < order.size(); ++i) {
+    size_t nearest = i;
+    for (size_t j = i + 1; j < order.size(); ++j) {
+      if (distance(i - 1, j) < distance(i - 1, nearest)) nearest = j;
+    }
+    std::swap(order[i], order[nearest]);
+  }
+  bool shorter = true;
+  for (int pass = 0; pass < kMaxOrderPasses && shorter; ++pass) {
+    shorter = false;
+    for (size_t i = 1; i + 1 < order.size(); ++i) {
+      for (size_t j = i + 1; j + 1 < order.size(); ++j) {
+        const int saved =
+            distance(i - 1, i) + distance(j, j + 1) - distance(i - 1, j) - distance(i, j + 1);
+        if (saved <= 0) continue;
+        std::reverse(order.begin() + static_cast<int64_t>(i),
+                     order.begin() + static_cast<int64_t>(j) + 1);
+        shorter = true;
+      }
+    }
+  }
+  return order;
+}
+
+NeuronTiles Reordered(const NeuronTiles& tiles) {
+  NeuronTiles ordered;
+  for (const size_t tile : OrderTiles(Readers(tiles))) {
+    const auto first = static_cast<int64_t>(tile) * kTileNeurons;
+    ordered.neurons.insert(ordered.neurons.end(), tiles.neurons.begin() + first,
+                           tiles.neurons.begin() + first + kTileNeurons);
+    ordered.users.insert(ordered.users.end(), tiles.users.begin() + first,
+                         tiles.users.begin() + first + kTileNeurons);
+  }
+  return ordered;
 }
 
 }  // namespace
@@ -201,14 +251,14 @@ NeuronTiles TileNeurons(absl::Span<const uint64_t> owners, int64_t max_tiles) {
     everyone |= owners[f];
   }
   NeuronTiles best = OrderByOwners(groups);
-  if (groups.size() > kMaxGroups) return best;
+  if (groups.size() > kMaxGroups) return best;  // neighbours are alike already
   const bool exhaustive = std::bit_width(everyone) <= kMaxExhaustiveExperts;
   const auto prices = exhaustive ? absl::MakeConstSpan(kPrices) : absl::MakeConstSpan(kChainPrices);
   for (const Prices& price : prices) {
     NeuronTiles cover = Cover(groups, price);
     if (cover.tiles() <= max_tiles && Readings(cover) < Readings(best)) best = std::move(cover);
   }
-  return best;
+  return Reordered(best);
 }
 
 ExpertTiles TilesOfExpert(const NeuronTiles& tiles, int32_t expert) {
