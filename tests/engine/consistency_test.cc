@@ -166,6 +166,18 @@ TEST(Consistency, RandomModel) {
                     {"q8_0, preemption", 256, 64, false, 224, "q8_0"}});
 }
 
+TEST(Consistency, MixtureOfExperts) {
+  RandomModelSpec spec;
+  spec.num_experts = 6;
+  spec.shared_ffn_size = 96;
+  spec.matrix_dtype = DType::kQ8_0;
+  CheckConsistency([&] { return MakeRandomModel(spec); },
+                   RandomRequests(kRequests, spec.vocab_size, 150, 32, 3),
+                   {{"chunk 16", 16, 16, false, 0, "f16"},
+                    {"chunk 300, cache", 300, 64, true, 0, "f16"},
+                    {"preemption, cache", 128, 64, true, 224, "f16"}});
+}
+
 TEST(Consistency, SmolLM2) {
   const std::string path = SampleModelPath("SmolLM2-135M-Instruct.Q4_1.gguf");
   if (path.empty()) GTEST_SKIP() << "the sample model is not in the cache (deploy/fetch_model.sh)";

@@ -71,6 +71,12 @@ ModelConfig ConfigOf(const RandomModelSpec& spec) {
   config.context_length = spec.context_length;
   config.attention_scale = 1.0f / std::sqrt(static_cast<float>(spec.head_dim));
   config.tied_embeddings = spec.tied_embeddings;
+  if (spec.num_experts > 0) {
+    config.mixture.num_experts.assign(static_cast<size_t>(spec.num_layers), spec.num_experts);
+    config.mixture.gate.k = 2;
+    config.mixture.expert_ffn_size = spec.ffn_size;
+    config.mixture.shared_ffn_size = spec.shared_ffn_size;
+  }
   for (int i = 0; i < spec.head_dim / 2; ++i) {
     config.inv_freq.push_back(static_cast<float>(std::pow(10000.0, -2.0 * i / spec.head_dim)));
   }
@@ -85,7 +91,7 @@ class RandomModel : public ModelFile {
  public:
   explicit RandomModel(const RandomModelSpec& spec)
       : seed_(spec.seed), config_(ConfigOf(spec)), tokenizer_(ByteTokenizer(spec.vocab_size)) {
-    const int64_t hidden = spec.hidden_size, ffn = spec.ffn_size, vocab = spec.vocab_size;
+    const int64_t hidden = spec.hidden_size, vocab = spec.vocab_size;
     const int64_t query = int64_t{spec.num_heads} * spec.head_dim;
     const int64_t kv = int64_t{spec.num_kv_heads} * spec.head_dim;
     Add("token_embd.weight", spec.matrix_dtype, {vocab, hidden});
@@ -99,9 +105,7 @@ class RandomModel : public ModelFile {
       Add(blk + "attn_v.weight", spec.matrix_dtype, {kv, hidden});
       Add(blk + "attn_output.weight", spec.matrix_dtype, {hidden, query});
       Add(blk + "ffn_norm.weight", DType::kF32, {hidden});
-      Add(blk + "ffn_gate.weight", spec.matrix_dtype, {ffn, hidden});
-      Add(blk + "ffn_up.weight", spec.matrix_dtype, {ffn, hidden});
-      Add(blk + "ffn_down.weight", spec.matrix_dtype, {hidden, ffn});
+      AddFfn(spec, blk);
       if (spec.qkv_bias) {
         Add(blk + "attn_q.bias", DType::kF32, {query});
         Add(blk + "attn_k.bias", DType::kF32, {kv});
@@ -122,6 +126,25 @@ class RandomModel : public ModelFile {
   void Release(ConstTensor) const override {}
 
  private:
+  // gate, up and down projection.
+  void AddNeurons(const RandomModelSpec& spec, const std::string& ffn, const std::string& suffix,
+                  int64_t width) {
+    Add(ffn + "gate" + suffix, spec.matrix_dtype, {width, spec.hidden_size});
+    Add(ffn + "up" + suffix, spec.matrix_dtype, {width, spec.hidden_size});
+    Add(ffn + "down" + suffix, spec.matrix_dtype, {spec.hidden_size, width});
+  }
+  void AddFfn(const RandomModelSpec& spec, const std::string& blk) {
+    const std::string ffn = blk + "ffn_";
+    if (spec.num_experts == 0) return AddNeurons(spec, ffn, ".weight", spec.ffn_size);
+    Add(ffn + "gate_inp.weight", DType::kF32, {spec.num_experts, spec.hidden_size});
+    for (int e = 0; e < spec.num_experts; ++e) {
+      AddNeurons(spec, ffn, absl::StrCat(".", e, ".weight"), spec.ffn_size);
+    }
+    if (spec.shared_ffn_size == 0) return;
+    AddNeurons(spec, ffn, "_shexp.weight", spec.shared_ffn_size);
+    Add(ffn + "gate_inp_shexp.weight", DType::kF32, {1, spec.hidden_size});
+  }
+
   void Add(const std::string& name, DType dtype, std::vector<int64_t> shape) {
     const int64_t rows = shape.size() == 1 ? 1 : shape[0];
     data_.push_back(

@@ -27,6 +27,8 @@ struct RandomModelSpec {
   bool tied_embeddings = false;
   bool qkv_bias = false;
   bool qk_norm = false;
+  int32_t num_experts = 0;  // not 0: layers are mixtures, two experts of ffn_size for each token
+  int32_t shared_ffn_size = 0;
   DType matrix_dtype = DType::kF32;  // kF32, kF16, kBF16 or kQ8_0
   uint64_t seed = 1;
 };
