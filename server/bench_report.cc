@@ -8,7 +8,7 @@ namespace pregate {
 
 std::string BenchTable(const BenchReport& report) {
   std::string table = absl::StrFormat(
-      "%s, %.1f M parameters, %.1f MB of weights a step, on %s\n"
+      "%s, %.1f M parameters, %.1f MB of weights, on %s\n"
       "measured here: read %.1f GB/s, fp32 %.0f GFLOP/s, int8 %.0f GOP/s\n\n"
       "%7s %6s %13s %10s %8s %13s %10s %8s\n",
       report.model.architecture, report.model.num_parameters / 1e6, report.model.weight_bytes / 1e6,
