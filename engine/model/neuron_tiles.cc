@@ -1,6 +1,7 @@
 #include "engine/model/neuron_tiles.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <map>
 #include <numeric>
@@ -20,6 +21,16 @@ constexpr size_t kMaxGroups = 4096;
 
 // Bounds the time that the order of tiles takes. A few passes are the rule.
 constexpr int kMaxOrderPasses = 16;
+
+// How many experts a set has. The search counts the same few small sets over and over.
+int Count(uint64_t set) {
+  static constexpr auto kSmall = [] {
+    std::array<uint8_t, 256> counts{};
+    for (unsigned i = 0; i < counts.size(); ++i) counts[i] = static_cast<uint8_t>(std::popcount(i));
+    return counts;
+  }();
+  return set < kSmall.size() ? kSmall[set] : std::popcount(set);
+}
 
 // What a tile is worth to those who read it.
 struct Prices {
@@ -41,12 +52,12 @@ struct GroupSize {
 // The worth of a tile that exactly `readers` read, filled with the best neurons that are left:
 // places used by each, less the prices, for each reading.
 double Worth(absl::Span<const GroupSize> groups, uint64_t readers, const Prices& prices) {
-  const int experts = std::popcount(readers);
+  const int experts = Count(readers);
   // Neurons by how many of the readers own them; those whose owners all read stand apart.
   int64_t complete[kMaxTiedExperts + 1] = {}, partial[kMaxTiedExperts + 1] = {};
   for (const auto& [owners, neurons] : groups) {
     const uint64_t users = owners & readers;
-    (users == owners ? complete : partial)[std::popcount(users)] += neurons;
+    (users == owners ? complete : partial)[Count(users)] += neurons;
   }
   int64_t room = kTileNeurons;
   double worth = 0;
@@ -74,7 +85,7 @@ struct Best {
 uint64_t BestOfChain(absl::Span<const GroupSize> groups, uint64_t everyone, const Prices& prices) {
   uint64_t readers = 0;
   for (const auto& [owners, unused] : groups) {
-    if (std::popcount(owners) > std::popcount(readers)) readers = owners;
+    if (Count(owners) > Count(readers)) readers = owners;
   }
   Best best;
   best.Offer(readers, Worth(groups, readers, prices));
@@ -82,7 +93,7 @@ uint64_t BestOfChain(absl::Span<const GroupSize> groups, uint64_t everyone, cons
     uint64_t added = everyone & ~readers;
     for (const auto& [owners, unused] : groups) {
       const uint64_t more = owners & ~readers;
-      if (more != 0 && std::popcount(more) < std::popcount(added)) added = more;
+      if (more != 0 && Count(more) < Count(added)) added = more;
     }
     readers |= added;
     best.Offer(readers, Worth(groups, readers, prices));
@@ -136,7 +147,7 @@ void TakeTile(Groups& groups, uint64_t readers, NeuronTiles& tiles) {
     if ((owners & readers) != 0) order.push_back(owners);
   }
   const auto rank = [&](uint64_t owners) {
-    return 2 * std::popcount(owners & readers) + ((owners & ~readers) == 0 ? 1 : 0);
+    return 2 * Count(owners & readers) + ((owners & ~readers) == 0 ? 1 : 0);
   };
   std::stable_sort(order.begin(), order.end(),
                    [&](uint64_t a, uint64_t b) { return rank(a) > rank(b); });
@@ -192,7 +203,7 @@ std::vector<uint64_t> Readers(const NeuronTiles& tiles) {
 // Tiles that experts read, all experts together.
 int64_t Readings(const NeuronTiles& tiles) {
   int64_t readings = 0;
-  for (const uint64_t set : Readers(tiles)) readings += std::popcount(set);
+  for (const uint64_t set : Readers(tiles)) readings += Count(set);
   return readings;
 }
 
@@ -203,7 +214,7 @@ std::vector<size_t> OrderTiles(const std::vector<uint64_t>& readers) {
   std::vector<size_t> order(readers.size());
   std::iota(order.begin(), order.end(), size_t{0});
   const auto distance = [&](size_t i, size_t j) {
-    return std::popcount(readers[order[i]] ^ readers[order[j]]);
+    return Count(readers[order[i]] ^ readers[order[j]]);
   };
   for (size_t i = 1; i < order.size(); ++i) {
     size_t nearest = i;

@@ -50,6 +50,7 @@ class ModelRunner {
   std::vector<int32_t> Greedy(absl::Span<const int32_t> ids, int32_t count);
 
   const Transformer& transformer() const { return *transformer_; }
+  const ExpertRouter& router() const { return *router_; }
 
  private:
   // The rows of the next step.

@@ -128,7 +128,7 @@ TEST_P(ReadMeParity, TheExpertsAreTheReferences) {
   EXPECT_EQ(runner.Route({{0, Ids()}}), Goldens()["experts"].get<std::vector<int32_t>>());
 }
 
-// A row's logits, and those of the router, have the same bits alone, in chunks and beside others.
+// A row's logits have the same bits alone, in chunks and beside others.
 TEST_P(ReadMeParity, BatchesNeverChangeBits) {
   for (const ExpertStorage storage : {ExpertStorage::kTied, ExpertStorage::kCopies}) {
     for (const DType activations : {DType::kF32, DType::kQ16Act}) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -135,15 +136,27 @@ TEST_P(ReadMeRouter, WholeSequencesOnEveryTable) {
   }
 }
 
+// Not only the experts: every bit of the logits.
 TEST_P(ReadMeRouter, ChunksOfAnySize) {
   ModelRunner runner = MakeRunner(router_, **CpuKernels());
+  const int64_t experts = router_.file().config().read_me.num_experts;
   const size_t chunks[] = {1, 2, 3, 16, 17, 64, 100, 511};
   ASSERT_EQ(std::size(chunks), router_.sequences());
   for (size_t s = 0; s < router_.sequences(); ++s) {
     size_t wrong = 0;
+    const auto sequence = static_cast<int32_t>(s);
+    runner.Route({router_.Piece(s, 0, router_.length())});
+    const ConstTensor logits = runner.router().logits();
+    const std::vector<float> whole(logits.Row<float>(0), logits.Row<float>(logits.rows));
+    runner.Forget(sequence);
     for (size_t done = 0; done < router_.length(); done += chunks[s]) {
       const size_t count = std::min(chunks[s], router_.length() - done);
       wrong += Wrong(runner.Route({router_.Piece(s, done, count)}), router_.Want(s, done, count));
+      ASSERT_EQ(
+          std::memcmp(runner.router().logits().data, &whole[done * static_cast<size_t>(experts)],
+                      count * static_cast<size_t>(experts) * sizeof(float)),
+          0)
+          << "chunks of " << chunks[s] << ", position " << done;
     }
     EXPECT_EQ(wrong, 0u) << "chunks of " << chunks[s];
   }
