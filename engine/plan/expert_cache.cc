@@ -38,6 +38,7 @@ void ExpertCache::Open(const std::vector<int32_t>& units, const std::vector<doub
     if (!entry.pinned && !std::exchange(entry.used, true)) {
       const int64_t ahead = plan_number_ - entry.loaded_at;
       ++stats_.lookahead[std::min<int64_t>(ahead, ExpertCacheStats::kLookaheads - 1)];
+      stats_.lookahead_steps += ahead;
     }
   }
 }

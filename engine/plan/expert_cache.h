@@ -40,7 +40,8 @@ struct ExpertCacheStats {
   int64_t failed_loads = 0;
   // Loads by how many plans before its first use each began; the last counts all longer ones.
   std::array<int64_t, kLookaheads> lookahead = {};
-  int64_t resident_bytes = 0;  // and what is being loaded, pinned units included
+  int64_t lookahead_steps = 0;  // of all of them together
+  int64_t resident_bytes = 0;   // and what is being loaded, pinned units included
 };
 
 class ExpertCache {

@@ -9,8 +9,8 @@ namespace pregate {
 namespace {
 
 constexpr double kStickinessMemory = 256;  // sampled tokens
-constexpr double kStepMemory = 16;
-constexpr double kGainMemory = 64;  // plans
+constexpr double kGapMemory = 1024;        // rows
+constexpr double kGainMemory = 64;         // plans
 constexpr double kGainToStart = 1.05;
 constexpr double kGainToStop = 1.02;
 constexpr double kAssumedLoadRate = 1e9;  // bytes a second, until one has been seen
@@ -138,7 +138,8 @@ ExpertChoice ExpertPlanner::ChooseAutomatically(const std::vector<ExpertCandidat
                                                 const ExpertLimits& limits) {
   ExpertChoice in_order = ChooseInOrder(ExpertPolicy::kFcfs, candidates, limits, costs_);
   const bool all_fit = in_order.chosen.size() == candidates.size();
-  if (!model_.ready() || (!cache_ && all_fit)) {
+  const bool was_on = batching_ == ExpertBatching::kOn;
+  if (!model_.ready() || (!cache_ && all_fit && !was_on)) {
     batching_ = model_.ready() ? ExpertBatching::kNothingToGain : ExpertBatching::kLearning;
     gain_ += (1 - gain_) / kGainMemory;
     return in_order;
@@ -151,7 +152,6 @@ ExpertChoice ExpertPlanner::ChooseAutomatically(const std::vector<ExpertCandidat
   if (by_cost_seconds > 0) {
     gain_ += (seconds_each(in_order) / by_cost_seconds - gain_) / kGainMemory;
   }
-  const bool was_on = batching_ == ExpertBatching::kOn;
   const bool on = gain_ > (was_on ? kGainToStop : kGainToStart);
   batching_ = on ? ExpertBatching::kOn : ExpertBatching::kTooLittle;
   return on ? by_cost : in_order;
@@ -235,9 +235,12 @@ void ExpertPlanner::Sampled(int32_t expert_before, int32_t expert) {
   stickiness_ += ((expert == expert_before ? 1 : 0) - stickiness_) / kStickinessMemory;
 }
 
+void ExpertPlanner::Served(double gap) {
+  usual_gap_ += (gap - usual_gap_) / (usual_gap_ == 0 ? 1 : kGapMemory);
+}
+
 void ExpertPlanner::Ran(const BatchPlan& plan, const StepTimes& times) {
   now_ += times.seconds;
-  step_seconds_ += (times.seconds - step_seconds_) / (step_seconds_ == 0 ? 1 : kStepMemory);
   const int64_t bytes = costs_.Bytes(MaskOf(plan));
   model_.Observe(plan.rows(), bytes, times.seconds - times.stall);
   if (cache_) cache_->Close();

@@ -22,8 +22,8 @@ struct ExpertConfig {
   int32_t num_experts = 1;  // at most kMaxExperts; 1: no router, and nothing below is read
   int32_t num_layers = 1;   // over which a load is spread
   ExpertPolicy policy = ExpertPolicy::kAuto;
-  int32_t max_wait_steps = 64;  // plans that a sequence may be passed over
-  double max_wait_gaps = 10;    // its usual gaps between tokens that it may be passed over
+  int32_t max_wait_steps = 256;  // plans that a sequence may be passed over
+  double max_wait_gaps = 20;     // its usual gaps between tokens that it may be passed over
   // What the experts need, all layers together. Together they hold every expert weight once.
   std::vector<ExpertUnit> units;
   // Bytes of `units` that fit in memory; 0: all of them. Units that all experts own are pinned. It
@@ -88,9 +88,12 @@ class ExpertPlanner {
   void Loaded(int32_t unit, double seconds);
   void LoadFailed(int32_t unit);
 
-  // Seconds of all steps so far, and of a usual one.
+  // An answer went on, so long after it did before.
+  void Served(double gap);
+
+  // Seconds of all steps so far, and between two tokens of an answer.
   double now() const { return now_; }
-  double step_seconds() const { return step_seconds_; }
+  double usual_gap() const { return usual_gap_; }
 
   ExpertStats stats() const;
   std::string CheckInvariants() const { return cache_ ? cache_->CheckInvariants() : ""; }
@@ -118,7 +121,7 @@ class ExpertPlanner {
   std::vector<int32_t> shadow_unit_;     // [units] its number there, -1: pinned
   std::vector<double> load_started_;     // [units] on the clock below
   double now_ = 0;                       // seconds of all steps so far
-  double step_seconds_ = 0;
+  double usual_gap_ = 0;
   double stickiness_ = 0.7;
   double gain_ = 1;
   ExpertBatching batching_ = ExpertBatching::kAsTold;

@@ -34,6 +34,13 @@ bool ExpertCosts::Fits(ExpertMask experts) const {
 
 namespace {
 
+constexpr double kWorthOfWaiting = 0.25;  // of a plan, in sequences served
+
+// What serving a candidate is worth: the longer it was passed over, the more.
+double Weight(const ExpertCandidate& candidate) {
+  return 1 + kWorthOfWaiting * static_cast<double>(candidate.plans_waited);
+}
+
 // The plan as it fills.
 class Filling {
  public:
@@ -47,6 +54,7 @@ class Filling {
   }
   bool taken(int32_t i) const { return taken_[i]; }
   const ExpertChoice& choice() const { return choice_; }
+  double weight() const { return weight_; }
   int32_t sequences() const { return static_cast<int32_t>(choice_.chosen.size()); }
 
   // The candidate's experts that fit beside those taken: all, its first, or none.
@@ -70,6 +78,7 @@ class Filling {
     choice_.experts |= fitting;
     choice_.chosen.push_back(i);
     choice_.rows += rows;
+    weight_ += Weight(candidates_[i]);
     if (prompt) prompt_rows_ += rows;
   }
 
@@ -107,12 +116,14 @@ class Filling {
   std::vector<bool> taken_;  // [candidates]
   ExpertChoice choice_;
   int32_t prompt_rows_ = 0;
+  double weight_ = 0;
 };
 
 // Candidates that wait for the same experts.
 struct Queue {
   ExpertMask experts = 0;
   int32_t count = 0;
+  double weight = 0;
   int32_t rows = 0;
   int32_t first = 0;  // of them
 };
@@ -135,6 +146,7 @@ std::vector<Queue> Queues(const std::vector<ExpertCandidate>& candidates, const 
                               [&](const Queue& q) { return q.experts == experts; });
     if (queue == queues.end()) queue = queues.insert(queue, {.experts = experts, .first = i});
     ++queue->count;
+    queue->weight += Weight(candidates[i]);
     queue->rows += candidates[i].rows;
   }
   return queues;
@@ -178,8 +190,7 @@ ExpertChoice ChooseByCost(const std::vector<ExpertCandidate>& candidates,
   filling.TakeWhatMustGo();
   while (!filling.full()) {
     const ExpertChoice& so_far = filling.choice();
-    const Gain average = {static_cast<double>(filling.sequences()),
-                          costs.Seconds(so_far.rows, so_far.experts)};
+    const Gain average = {filling.weight(), costs.Seconds(so_far.rows, so_far.experts)};
     const Queue* best = nullptr;
     Gain best_gain;
     const std::vector<Queue> queues = Queues(candidates, filling);
@@ -187,7 +198,7 @@ ExpertChoice ChooseByCost(const std::vector<ExpertCandidate>& candidates,
       const int32_t rows = std::min(so_far.rows + queue.rows, limits.rows);
       const int32_t room = limits.sequences - filling.sequences();
       const double more = filling.sequences() == 0 ? 0 : average.seconds;
-      const Gain gain = {static_cast<double>(std::min(queue.count, room)),
+      const Gain gain = {queue.weight * std::min(queue.count, room) / queue.count,
                          costs.Seconds(rows, so_far.experts | queue.experts) - more};
       if (best == nullptr || gain.Beats(best_gain)) {
         best = &queue;

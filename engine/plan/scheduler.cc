@@ -16,6 +16,8 @@ namespace {
 // what a hash collision, or a leader that does not get on, can cost.
 constexpr int32_t kMaxHeldBack = 64;
 
+constexpr double kGapsOfOthers = 8;
+
 constexpr ExpertMask kAllExperts = ~ExpertMask{0};
 
 }  // namespace
@@ -180,12 +182,13 @@ ExpertCandidate Scheduler::Impl::CandidateOf(const Sequence& sequence) const {
   return candidate;
 }
 
-// Passed over for as many plans, or as many of its own usual gaps between tokens, as may be.
+// Passed over for as many plans, or as many of its own usual gaps between tokens, as may be. An
+// answer that has just begun has the gaps of the others.
 bool Scheduler::Impl::Overdue(const Sequence& sequence) const {
   if (plan_number_ - sequence.waiting_since - 1 >= config_.experts.max_wait_steps) return true;
-  const int32_t gaps = sequence.generated() - 1;
-  const double usual =
-      gaps > 0 ? (sequence.served_at - sequence.first_token) / gaps : experts_.step_seconds();
+  const int32_t gaps = std::max(sequence.generated() - 1, 0);
+  const double answering = gaps > 0 ? sequence.served_at - sequence.first_token : 0;
+  const double usual = (answering + kGapsOfOthers * experts_.usual_gap()) / (gaps + kGapsOfOthers);
   return experts_.now() - sequence.served_at > config_.experts.max_wait_gaps * usual;
 }
 
@@ -355,6 +358,7 @@ void Scheduler::Impl::Commit(const BatchPlan& plan, const std::vector<int32_t>& 
   for (const int32_t slot : plan.sequence_slots) {
     Sequence* sequence = slots_[slot];
     sequence->computed += std::exchange(sequence->planned_rows, 0);
+    if (sequence->generated() > 0) experts_.Served(experts_.now() - sequence->served_at);
     sequence->served_at = experts_.now();
     blocks_.ShareFullBlocks(sequence);
     SequenceEvent event = {.id = sequence->request.id, .slot = slot};

@@ -58,8 +58,11 @@ int64_t BeladyHits(const std::vector<std::vector<int32_t>>& trace,
   for (size_t unit = 0; unit < bytes.size(); ++unit) used += (*resident)[unit] ? bytes[unit] : 0;
   for (size_t i = 0; i < trace.size(); ++i) {
     for (size_t j = 0; j < trace[i].size(); ++j) next[trace[i][j]] = next_use[i][j];
-    const auto [order, step_hits] = ResidentFirst(trace[i], *resident);
+    auto [order, step_hits] = ResidentFirst(trace[i], *resident);
     hits += step_hits;
+    // The last one to come stays for sure: it should be the one that is needed again first.
+    std::stable_sort(order.begin() + step_hits, order.end(),
+                     [&](int32_t a, int32_t b) { return next[a] > next[b]; });
     for (size_t j = static_cast<size_t>(step_hits); j < order.size(); ++j) {
       used = Admit(order[j], bytes, capacity, used, resident,
                    [&](int32_t unit) { return -static_cast<double>(next[unit]); });

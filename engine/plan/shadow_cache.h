@@ -23,7 +23,9 @@ enum class ShadowPolicy : uint8_t {
 inline constexpr int32_t kShadowPolicies = 5;
 
 // Hits of a cache that starts with `resident` units (marked, [units]; updated), over a trace of
-// steps, when it evicts the unit whose next use is the furthest away.
+// steps, when it evicts the unit whose next use is the furthest away. Optimal for units of one size
+// and one access a step; where a step needs several, the last to come stays whether it is wanted or
+// not, which can cost a hit now and then.
 int64_t BeladyHits(const std::vector<std::vector<int32_t>>& trace,
                    const std::vector<int64_t>& bytes, int64_t capacity,
                    std::vector<bool>* resident);

@@ -1,0 +1,167 @@
+#include "engine/plan/simulate.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/plan/sim_random.h"
+
+namespace pregate {
+namespace {
+
+constexpr int64_t kExpertBytes = 1000;
+
+SimulateOptions Options(ExpertPolicy policy, int32_t fit) {
+  SimulateOptions options;
+  SchedulerConfig& config = options.scheduler;
+  config.max_num_seqs = 24;
+  config.max_num_step_seqs = 8;
+  config.max_logits = 24;
+  config.num_blocks = 24 * 64;
+  config.max_model_len = 2048;
+  config.experts.num_experts = 7;
+  config.experts.policy = policy;
+  if (fit < 7) config.experts.cache_bytes = fit * kExpertBytes;
+  for (int32_t e = 0; e < 7; ++e)
+    config.experts.units.push_back({ExpertMask{1} << e, kExpertBytes});
+  options.machine = {.fixed = 0.03, .per_row = 3e-5, .per_byte = 2.5e-6, .load_per_byte = 4e-5};
+  return options;
+}
+
+// One request alone, by hand: a prompt in one step, then a token a step.
+TEST(SimulateTest, OneRequestTakesItsSteps) {
+  Workload workload;
+  workload.num_experts = 7;
+  workload.requests.push_back(
+      {.id = 1, .arrival = 2, .prompt = 3, .experts = {0, 0, 1, 1, 1}, .tokens = {}});
+  const SimulateReport report = SimulateWorkload(workload, Options(ExpertPolicy::kFcfs, 7));
+  EXPECT_EQ(report.broken, "");
+  EXPECT_EQ(report.steps, 2);
+  EXPECT_EQ(report.tokens, 2);
+  const double first = 0.03 + 3 * 3e-5 + 2 * 2.5e-3, second = 0.03 + 3e-5 + 2.5e-3;
+  EXPECT_NEAR(report.first_token.mean, first, 1e-9);
+  EXPECT_NEAR(report.end_to_end.mean, first + second, 1e-9);
+  EXPECT_NEAR(report.longest_gap.most, second, 1e-9);
+  EXPECT_EQ(report.expert_steps, 3);
+  EXPECT_EQ(report.stall_seconds, 0);
+}
+
+// The same with loads: 40 ms each, spread over 32 layers, beside 35 ms of compute.
+TEST(SimulateTest, LoadsThatAreNeededStallAStep) {
+  Workload workload;
+  workload.num_experts = 7;
+  workload.requests.push_back({.id = 1, .prompt = 3, .experts = {0, 0, 1, 1, 1}, .tokens = {}});
+  SimulateOptions options = Options(ExpertPolicy::kFcfs, 2);
+  const double compute = 0.03 + 3 * 3e-5 + 2 * 2.5e-3;
+  SimulateReport report = SimulateWorkload(workload, options);
+  EXPECT_NEAR(report.stall_seconds, 0.08 + 0.08 / 32 - compute, 1e-9);
+  EXPECT_EQ(report.load_bytes, 2 * kExpertBytes);
+  EXPECT_DOUBLE_EQ(report.hit_ratio, 1.0 / 3);
+  options.machine.pipelined = false;
+  report = SimulateWorkload(workload, options);
+  EXPECT_NEAR(report.stall_seconds, 0.08, 1e-9);
+}
+
+TEST(SimulateTest, EveryPolicyServesEverybody) {
+  const Workload workload = DrawWorkload({.requests = 150, .rate = 3});
+  int64_t tokens = 0;
+  for (const WorkloadRequest& request : workload.requests) tokens += request.answer();
+  for (const ExpertPolicy policy :
+       {ExpertPolicy::kAuto, ExpertPolicy::kFcfs, ExpertPolicy::kDecodeFirst,
+        ExpertPolicy::kPrefillFirst, ExpertPolicy::kPaper, ExpertPolicy::kPlanned}) {
+    for (const int32_t fit : {2, 7}) {
+      const SimulateReport report = SimulateWorkload(workload, Options(policy, fit));
+      EXPECT_EQ(report.broken, "");
+      EXPECT_EQ(report.requests, 150);
+      EXPECT_EQ(report.tokens, tokens);
+      EXPECT_EQ(report.wasted_bytes, 0);
+    }
+  }
+}
+
+// What the model of cost is for: with experts that do not fit, choosing by cost serves more.
+TEST(SimulateTest, ByCostBeatsInOrderWhereExpertsDoNotFit) {
+  const Workload workload = DrawWorkload({.requests = 200});
+  const auto run = [&](ExpertPolicy policy) {
+    SimulateOptions options = Options(policy, 3);
+    options.clients = 24;
+    options.warm_up_requests = 24;
+    return SimulateWorkload(workload, options);
+  };
+  const SimulateReport in_order = run(ExpertPolicy::kFcfs), by_cost = run(ExpertPolicy::kAuto);
+  EXPECT_EQ(by_cost.experts.batching, ExpertBatching::kOn);
+  EXPECT_GT(by_cost.tokens_per_second, 1.2 * in_order.tokens_per_second);
+  EXPECT_GT(by_cost.hit_ratio, in_order.hit_ratio);
+}
+
+TEST(SimulateTest, AutoStaysOffWhereThereIsNothingToGain) {
+  SimulateOptions options = Options(ExpertPolicy::kAuto, 7);
+  options.scheduler.max_num_step_seqs = 0;
+  const Workload workload = DrawWorkload({.requests = 100, .rate = 1});
+  const SimulateReport report = SimulateWorkload(workload, options);
+  EXPECT_EQ(report.experts.batching, ExpertBatching::kNothingToGain);
+  EXPECT_STREQ(Explain(report.experts.batching),
+               "expert-batching: off: all experts resident and no step cap binds");
+  options.scheduler.experts.policy = ExpertPolicy::kFcfs;
+  EXPECT_EQ(SimulateWorkload(workload, options).end_to_end.mean, report.end_to_end.mean);
+}
+
+// A recorded run and its replay agree in every plan, hit and load: tokens with shared prefixes,
+// answers that stop early, priorities, and any policy.
+TEST(SimulateTest, AReplayIsTheRecordedRun) {
+  int64_t preemptions = 0;
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
+    SimRandom random(seed);
+    Workload workload = DrawWorkload(
+        {.seed = seed, .requests = 60, .rate = 3, .prompt_mean = 50, .answer_mean = 60});
+    const std::vector<uint8_t> stem(workload.requests[0].experts.begin(),
+                                    workload.requests[0].experts.begin() + 1);
+    for (WorkloadRequest& request : workload.requests) {
+      // Equal tokens have equal experts, as a router would have it: a prefix of one expert.
+      const int32_t shared = std::min(request.prompt, 32);
+      for (int32_t i = 0; i < request.size(); ++i) {
+        if (i < shared) request.experts[i] = stem[0];
+        request.tokens.push_back(i < shared ? i : static_cast<int32_t>(request.id) * 1000 + i);
+      }
+      request.priority = random.Draw(0, 2);
+      if (random.OneIn(2)) request.max_tokens = request.answer() + random.Draw(0, 50);
+    }
+    SimulateOptions options =
+        Options(static_cast<ExpertPolicy>(random.Draw(0, 5)), random.Draw(2, 7));
+    options.scheduler.policy = SchedulingPolicy::kPriority;
+    options.scheduler.num_blocks = 70;  // few: somebody is preempted
+    TraceRecorder recorder(7);
+    options.recorder = &recorder;
+    const SimulateReport recorded = SimulateWorkload(workload, options);
+    Workload trace;
+    ASSERT_EQ(ReadWorkload(recorder.TakeLines(), &trace), "");
+    const SimulateReport replayed = ReplayWorkload(trace, options.scheduler);
+    EXPECT_EQ(replayed.broken, "") << "seed " << seed;
+    EXPECT_EQ(replayed.steps, recorded.steps);
+    EXPECT_EQ(replayed.expert_steps, recorded.expert_steps);
+    EXPECT_EQ(replayed.experts.cache.hits, recorded.experts.cache.hits);
+    EXPECT_EQ(replayed.experts.cache.late, recorded.experts.cache.late);
+    EXPECT_EQ(replayed.experts.cache.misses, recorded.experts.cache.misses);
+    EXPECT_EQ(replayed.load_bytes, recorded.load_bytes);
+    EXPECT_EQ(replayed.hit_ratio, recorded.hit_ratio);
+    EXPECT_EQ(replayed.shadow_hit_ratio, recorded.shadow_hit_ratio);
+    EXPECT_EQ(replayed.preemptions, recorded.preemptions);
+    EXPECT_NEAR(replayed.end_to_end.mean, recorded.end_to_end.mean, 1.0);
+    preemptions += recorded.preemptions;
+  }
+  EXPECT_GT(preemptions, 0);
+}
+
+TEST(SimulateTest, AReplayWithAnotherConfigurationIsFoundOut) {
+  TraceRecorder recorder(7);
+  SimulateOptions options = Options(ExpertPolicy::kFcfs, 3);
+  options.recorder = &recorder;
+  SimulateWorkload(DrawWorkload({.requests = 40, .rate = 4}), options);
+  Workload trace;
+  ASSERT_EQ(ReadWorkload(recorder.TakeLines(), &trace), "");
+  options.scheduler.max_num_step_seqs = 2;
+  EXPECT_NE(ReplayWorkload(trace, options.scheduler).broken, "");
+}
+
+}  // namespace
+}  // namespace pregate
