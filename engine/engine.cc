@@ -1,5 +1,5 @@
-// The step loop: admit, plan, execute, sample, commit, stream. Only the order of the phases lives
-// here; what each phase does is another file's business.
+// The step loop: admit, pre-gate, plan, execute, sample, commit, stream. Only the order of the
+// phases lives here; what each phase does is another file's business.
 #include "engine/engine.h"
 
 #include <algorithm>
@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/engine_setup.h"
+#include "engine/engine_stats.h"
 #include "engine/live_requests.h"
 #include "engine/plan/scheduler.h"
 
@@ -206,39 +207,98 @@ class StepEngine : public Engine {
 
   void Step() {
     const SteadyTime start = Clock::now();
+    SettleLoads();
+    if (setup_.router) PreGate(start);
+    const SteadyTime routed = Clock::now();
     const BatchPlan plan = scheduler_.Plan();
-    for (const Admission& admission : scheduler_.admissions()) {
-      const LiveRequests::Answer& answer = live_requests_.Admitted(admission, start);
-      slot_owner_[admission.slot] = admission.id;
-      SamplingParams sampling = answer.sampling();
-      sampling.logprobs = std::max(sampling.logprobs, answer.of->request.prompt_logprobs);
-      setup_.sampler->Open(admission.slot, sampling, answer.prompt(), answer.generated);
-    }
+    if (!setup_.router) OpenSlots(start);
     Publish();  // the queue has room again while the step runs
     if (plan.empty()) return;
     const SteadyTime planned = Clock::now();
-    const Tensor logits = setup_.transformer->Forward(plan, *setup_.kv);
+    StepStats step;
+    const absl::StatusOr<Tensor> logits = Execute(plan, &step);
+    if (!logits.ok()) return Fail(plan, logits.status());
     const SteadyTime executed = Clock::now();
-    const SampledTokens sampled = setup_.sampler->Sample(plan, logits);
+    const SampledTokens sampled = setup_.sampler->Sample(plan, *logits);
     const SteadyTime drawn = Clock::now();
 
-    StepStats step;
     step.rows = plan.rows();
     step.sequences = plan.sequences();
     step.prompt_tokens = live_requests_.CountPromptRows(plan, slot_owner_);
     step.generated_tokens =
         static_cast<int32_t>(std::count(plan.logit_targets.begin(), plan.logit_targets.end(), -1));
     live_requests_.AddPromptScores(plan, slot_owner_, sampled);
-    scheduler_.Commit(plan, sampled.token_ids);
+    if (setup_.router) {
+      live_requests_.AddExperts(plan, slot_owner_, step.expert_stall);
+      step.expert_rows = CountByExpert(plan, setup_.scheduler_config.experts.num_experts);
+    }
+    scheduler_.Commit(plan, sampled.token_ids,
+                      {.seconds = std::chrono::duration<double>(drawn - start).count(),
+                       .stall = absl::ToDoubleSeconds(step.expert_stall)});
     Stream(&sampled);
 
-    step.plan = absl::FromChrono(planned - start);
+    step.pregate = absl::FromChrono(routed - start);
+    step.plan = absl::FromChrono(planned - routed);
     step.execute = absl::FromChrono(executed - planned);
     step.sample = absl::FromChrono(drawn - executed);
     step.commit = absl::FromChrono(Clock::now() - drawn);
     ++steps_;
     last_step_ = absl::Now();
     if (step_observer_) step_observer_(step);
+  }
+
+  // Names the experts of every token that has none yet: of prompts taken up, and of what the last
+  // step has sampled. So the plan knows what each of its rows needs, in all layers at once.
+  void PreGate(SteadyTime start) {
+    scheduler_.Admit();
+    OpenSlots(start);
+    const BatchPlan rows = scheduler_.Unrouted();
+    if (rows.empty()) return;
+    setup_.router->Route(rows, *setup_.kv, &expert_ids_);
+    scheduler_.Routed(rows, expert_ids_);
+    live_requests_.AddPregate(rows, slot_owner_, absl::FromChrono(Clock::now() - start));
+  }
+
+  // Runs the plan, while what it loads comes in.
+  absl::StatusOr<Tensor> Execute(const BatchPlan& plan, StepStats* step) {
+    ExpertStore* const store = setup_.transformer->expert_store();
+    if (store != nullptr) store->Start(plan);
+    absl::StatusOr<Tensor> logits = setup_.transformer->Forward(plan, *setup_.kv);
+    if (store != nullptr) step->expert_stall = store->TakeStall();
+    SettleLoads();
+    return logits;
+  }
+
+  // Tells the scheduler which loads have ended. What could not be read is absent again.
+  void SettleLoads() {
+    ExpertStore* const store = setup_.transformer->expert_store();
+    if (store == nullptr) return;
+    for (const ExpertStore::Ending& ending : store->TakeEndings()) {
+      if (ending.ok) {
+        scheduler_.UnitLoaded(ending.unit, absl::ToDoubleSeconds(ending.reading));
+      } else {
+        store->Evict(ending.unit);
+        scheduler_.UnitFailed(ending.unit);
+      }
+    }
+  }
+
+  // The step did not run: its answers end, the others are untouched.
+  void Fail(const BatchPlan& plan, const absl::Status& why) {
+    live_requests_.SetStepError(why);
+    scheduler_.Fail(plan);
+    Stream(nullptr);
+  }
+
+  // Binds slots to the sequences that were just taken up.
+  void OpenSlots(SteadyTime now) {
+    for (const Admission& admission : scheduler_.admissions()) {
+      const LiveRequests::Answer& answer = live_requests_.Admitted(admission, now);
+      slot_owner_[admission.slot] = admission.id;
+      SamplingParams sampling = answer.sampling();
+      sampling.logprobs = std::max(sampling.logprobs, answer.of->request.prompt_logprobs);
+      setup_.sampler->Open(admission.slot, sampling, answer.prompt(), answer.generated);
+    }
   }
 
   // Hands the scheduler's events to the clients. Slots are closed before the next Plan may give
@@ -262,14 +322,7 @@ class StepEngine : public Engine {
     queued_answers_ -= gone.queued_answers;
     queued_tokens_ -= gone.queued_tokens;
     live_answers_ -= gone.ended_answers;
-    stats_.waiting = now.waiting;
-    stats_.running = now.running;
-    stats_.kv_cache_usage = static_cast<double>(now.blocks_used) / std::max(now.blocks_total, 1);
-    stats_.kv_blocks = now.blocks_total;
-    stats_.block_tokens = setup_.info.block_tokens;
-    stats_.preemptions = now.preemptions;
-    stats_.prefix_queries = now.prefix_queries;
-    stats_.prefix_hits = now.prefix_hits;
+    FillStats(now, setup_.scheduler_config, &stats_);
     stats_.steps = steps_;
     stats_.last_step = last_step_;
   }
@@ -280,6 +333,7 @@ class StepEngine : public Engine {
   Scheduler scheduler_;
   LiveRequests live_requests_;
   std::vector<SequenceId> slot_owner_;  // [max_num_seqs]
+  std::vector<int32_t> expert_ids_;     // [rows] that the router has named last
   int64_t steps_ = 0;
   absl::Time last_step_ = absl::Now();
   std::function<void(const StepStats&)> step_observer_;

@@ -34,6 +34,22 @@ struct EngineOptions {
   int threads = 0;                         // 0: all usable CPUs
   // Activations. auto: 16 bits; int8: 8 bits, faster and less exact; float32: not quantised.
   std::string dtype = "auto";
+  // A folder with a router and masks to lay over a dense model; "": none. How experts that overlap
+  // are kept: auto (tied if any do), tied, copies.
+  std::string read_me;
+  std::string expert_storage = "auto";
+  // How steps are put together where a router names experts ahead. auto: by the model of cost where
+  // it expects a gain; off: in order; on: always by cost; the others are baselines: paper
+  // (Read-ME's Algorithm 1), decode-first, prefill-first.
+  std::string expert_batching = "auto";
+  int32_t expert_batch_max_wait_steps = 64;  // that a sequence may be passed over
+  int32_t max_num_step_seqs = 0;             // sequences with rows in one step; 0: max_num_seqs
+  // Bytes of expert weights in memory; 0: all. The others wait in a file in `expert_cache_dir`, and
+  // `expert_eviction` says what makes room: planned (what the queues need last), lru, lfu, random.
+  int64_t expert_cache_memory = 0;
+  std::string expert_cache_dir = "/var/tmp";
+  std::string expert_eviction = "planned";
+  bool expert_prefetch = true;  // load for later steps while nothing else is loaded
   uint64_t seed = 0;
 };
 

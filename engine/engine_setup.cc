@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/expert_setup.h"
+#include "engine/model/read_me_overlay.h"
 
 namespace pregate {
 namespace {
@@ -68,6 +70,14 @@ absl::StatusOr<SchedulingPolicy> ParsePolicy(const std::string& name) {
       absl::StrCat("scheduling-policy: must be fcfs or priority; got ", name));
 }
 
+absl::StatusOr<ExpertStorage> ParseExpertStorage(const std::string& name) {
+  if (name == "auto") return ExpertStorage::kAuto;
+  if (name == "tied") return ExpertStorage::kTied;
+  if (name == "copies") return ExpertStorage::kCopies;
+  return absl::InvalidArgumentError(
+      absl::StrCat("expert-storage: must be auto, tied or copies; got ", name));
+}
+
 // A quarter of the machine's memory. Pages are touched when blocks are first used, so an idle
 // server does not hold it.
 int64_t DefaultKvCacheMemory() {
@@ -119,6 +129,8 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   if (!kv_dtype.ok()) return kv_dtype.status();
   const absl::StatusOr<SchedulingPolicy> policy = ParsePolicy(options.scheduling_policy);
   if (!policy.ok()) return policy.status();
+  const absl::StatusOr<ExpertStorage> expert_storage = ParseExpertStorage(options.expert_storage);
+  if (!expert_storage.ok()) return expert_storage.status();
   const absl::StatusOr<const Kernels*> kernels = CpuKernels();
   if (!kernels.ok()) return kernels.status();
 
@@ -141,11 +153,20 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   transformer_options.activations = options.dtype == "float32" ? DType::kF32
                                     : options.dtype == "int8"  ? DType::kQ8Act
                                                                : DType::kQ16Act;
+  transformer_options.expert_storage = *expert_storage;
+  transformer_options.expert_memory = {options.expert_cache_memory, options.expert_cache_dir};
   if (progress) transformer_options.progress = [&](double share) { progress(0.1 + 0.8 * share); };
   absl::StatusOr<std::unique_ptr<Transformer>> transformer =
       Transformer::Create(*file, setup.device.get(), *kernels, transformer_options);
   if (!transformer.ok()) return transformer.status();
   setup.transformer = *std::move(transformer);
+  if (config.read_me.num_experts > 0) {
+    absl::StatusOr<std::unique_ptr<ExpertRouter>> router =
+        ExpertRouter::Create(*file, setup.device.get(), *kernels, setup.transformer->embedding(),
+                             options.max_num_batched_tokens);
+    if (!router.ok()) return router.status();
+    setup.router = *std::move(router);
+  }
 
   const int32_t max_model_len = options.max_model_len > 0
                                     ? options.max_model_len
@@ -175,6 +196,10 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   scheduler.block_tokens = kBlockTokens;
   scheduler.enable_prefix_caching = options.enable_prefix_caching;
   scheduler.policy = *policy;
+  scheduler.max_num_step_seqs = options.max_num_step_seqs;
+  absl::StatusOr<ExpertConfig> experts = MakeExpertConfig(options, config, *setup.transformer);
+  if (!experts.ok()) return experts.status();
+  scheduler.experts = *std::move(experts);
   // Submit keeps the bounds. Sequences that wait again after a preemption must never be what makes
   // an accepted request bounce.
   scheduler.max_num_queued_reqs = options.max_num_queued_reqs + options.max_num_seqs;
@@ -189,6 +214,9 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
 absl::StatusOr<EngineSetup> SetUpEngine(const std::string& model_path, const EngineOptions& options,
                                         const std::function<void(double)>& progress) {
   absl::StatusOr<std::unique_ptr<ModelFile>> file = ModelFile::Open(model_path);
+  if (file.ok() && !options.read_me.empty()) {
+    file = LayReadMeOver(*std::move(file), options.read_me);
+  }
   if (!file.ok()) return file.status();
   return SetUpEngine(*std::move(file), options, progress);
 }

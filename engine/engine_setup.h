@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
+#include "engine/model/expert_router.h"
 #include "engine/model/kv_storage.h"
 #include "engine/model/model_file.h"
 #include "engine/model/sampler.h"
@@ -25,6 +26,8 @@ struct EngineSetup {
   std::unique_ptr<ModelFile> file;
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Transformer> transformer;
+  std::unique_ptr<ExpertRouter>
+      router;  // null: the model has none; its embedding is the transformer's
   std::unique_ptr<KvStorage> kv;
   std::unique_ptr<Sampler> sampler;
   SchedulerConfig scheduler_config;

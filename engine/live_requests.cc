@@ -165,7 +165,8 @@ void LiveRequests::FillFinish(const Answer& answer, FinishReason reason, SteadyT
   output->cached_prompt_tokens = answer.cached_tokens;
   output->completion_tokens = static_cast<int32_t>(answer.generated.size());
   if (reason == FinishReason::kDeadline) output->detail = DeadlineDetail(answer, now);
-  if (reason == FinishReason::kError) output->detail = "engine: the step failed";
+  if (reason == FinishReason::kError)
+    output->detail = absl::StrCat("engine: the step failed: ", step_error_);
 
   RequestTiming& timing = output->timing;
   const SteadyTime submitted = answer.of->submitted;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -73,6 +74,9 @@ class LiveRequests {
   void AddExperts(const BatchPlan& plan, absl::Span<const SequenceId> slot_owner,
                   absl::Duration stall);
 
+  // Why the step that is about to fail does.
+  void SetStepError(const absl::Status& why) { step_error_ = std::string(why.message()); }
+
   // Hands the event to its client, and forgets the answer if it ends. `sampled` is that of the
   // step the event came from, null for events outside a step.
   void Deliver(const SequenceEvent& event, const SampledTokens* sampled, SteadyTime now);
@@ -102,6 +106,7 @@ class LiveRequests {
   absl::flat_hash_map<SequenceId, Answer> answers_;
   absl::btree_set<std::pair<SteadyTime, SequenceId>> deadlines_;
   Departures departures_;
+  std::string step_error_;
 };
 
 }  // namespace pregate

@@ -66,7 +66,7 @@ absl::StatusOr<RouterWeights> LoadRouter(const ModelFile& file, Device* device,
   }
   weights.output_norm = load.Vector(name("out_layernorm.weight"), width);
   load.Matrix(name("proj_out"), config.num_experts, width, &weights.head);
-  load.Pack({});
+  load.Pack({}, {});
   if (!load.status().ok()) return load.status();
   weights.memory = std::move(load.memory());
   return weights;

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -18,8 +19,15 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/model/direct_file.h"
+#include "engine/plan/batch_plan.h"
 
 namespace pregate {
+
+// Where expert weights go if they do not all fit.
+struct ExpertMemory {
+  int64_t bytes = 0;   // that may be in memory at once; 0: as many as there are
+  std::string folder;  // for a file with all of them
+};
 
 class ExpertStore {
  public:
@@ -41,6 +49,13 @@ class ExpertStore {
   // layer l of all of them before layer l + 1 of any. One that is under way or loaded is left
   // alone, but for its turn.
   virtual void Load(int32_t unit, bool now) = 0;
+
+  // Does what a plan says: what it evicts goes, then its loads start.
+  void Start(const BatchPlan& plan) {
+    for (const int32_t unit : plan.evicted_units) Evict(unit);
+    for (const int32_t unit : plan.loads_now) Load(unit, true);
+    for (const int32_t unit : plan.loads_next) Load(unit, false);
+  }
 
   // Takes a unit's memory back, whether it is loaded, under way or neither.
   virtual void Evict(int32_t unit) = 0;

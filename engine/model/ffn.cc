@@ -49,15 +49,29 @@ void Ffn::StartStep(const BatchPlan& plan, int32_t num_experts, const Activation
   Upload(sorted_.positions, a);
 }
 
-void Ffn::Run(const FfnWeights& ffn, const Activations& a) {
+absl::Status Ffn::Run(const FfnWeights& ffn, int32_t layer, const Activations& a) {
   groups_.clear();
   neurons_ = 0;
   if (ffn.dense()) {
     AddGroup(ffn.experts[0], a.normed, a.projected, a);
     RunGroups(ffn, a);
-  } else {
-    RunExperts(ffn, a);
+    return absl::OkStatus();
   }
+  if (store_ != nullptr) {
+    if (absl::Status status = AwaitExperts(layer); !status.ok()) return status;
+  }
+  RunExperts(ffn, a);
+  return absl::OkStatus();
+}
+
+// Waits for what the plan's experts have in this layer; the layers after it come meanwhile.
+absl::Status Ffn::AwaitExperts(int32_t layer) {
+  for (int32_t e = 0; e + 1 < static_cast<int32_t>(sorted_.start.size()); ++e) {
+    if (sorted_.start[static_cast<size_t>(e)] == sorted_.start[static_cast<size_t>(e) + 1])
+      continue;
+    if (absl::Status status = store_->Await(e, layer); !status.ok()) return status;
+  }
+  return absl::OkStatus();
 }
 
 // Every expert for its rows, then for each row the sum of its experts.

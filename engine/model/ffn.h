@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "engine/model/activations.h"
+#include "engine/model/expert_store.h"
 #include "engine/model/ffn_weights.h"
 #include "engine/model/model_config.h"
 #include "engine/plan/batch_plan.h"
@@ -30,16 +32,22 @@ struct RowsByExpert {
 class Ffn {
  public:
   // `activations`: what inputs of matrices that multiply integers become, kQ16Act or kQ8Act. The
-  // configuration must outlive this.
-  Ffn(const ModelConfig& config, Device* device, const Kernels* kernels, DType activations)
-      : config_(config), device_(*device), kernels_(*kernels), activations_(activations) {}
+  // configuration must outlive this. `store`: of the plan's experts, each of which is a unit; null:
+  // they are all in memory.
+  Ffn(const ModelConfig& config, Device* device, const Kernels* kernels, DType activations,
+      ExpertStore* store)
+      : config_(config),
+        device_(*device),
+        kernels_(*kernels),
+        activations_(activations),
+        store_(store) {}
 
   // Once a step, before Run: where the plan names the experts, sorts the rows for all layers.
   // `num_experts`: those that the plan may name.
   void StartStep(const BatchPlan& plan, int32_t num_experts, const Activations& a);
 
-  // a.projected = FFN(a.normed), row by row.
-  void Run(const FfnWeights& ffn, const Activations& a);
+  // a.projected = FFN(a.normed), row by row, of a layer. DATA_LOSS: an expert could not be loaded.
+  absl::Status Run(const FfnWeights& ffn, int32_t layer, const Activations& a);
 
  private:
   // An expert and the rows that it runs for.
@@ -51,6 +59,7 @@ class Ffn {
     int64_t contracted = 0;       // neurons that have met the down projection
   };
 
+  absl::Status AwaitExperts(int32_t layer);
   void RunExperts(const FfnWeights& ffn, const Activations& a);
   void ChooseExperts(const FfnWeights& ffn, const Activations& a);
   void UploadWithShared(const FfnWeights& ffn, const Activations& a);
@@ -66,6 +75,7 @@ class Ffn {
   Device& device_;
   const Kernels& kernels_;
   const DType activations_;
+  ExpertStore* const store_;
 
   RowsByExpert sorted_;  // of the step (the plan's experts) or of the layer that runs (a gate's)
   std::vector<int32_t> chosen_;  // [R, k] what a gate has answered

@@ -202,7 +202,8 @@ void ReadMeFfns::LoadTied(const Layer& layer, WeightLoader& load, FfnWeights& ff
 }
 
 // A block for each expert. What fills up its last tile is zero and needs no mask.
-void ReadMeFfns::LoadCopies(const Layer& layer, WeightLoader& load, FfnWeights& ffn) const {
+void ReadMeFfns::LoadCopies(int index, WeightLoader& load, FfnWeights& ffn) const {
+  const Layer& layer = layers_[static_cast<size_t>(index)];
   const int32_t experts = file_.config().read_me.num_experts;
   ffn.blocks.resize(static_cast<size_t>(experts));
   for (int32_t e = 0; e < experts; ++e) {
@@ -211,14 +212,16 @@ void ReadMeFfns::LoadCopies(const Layer& layer, WeightLoader& load, FfnWeights& 
       if ((layer.pool.owners[n] >> e & 1) != 0) neurons.push_back(static_cast<int32_t>(n));
     }
     neurons.resize((neurons.size() + kTileNeurons - 1) / kTileNeurons * kTileNeurons, -1);
+    load.SetUnit(e, index);
     MakeBlock(layer, neurons, load, ffn.blocks[static_cast<size_t>(e)]);
     ffn.experts.push_back({{{e, {}}}, {}, static_cast<int64_t>(neurons.size())});
   }
+  load.SetUnit(-1, -1);
 }
 
 void ReadMeFfns::Load(int layer, WeightLoader& load, FfnWeights& ffn) const {
   const Layer& from = layers_[static_cast<size_t>(layer)];
-  tied_ ? LoadTied(from, load, ffn) : LoadCopies(from, load, ffn);
+  tied_ ? LoadTied(from, load, ffn) : LoadCopies(layer, load, ffn);
   const auto owned = std::count_if(from.pool.owners.begin(), from.pool.owners.end(),
                                    [](uint64_t owners) { return owners != 0; });
   load.memory().parameters += 3 * owned * file_.config().hidden_size;

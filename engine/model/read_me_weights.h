@@ -18,6 +18,9 @@ class ReadMeFfns {
   // `file` is that of a Read-ME model.
   ReadMeFfns(const ModelFile& file, ExpertStorage storage, Device* device);
 
+  // Whether experts that own a neuron share it; else each has a copy, which is a unit of its own.
+  bool tied() const { return tied_; }
+
   // Makes the blocks and experts of one layer. Their matrices follow when `load` packs, until when
   // `file`, `device` and this must be there.
   void Load(int layer, WeightLoader& load, FfnWeights& ffn) const;
@@ -31,7 +34,7 @@ class ReadMeFfns {
   void MakeBlock(const Layer& layer, const std::vector<int32_t>& neurons, WeightLoader& load,
                  NeuronBlock& block) const;
   void LoadTied(const Layer& layer, WeightLoader& load, FfnWeights& ffn) const;
-  void LoadCopies(const Layer& layer, WeightLoader& load, FfnWeights& ffn) const;
+  void LoadCopies(int index, WeightLoader& load, FfnWeights& ffn) const;
 
   const ModelFile& file_;
   Device& device_;

@@ -31,9 +31,9 @@ class Decoder : public Transformer {
         scratch_(std::move(scratch)),
         inv_freq_(std::move(inv_freq)),
         inputs_(device),
-        ffn_(config, device, kernels, options.activations) {}
+        ffn_(config, device, kernels, options.activations, weights_.memory.experts.get()) {}
 
-  Tensor Forward(const BatchPlan& plan, const KvStorage& kv) override {
+  absl::StatusOr<Tensor> Forward(const BatchPlan& plan, const KvStorage& kv) override {
     assert(plan.rows() > 0 && plan.rows() <= options_.max_rows);
     assert(plan.logits() <= options_.max_logits);
     inputs_.Load(plan);
@@ -45,7 +45,7 @@ class Decoder : public Transformer {
     for (int i = 0; i < config_.num_layers; ++i) {
       const LayerWeights& layer = weights_.layers[static_cast<size_t>(i)];
       Attend(layer, config_.IsLocal(i), kv.Layer(i), a);
-      FeedForward(layer, a);
+      if (absl::Status status = FeedForward(layer, i, a); !status.ok()) return status;
     }
     if (plan.logits() == 0) return a.logits;
     kernels_.gather_rows(device_, a.hidden, inputs_.logit_rows(), a.head_rows);
@@ -58,6 +58,7 @@ class Decoder : public Transformer {
     if (config_.read_me.num_experts == 0) return {};
     return CountExpertUnits(weights_, kernels_);
   }
+  ExpertStore* expert_store() const override { return weights_.memory.experts.get(); }
   const PackedWeight& embedding() const override { return weights_.embedding; }
   int64_t weight_bytes() const override { return weights_.memory.bytes; }
   int64_t num_parameters() const override { return weights_.memory.parameters; }
@@ -105,11 +106,12 @@ class Decoder : public Transformer {
   }
 
   // hidden += PostNorm(FFN(Norm(hidden)))
-  void FeedForward(const LayerWeights& layer, const Activations& a) {
+  absl::Status FeedForward(const LayerWeights& layer, int32_t index, const Activations& a) {
     Norm(a.hidden, layer.ffn_norm, a.normed);
-    ffn_.Run(layer.ffn, a);
+    if (absl::Status status = ffn_.Run(layer.ffn, index, a); !status.ok()) return status;
     if (layer.post_ffn_norm) Norm(a.projected, layer.post_ffn_norm, a.projected);
     kernels_.add(device_, a.hidden, a.projected, a.hidden);
+    return absl::OkStatus();
   }
 
   void Norm(ConstTensor x, ConstTensor weight, Tensor out) {
@@ -179,7 +181,8 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelFile
         absl::StrCat("final_logit_softcapping: must be absent; got ", config.final_logit_soft_cap));
   }
   absl::StatusOr<Weights> weights = LoadWeights(
-      file, device, *kernels, {options.activations, options.expert_storage, options.progress});
+      file, device, *kernels,
+      {options.activations, options.expert_storage, options.expert_memory, options.progress});
   if (!weights.ok()) return weights.status();
   absl::StatusOr<ActivationMemory> scratch =
       AllocateActivations(config, weights->ffn_shape, device, options.max_rows, options.max_logits);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/model/expert_store.h"
 #include "engine/model/kv_storage.h"
 #include "engine/model/model_config.h"
 #include "engine/model/model_file.h"
@@ -33,6 +34,7 @@ class Transformer {
     // are). --dtype auto, int8, float32.
     DType activations = DType::kQ16Act;
     ExpertStorage expert_storage = ExpertStorage::kAuto;  // of a Read-ME model
+    ExpertMemory expert_memory;                           // of a Read-ME model
     std::function<void(double)> progress;  // share of the weights that is loaded; may be empty
   };
 
@@ -45,8 +47,13 @@ class Transformer {
   virtual ~Transformer() = default;
 
   // Runs the plan: writes keys and values of its rows into `kv`, returns the logits of
-  // plan.logit_rows, [logits, vocab] kF32, valid until the next call.
-  virtual Tensor Forward(const BatchPlan& plan, const KvStorage& kv) = 0;
+  // plan.logit_rows, [logits, vocab] kF32, valid until the next call. DATA_LOSS: an expert that it
+  // needs could not be loaded; what it has written is to be forgotten.
+  virtual absl::StatusOr<Tensor> Forward(const BatchPlan& plan, const KvStorage& kv) = 0;
+
+  // Where experts that do not all fit come from: the plan's evictions and loads are its orders.
+  // Unit e is expert e. Null: everything is in memory.
+  virtual ExpertStore* expert_store() const = 0;
 
   // What the experts of a Read-ME model read; empty for any other.
   virtual std::vector<ExpertUnitSize> ExpertUnits() const = 0;

@@ -71,33 +71,74 @@ int64_t WeightLoader::Table(const std::string& name, int64_t rows, int64_t cols,
     Refuse(name + ".weight", source.dtype);
     return 0;
   }
-  return Place({source, nullptr, packed, 0});
+  return Place({.source = source, .write = nullptr, .packed = packed});
 }
 
 void WeightLoader::Built(DType dtype, int64_t out, int64_t in, Linear* linear,
                          std::function<void(char* rows)> write) {
   if (!status_.ok()) return;
   const ConstTensor shape = MakeView(static_cast<const void*>(nullptr), dtype, out, in);
-  memory_.bytes += Place({shape, std::move(write), &linear->weight, 0});
+  memory_.bytes += Place({.source = shape, .write = std::move(write), .packed = &linear->weight});
   ChooseInput(linear);
 }
 
-void WeightLoader::Pack(const std::function<void(double)>& progress) {
+void WeightLoader::SetUnit(int32_t unit, int32_t layer) {
+  unit_ = unit;
+  layer_ = layer;
+  if (unit < 0) return;
+  if (unit_sizes_.size() <= static_cast<size_t>(unit)) {
+    unit_sizes_.resize(static_cast<size_t>(unit) + 1);
+  }
+  std::vector<int64_t>& layers = unit_sizes_[static_cast<size_t>(unit)];
+  if (layers.size() <= static_cast<size_t>(layer)) layers.resize(static_cast<size_t>(layer) + 1);
+}
+
+void WeightLoader::Pack(const ExpertMemory& experts, const std::function<void(double)>& progress) {
+  if (experts.bytes > 0 && unit_bytes_ > experts.bytes) MakeStore(experts);
   if (!status_.ok()) return;
-  absl::StatusOr<DeviceBuffer> buffer = device_->Allocate(static_cast<size_t>(packed_bytes_));
+  const auto stored = [this](const Unpacked& m) { return memory_.experts && m.unit >= 0; };
+  int64_t bytes = 0;  // of what stays
+  for (Unpacked& matrix : matrices_) {
+    if (stored(matrix)) continue;
+    matrix.offset = bytes;
+    bytes += PlaceBytes(*matrix.packed);
+  }
+  absl::StatusOr<DeviceBuffer> buffer = device_->Allocate(static_cast<size_t>(bytes));
   if (!buffer.ok()) {
     status_ = buffer.status();
     return;
   }
-  for (const Unpacked& matrix : matrices_) {
-    char* const packed = static_cast<char*>(buffer->data()) + matrix.offset;
+  const double count = static_cast<double>(matrices_.size());
+  for (size_t i = 0; i < matrices_.size() && status_.ok(); ++i) {
+    const Unpacked& matrix = matrices_[i];
+    void* const base =
+        stored(matrix) ? memory_.experts->Address(matrix.unit, matrix.layer) : buffer->data();
+    char* const packed = static_cast<char*>(base) + matrix.offset;
     PackOne(matrix, packed);
     matrix.packed->data = packed;
-    if (progress) {
-      progress(static_cast<double>(matrix.offset) / static_cast<double>(packed_bytes_));
-    }
+    const bool ends_piece = i + 1 == matrices_.size() || matrices_[i + 1].unit != matrix.unit ||
+                            matrices_[i + 1].layer != matrix.layer;
+    if (stored(matrix) && ends_piece) status_ = memory_.experts->Save(matrix.unit, matrix.layer);
+    if (progress) progress(static_cast<double>(i + 1) / count);
   }
   memory_.owned.push_back(*std::move(buffer));
+}
+
+// The places of the units' matrices are offsets in their pieces already.
+void WeightLoader::MakeStore(const ExpertMemory& experts) {
+  if (!status_.ok()) return;
+  absl::StatusOr<std::unique_ptr<DirectFile>> file = DirectFile::Create(experts.folder);
+  if (!file.ok()) {
+    status_ = file.status();
+    return;
+  }
+  absl::StatusOr<std::unique_ptr<ExpertStore>> store =
+      ExpertStore::Create(unit_sizes_, *std::move(file));
+  if (!store.ok()) {
+    status_ = store.status();
+    return;
+  }
+  memory_.experts = *std::move(store);
 }
 
 ConstTensor WeightLoader::Require(const std::string& name, int64_t rows, int64_t cols) {
@@ -117,15 +158,25 @@ void WeightLoader::Refuse(const std::string& name, DType dtype) {
                    " kernels can use here; got ", std::string(GetDTypeInfo(dtype).name)));
 }
 
-// Gives the matrix its place in the packed memory; returns the bytes that it takes.
+// Takes the matrix, into the open unit if there is one; returns the bytes that it takes.
 int64_t WeightLoader::Place(Unpacked matrix) {
   const auto& [unused, dtype, rows, cols, stride] = matrix.source;
-  const int64_t bytes = kernels_.packed_bytes(dtype, rows, cols);
   *matrix.packed = {nullptr, dtype, rows, cols};
-  matrix.offset = packed_bytes_;
-  packed_bytes_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  if (unit_ >= 0) {
+    int64_t& size = unit_sizes_[static_cast<size_t>(unit_)][static_cast<size_t>(layer_)];
+    matrix.unit = unit_;
+    matrix.layer = layer_;
+    matrix.offset = size;
+    size += PlaceBytes(*matrix.packed);
+    unit_bytes_ += PlaceBytes(*matrix.packed);
+  }
   matrices_.push_back(std::move(matrix));
-  return bytes;
+  return kernels_.packed_bytes(dtype, rows, cols);
+}
+
+int64_t WeightLoader::PlaceBytes(const PackedWeight& weight) const {
+  const int64_t bytes = kernels_.packed_bytes(weight.dtype, weight.rows, weight.cols);
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
 void WeightLoader::ChooseInput(Linear* linear) const {

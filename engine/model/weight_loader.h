@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "engine/model/expert_store.h"
 #include "engine/model/linear.h"
 #include "engine/model/model_file.h"
 #include "kernels/device.h"
@@ -20,6 +22,7 @@ struct LoadedMemory {
   std::vector<DeviceBuffer> owned;  // vectors, in float, and the packed matrices
   int64_t bytes = 0;                // that steps read: tables, of which they read rows, not counted
   int64_t parameters = 0;
+  std::unique_ptr<ExpertStore> experts;  // null: everything stays in memory
 };
 
 // Takes tensors one by one, then packs the matrices among them. After the first failure every call
@@ -53,10 +56,15 @@ class WeightLoader {
   void Built(DType dtype, int64_t out, int64_t in, Linear* linear,
              std::function<void(char* rows)> write);
 
-  // Brings every matrix into the kernels' form, into one piece of memory. The file's memory is
-  // given back on the way, so that the two forms are never there together. `progress`, if set, is
-  // called with the share of the bytes that is packed.
-  void Pack(const std::function<void(double)>& progress);
+  // Matrices from here on are what a unit of expert weights has in `layer`; -1: of no unit.
+  void SetUnit(int32_t unit, int32_t layer);
+  int64_t unit_bytes() const { return unit_bytes_; }  // of all units so far
+
+  // Brings every matrix into the kernels' form, into one piece of memory; units that do not all fit
+  // into a store of their own. The file's memory is given back on the way, so that the two forms
+  // are never there together. `progress`, if set, is called with the share of the bytes that is
+  // packed.
+  void Pack(const ExpertMemory& experts, const std::function<void(double)>& progress);
 
   const absl::Status& status() const { return status_; }
   LoadedMemory& memory() { return memory_; }
@@ -66,12 +74,15 @@ class WeightLoader {
     ConstTensor source;  // its shape alone, where the matrix is built
     std::function<void(char* rows)> write;
     PackedWeight* packed;
-    int64_t offset;  // in the packed memory
+    int32_t unit = -1, layer = -1;
+    int64_t offset = 0;  // in the packed memory, or in the unit's piece
   };
 
   ConstTensor Require(const std::string& name, int64_t rows, int64_t cols);
   void Refuse(const std::string& name, DType dtype);
   int64_t Place(Unpacked matrix);
+  int64_t PlaceBytes(const PackedWeight& weight) const;  // with what aligns the next one
+  void MakeStore(const ExpertMemory& experts);
   void ChooseInput(Linear* linear) const;
   void PackOne(const Unpacked& matrix, void* packed) const;
 
@@ -81,7 +92,9 @@ class WeightLoader {
   const DType activations_;
   LoadedMemory memory_;
   std::vector<Unpacked> matrices_;
-  int64_t packed_bytes_ = 0;
+  int32_t unit_ = -1, layer_ = -1;                // of what is taken now
+  std::vector<std::vector<int64_t>> unit_sizes_;  // [units][layers] bytes
+  int64_t unit_bytes_ = 0;
   absl::Status status_;
 };
 

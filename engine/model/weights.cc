@@ -87,6 +87,16 @@ void LoadLayer(const ModelConfig& config, int index, WeightLoader& load, LayerWe
   layer.post_ffn_norm = load.OptionalVector(prefix + "post_ffw_norm.weight", hidden);
 }
 
+int64_t RoutedBytes(const Weights& weights) {
+  int64_t bytes = 0;
+  for (const Weights::Routed& routed : weights.routed) bytes += routed.bytes;
+  return bytes;
+}
+
+bool Fits(const Weights& weights, const ExpertMemory& memory) {
+  return memory.bytes == 0 || RoutedBytes(weights) <= memory.bytes;
+}
+
 }  // namespace
 
 absl::StatusOr<Weights> LoadWeights(const ModelFile& file, Device* device, const Kernels& kernels,
@@ -110,7 +120,18 @@ absl::StatusOr<Weights> LoadWeights(const ModelFile& file, Device* device, const
     experts ? LoadExperts(*experts, i, load, weights) : LoadFfn(config, i, load, weights);
   }
   weights.output_norm = load.Vector("output_norm.weight", config.hidden_size);
-  load.Pack(options.progress);
+  if (experts && experts->tied() && !Fits(weights, options.expert_memory)) {
+    // What overlaps is kept once or not at all: experts come and go as copies.
+    if (options.expert_storage == ExpertStorage::kTied) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("expert-cache-memory: must hold all experts while they are tied, ",
+                       RoutedBytes(weights), " bytes; got ", options.expert_memory.bytes));
+    }
+    WeightOptions copies = options;
+    copies.expert_storage = ExpertStorage::kCopies;
+    return LoadWeights(file, device, kernels, copies);
+  }
+  load.Pack(options.expert_memory, options.progress);
   if (config.tied_embeddings) weights.embedding = weights.head.weight;
   if (!load.status().ok()) return load.status();
   weights.memory = std::move(load.memory());

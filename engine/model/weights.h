@@ -49,11 +49,13 @@ struct Weights {
 struct WeightOptions {
   DType activations = DType::kQ16Act;  // the input of every Linear that can multiply integers
   ExpertStorage expert_storage = ExpertStorage::kAuto;
+  ExpertMemory expert_memory;            // of a Read-ME model
   std::function<void(double)> progress;  // share of the bytes that is packed; may be empty
 };
 
 // FAILED_PRECONDITION names a missing or misshapen tensor; UNIMPLEMENTED a tensor whose type
-// `kernels` cannot multiply; RESOURCE_EXHAUSTED: no room on the device.
+// `kernels` cannot multiply; RESOURCE_EXHAUSTED: no room on the device, or on the disk of experts
+// that do not fit; INVALID_ARGUMENT: memory for too few of them.
 absl::StatusOr<Weights> LoadWeights(const ModelFile& file, Device* device, const Kernels& kernels,
                                     const WeightOptions& options);
 }  // namespace pregate

@@ -29,6 +29,23 @@ void AppendComputeFlags(EngineOptions* engine, std::vector<Flag>* flags) {
                             &engine->dtype));
   flags->push_back(WordFlag("kv-cache-dtype", "auto|f16|f32|q8_0", "number format of the KV cache",
                             &engine->kv_cache_dtype));
+  flags->push_back(TextFlag("read-me", "FOLDER",
+                            "router and expert masks to lay over a dense model", &engine->read_me));
+  flags->push_back(WordFlag("expert-storage", "auto|tied|copies",
+                            "experts that overlap; tied: what they share once",
+                            &engine->expert_storage));
+}
+
+// Where expert weights are that do not all fit in memory.
+void AppendExpertMemoryFlags(EngineOptions* engine, std::vector<Flag>* flags) {
+  flags->push_back(BytesFlag("expert-cache-memory", "memory of expert weights (Read-ME)",
+                             &engine->expert_cache_memory, "all of them"));
+  flags->push_back(TextFlag("expert-cache-dir", "FOLDER", "for a file with those that do not fit",
+                            &engine->expert_cache_dir));
+  flags->push_back(WordFlag("expert-eviction", "planned|lru|lfu|random",
+                            "which gives way; planned: by the queues", &engine->expert_eviction));
+  flags->push_back(
+      SwitchFlag("expert-prefetch", "load experts for later steps", &engine->expert_prefetch));
 }
 
 // How the engine shares itself among requests.
@@ -51,6 +68,12 @@ void AppendSchedulingFlags(EngineOptions* engine, std::vector<Flag>* flags) {
                               &engine->enable_prefix_caching));
   flags->push_back(
       WordFlag("scheduling-policy", "fcfs|priority", "who goes first", &engine->scheduling_policy));
+  flags->push_back(WordFlag("expert-batching", "auto|off|on|paper|decode-first|prefill-first",
+                            "steps by expert (Read-ME)", &engine->expert_batching));
+  flags->push_back(IntegerFlag("expert-batch-max-wait-steps", "that an answer may be passed over",
+                               &engine->expert_batch_max_wait_steps, 1, kMaxInt32));
+  flags->push_back(IntegerFlag("max-num-step-seqs", "sequences with tokens in one step (Read-ME)",
+                               &engine->max_num_step_seqs, 1, 4096, "max-num-seqs"));
 }
 
 // How the server meets the outside world.
@@ -99,6 +122,7 @@ std::vector<Flag> ServeFlags(ServeConfig* config) {
   AppendServerFlags(config, &flags);
   AppendSchedulingFlags(&config->engine, &flags);
   AppendComputeFlags(&config->engine, &flags);
+  AppendExpertMemoryFlags(&config->engine, &flags);
   flags.push_back(SeedFlag("seed", "of requests that bring none", &config->engine.seed));
   return flags;
 }
@@ -119,6 +143,7 @@ std::vector<Flag> GenerateFlags(GenerateConfig* config) {
   flags.push_back(SeedFlag("seed", "of the random numbers", &config->seed));
   flags.push_back(MaxModelLen(&config->engine));
   AppendComputeFlags(&config->engine, &flags);
+  AppendExpertMemoryFlags(&config->engine, &flags);
   return flags;
 }
 

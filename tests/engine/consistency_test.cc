@@ -9,8 +9,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/engine_setup.h"
+#include "engine/model/read_me_overlay.h"
 #include "tests/engine/engine_harness.h"
 #include "tests/model/random_model.h"
+#include "tests/model/read_me_folder.h"
 #include "tests/sample_models.h"
 
 namespace pregate {
@@ -64,6 +66,10 @@ struct Setting {
   bool prefix_caching;
   int32_t pool_tokens;  // 0: room for everybody; else small enough to force preemption
   std::string kv_cache_dtype;
+  std::string expert_batching = "auto";
+  int32_t step_sequences = 0;  // max_num_step_seqs
+  int64_t expert_memory = 0;   // bytes; 0: all experts stay
+  std::string expert_eviction = "planned";
 };
 
 // Runs all requests at once and returns answers[request][n].
@@ -105,7 +111,8 @@ void ExpectSame(const Answer& alone, const Answer& together, const std::string& 
 // `make_file` opens the model anew for each engine.
 template <typename MakeFile>
 void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& requests,
-                      const std::vector<Setting>& settings) {
+                      const std::vector<Setting>& settings,
+                      const std::string& expert_storage = "auto") {
   auto make_engine = [&](const Setting& setting) {
     std::unique_ptr<ModelFile> file = make_file();
     EngineOptions options;
@@ -113,6 +120,13 @@ void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& 
     options.max_num_seqs = setting.sequences;
     options.enable_prefix_caching = setting.prefix_caching;
     options.kv_cache_dtype = setting.kv_cache_dtype;
+    options.expert_batching = setting.expert_batching;
+    options.max_num_step_seqs = setting.step_sequences;
+    options.expert_batch_max_wait_steps = 5;
+    options.expert_cache_memory = setting.expert_memory;
+    options.expert_storage = expert_storage;
+    options.expert_eviction = setting.expert_eviction;
+    options.expert_cache_dir = ::testing::TempDir();
     options.max_num_queued_tokens = 1 << 20;  // a small pool shall not make the queue small
     options.max_model_len = std::min(512, file->config().context_length);
     const DType dtype = options.kv_cache_dtype == "q8_0" ? DType::kQ8_0 : DType::kF16;
@@ -148,6 +162,11 @@ void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& 
       if (setting.prefix_caching) {
         EXPECT_GT(stats.prefix_hits, 0) << setting.name;
       }
+      if (setting.expert_memory > 0) {
+        EXPECT_GT(stats.experts.loads[0], 8) << setting.name;
+        EXPECT_GT(stats.experts.hits, 0) << setting.name;
+        EXPECT_FALSE(stats.experts.all_resident) << setting.name;
+      }
     }
   }
 }
@@ -176,6 +195,91 @@ TEST(Consistency, MixtureOfExperts) {
                    {{"chunk 16", 16, 16, false, 0, "f16"},
                     {"chunk 300, cache", 300, 64, true, 0, "f16"},
                     {"preemption, cache", 128, 64, true, 224, "f16"}});
+}
+
+// A router and four overlapping experts of a random model, as a folder to lay over it.
+void WriteReadMe(const RandomModelSpec& spec, ReadMeFolder& folder) {
+  constexpr int64_t kExperts = 4, kWidth = 32;
+  folder.config = {{"model_type", "read_me_overlay"},
+                   {"add_cluster_predictor", true},
+                   {"train_predictor", false},
+                   {"embedding_dim", kWidth},
+                   {"inter_dim", kWidth},
+                   {"N_cluster", kExperts},
+                   {"n_layer", 1},
+                   {"n_head", 2},
+                   {"normalizer", 1.0},
+                   {"nonautoregressive", false},
+                   {"hidden_act_predictor", "silu"}};
+  const auto add = [&](const std::string& name, const std::vector<int64_t>& shape) {
+    folder.AddRandom("cluster_predictor." + name, shape);
+  };
+  add("embed.weight", {spec.vocab_size, kWidth});
+  for (const char* norm : {"input_layernorm_0", "post_attention_layernorm_0", "out_layernorm"}) {
+    add(absl::StrCat(norm, ".weight"), {kWidth});
+  }
+  for (const char* matrix : {"q_proj", "k_proj", "v_proj", "o_proj", "proj_1", "proj_2"}) {
+    add(absl::StrCat(matrix, "_0.weight"), {kWidth, kWidth});
+    add(absl::StrCat(matrix, "_0.bias"), {kWidth});
+  }
+  add("proj_out.weight", {kExperts, kWidth});
+  add("proj_out.bias", {kExperts});
+  for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
+    std::vector<std::vector<int64_t>> neurons(kExperts);
+    for (int64_t f = 0; f < spec.ffn_size; ++f) {
+      for (int64_t e = 0; e < kExperts; ++e) {
+        if (f % 5 == 0 || (f * 7 + e * 3 + layer) % 8 < 3) {
+          neurons[static_cast<size_t>(e)].push_back(f);
+        }
+      }
+    }
+    folder.tensors.push_back({absl::StrCat("model.layers.", layer, ".mlp.expert_masks"),
+                              "U8",
+                              {kExperts, (spec.ffn_size + 7) / 8},
+                              PackMasks(neurons, spec.ffn_size)});
+  }
+}
+
+// Who waits for whose expert must change no token either.
+TEST(Consistency, ReadMe) {
+  const RandomModelSpec spec;
+  ReadMeFolder folder("consistency");
+  WriteReadMe(spec, folder);
+  const std::string path = folder.Write();
+  CheckConsistency(
+      [&] {
+        auto file = LayReadMeOver(MakeRandomModel(spec), path);
+        EXPECT_TRUE(file.ok()) << file.status();
+        return *std::move(file);
+      },
+      RandomRequests(kRequests, spec.vocab_size, 150, 48, 3),
+      {{"in order, chunk 64, cache", 64, 64, true, 0, "f16", "off"},
+       {"by cost, cap, cache", 128, 64, true, 0, "f16", "on", 8},
+       {"longest queue, cap", 300, 64, false, 0, "f16", "paper", 6},
+       {"auto, preemption, cache", 128, 64, true, 224, "f16", "auto", 4},
+       {"by cost, preemption", 256, 64, false, 224, "f16", "on", 5},
+       {"answers first", 100, 64, true, 0, "q8_0", "decode-first", 7},
+       {"prompts first", 100, 64, true, 0, "q8_0", "prefill-first", 7}});
+}
+
+// Nor must an expert that comes and goes. Each is a copy of half of the neurons; two of four fit.
+TEST(Consistency, ExpertsThatDoNotFit) {
+  const RandomModelSpec spec;
+  ReadMeFolder folder("experts_that_do_not_fit");
+  WriteReadMe(spec, folder);
+  const std::string path = folder.Write();
+  constexpr int64_t kTwoExperts = 2 * 2 * 3 * 64 * 64 * sizeof(float) + 4096;
+  CheckConsistency(
+      [&] {
+        auto file = LayReadMeOver(MakeRandomModel(spec), path);
+        EXPECT_TRUE(file.ok()) << file.status();
+        return *std::move(file);
+      },
+      RandomRequests(kRequests, spec.vocab_size, 150, 48, 4),
+      {{"in order, lru", 64, 64, true, 0, "f16", "off", 0, kTwoExperts, "lru"},
+       {"by cost, planned, cap", 128, 64, true, 0, "f16", "on", 8, kTwoExperts},
+       {"auto, random, preemption", 128, 64, true, 224, "f16", "auto", 4, kTwoExperts, "random"}},
+      "copies");
 }
 
 TEST(Consistency, SmolLM2) {

@@ -67,7 +67,7 @@ BatchPlan ModelRunner::Plan(const std::vector<Piece>& pieces) {
 Tensor ModelRunner::Step(const std::vector<Piece>& pieces) {
   BatchPlan plan = Plan(pieces);
   if (router_ != nullptr) router_->Route(plan, *kv_, &plan.expert_ids);
-  return transformer_->Forward(plan, *kv_);
+  return *transformer_->Forward(plan, *kv_);
 }
 
 std::vector<int32_t> ModelRunner::Route(const std::vector<Piece>& pieces) {

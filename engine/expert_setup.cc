@@ -1,0 +1,71 @@
+#include "engine/expert_setup.h"
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+namespace pregate {
+namespace {
+
+absl::StatusOr<ExpertPolicy> ParseExpertBatching(const std::string& name) {
+  if (name == "auto") return ExpertPolicy::kAuto;
+  if (name == "off") return ExpertPolicy::kFcfs;
+  if (name == "on") return ExpertPolicy::kPlanned;
+  if (name == "paper") return ExpertPolicy::kPaper;
+  if (name == "decode-first") return ExpertPolicy::kDecodeFirst;
+  if (name == "prefill-first") return ExpertPolicy::kPrefillFirst;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "expert-batching: must be auto, off, on, paper, decode-first or prefill-first; got ", name));
+}
+
+absl::StatusOr<ExpertEviction> ParseEviction(const std::string& name) {
+  if (name == "planned") return ExpertEviction::kPlanned;
+  if (name == "lru") return ExpertEviction::kLru;
+  if (name == "lfu") return ExpertEviction::kLfu;
+  if (name == "random") return ExpertEviction::kRandom;
+  return absl::InvalidArgumentError(
+      absl::StrCat("expert-eviction: must be planned, lru, lfu or random; got ", name));
+}
+
+}  // namespace
+
+absl::StatusOr<ExpertConfig> MakeExpertConfig(const EngineOptions& options,
+                                              const ModelConfig& model,
+                                              const Transformer& transformer) {
+  ExpertConfig config;
+  if (model.read_me.num_experts == 0) return config;
+  const absl::StatusOr<ExpertPolicy> policy = ParseExpertBatching(options.expert_batching);
+  if (!policy.ok()) return policy.status();
+  if (options.expert_batch_max_wait_steps < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "expert-batch-max-wait-steps: must be >= 1; got ", options.expert_batch_max_wait_steps));
+  }
+  config.num_experts = model.read_me.num_experts;
+  config.num_layers = model.num_layers;
+  config.policy = *policy;
+  config.max_wait_steps = options.expert_batch_max_wait_steps;
+  for (const ExpertUnitSize& unit : transformer.ExpertUnits()) {
+    config.units.push_back({.owners = unit.readers, .bytes = unit.bytes});
+  }
+  if (const ExpertStore* store = transformer.expert_store(); store != nullptr) {
+    const absl::StatusOr<ExpertEviction> eviction = ParseEviction(options.expert_eviction);
+    if (!eviction.ok()) return eviction.status();
+    int64_t largest = 0;
+    for (size_t unit = 0; unit < config.units.size(); ++unit) {
+      config.units[unit].bytes = store->unit_bytes(static_cast<int32_t>(unit));
+      largest = std::max(largest, config.units[unit].bytes);
+    }
+    if (options.expert_cache_memory < largest) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("expert-cache-memory: must hold the largest expert, ", largest,
+                       " bytes; got ", options.expert_cache_memory));
+    }
+    config.cache_bytes = options.expert_cache_memory;
+    config.eviction = *eviction;
+    config.prefetch = options.expert_prefetch;
+  }
+  return config;
+}
+
+}  // namespace pregate
