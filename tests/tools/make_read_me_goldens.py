@@ -1,24 +1,33 @@
 #!/usr/bin/env python3
 """Makes the reference numbers of tests/model/read_me_*_test.cc with PyTorch.
 
-Usage: make_read_me_goldens.py        writes tests/testdata/read_me/{cases.json,*.bin}
+Usage:
+  make_read_me_goldens.py tiny             tests/testdata/read_me/{cases.json,routers.bin,logits.bin}
+  make_read_me_goldens.py real MODEL.gguf  tests/testdata/read_me/<MODEL>.bin
 
-Weights, masks and token ids come from formulas that the tests know too (random_element() in
-make_parity_goldens.py), so that only what the reference says is stored. The router is written out
-here, in float32, and sees the whole prefix of each token; the backbone is transformers' Llama with
-its FFN cut down to the neurons of each token's expert.
+`tiny` needs no model: weights, masks and token ids come from formulas that the tests know too
+(random_element() in make_parity_goldens.py), so that only what the reference says is stored. `real`
+lays tests/testdata/read_me_smollm2 over the file that it was made for, dequantised to float32, and
+records what the two say about the text of tests/testdata/parity/<MODEL>.bin. The router is written
+out here, in float32, and sees the whole prefix of each token; the backbone is transformers' Llama
+with its FFN cut down to the neurons of each token's expert.
 """
 
+import argparse
 import json
 import pathlib
 
+import gguf
 import numpy as np
+import safetensors.torch
 import torch
 import transformers
 
 from make_parity_goldens import random_elements, random_tensor
 
-DATA = pathlib.Path(__file__).resolve().parent.parent / "testdata" / "read_me"
+TESTDATA = pathlib.Path(__file__).resolve().parent.parent / "testdata"
+DATA = TESTDATA / "read_me"
+FIXTURE = TESTDATA / "read_me_smollm2"
 
 # --- The router ---
 
@@ -26,8 +35,12 @@ DATA = pathlib.Path(__file__).resolve().parent.parent / "testdata" / "read_me"
 class Router:
     """cluster_predictor: [tokens] to logits [tokens, experts], each seeing those up to it."""
 
-    def __init__(self, config, vocab_size, theta, seed):
-        self.config, self.theta = config, theta
+    def __init__(self, config, theta, weights):
+        self.config, self.theta, self.weights = config, theta, weights
+
+    @staticmethod
+    def shapes(config, vocab_size):
+        """Of all tensors, by name, in the order in which the tests write them."""
         width, experts = config["embedding_dim"], config["N_cluster"]
         shapes = {"embed.weight": (vocab_size, width)}
         for i in range(config["n_layer"]):
@@ -41,11 +54,13 @@ class Router:
             shapes[f"post_attention_layernorm_{i}.weight"] = (width,)
         shapes |= {"out_layernorm.weight": (width,), "proj_out.weight": (experts, width),
                    "proj_out.bias": (experts,)}
-        # In the order in which the test writes them: sorted.
-        self.tensors = {f"cluster_predictor.{name}": shape
-                        for name, shape in sorted(shapes.items())}
-        self.weights = {name: random_tensor(f"{seed}:{name}", shape)
-                        for name, shape in self.tensors.items()}
+        return {f"cluster_predictor.{name}": shape for name, shape in sorted(shapes.items())}
+
+    @classmethod
+    def random(cls, config, vocab_size, theta, seed):
+        """With weights from the formula."""
+        return cls(config, theta, {name: random_tensor(f"{seed}:{name}", shape)
+                                   for name, shape in cls.shapes(config, vocab_size).items()})
 
     def linear(self, name, x):
         weight = self.weights[f"cluster_predictor.{name}.weight"]
@@ -122,7 +137,7 @@ def check_prefixes(router, ids, logits):
 def make_router_cases():
     cases, chosen = [], []
     for name, config in ROUTER_CASES.items():
-        router = Router(config, ROUTER_VOCAB, theta=10000.0, seed=name)
+        router = Router.random(config, ROUTER_VOCAB, theta=10000.0, seed=name)
         gaps, counts = [], np.zeros(config["N_cluster"], int)
         for s in range(ROUTER_SEQUENCES):
             ids = token_ids(f"ids:{name}:{s}", ROUTER_LENGTH, ROUTER_VOCAB)
@@ -136,7 +151,7 @@ def make_router_cases():
         print(f"router {name}: {ROUTER_SEQUENCES * ROUTER_LENGTH} tokens, logits of the last "
               f"{float(logits.std()):.2f} (std), smallest gap {min(gaps):.1e}, share of experts",
               np.round(counts / counts.sum(), 2))
-        cases.append({"name": name, "config": config, "tensors": list(router.tensors.items()),
+        cases.append({"name": name, "config": config, "tensors": list(Router.shapes(config, ROUTER_VOCAB).items()),
                       "smallest_gap": min(gaps)})
     np.concatenate(chosen).tofile(DATA / "routers.bin")  # [cases][sequences][length] u8
     return {"vocab_size": ROUTER_VOCAB, "sequences": ROUTER_SEQUENCES, "length": ROUTER_LENGTH,
@@ -232,7 +247,7 @@ def backbone(make_expert):
 
 
 def make_backbone_cases():
-    router = Router(router_config(), VOCAB, BACKBONE["rope_theta"], seed="tiny")
+    router = Router.random(router_config(), VOCAB, BACKBONE["rope_theta"], seed="tiny")
     ids = token_ids("ids:tiny", TOKENS, VOCAB)
     cases, logits_of_all = [], []
     for name, make_expert in (("tied", cut), ("untied", untied)):
@@ -248,18 +263,91 @@ def make_backbone_cases():
               np.bincount(router.logits(answer).argmax(-1).numpy(), minlength=EXPERTS))
     np.stack(logits_of_all).tofile(DATA / "logits.bin")  # [cases][tokens / stride][vocab] f32
     return {"config": BACKBONE | router.config, "tokens": TOKENS, "stride": STRIDE,
-            "tensors": tensors + [[n, list(s)] for n, s in router.tensors.items()],
+            "tensors": tensors + [[name, list(shape)] for name, shape in
+                                  Router.shapes(router.config, VOCAB).items()],
             "experts": router.logits(ids).argmax(-1).tolist(), "cases": cases}
 
 
-def main():
-    DATA.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    with torch.no_grad():
-        goldens = {"routers": make_router_cases(), "backbone": make_backbone_cases()}
+def make_tiny():
+    goldens = {"routers": make_router_cases(), "backbone": make_backbone_cases()}
     with open(DATA / "cases.json", "w", encoding="utf-8") as file:
         json.dump(goldens, file, separators=(",", ":"))
         file.write("\n")
+
+
+# --- The real fixture ---
+
+
+def read_windows(path):
+    """The token ids of tests/testdata/parity/<MODEL>.bin, [windows, length]."""
+    raw = np.fromfile(path, "<i4")
+    windows, length = raw[:2]
+    return torch.from_numpy(raw[2:2 + windows * length].reshape(windows, length).astype(np.int64))
+
+
+def real_router(model_path):
+    """The fixture's, with the first columns of the model's embedding."""
+    config = json.loads((FIXTURE / "config.json").read_text(encoding="utf-8"))
+    tensors = safetensors.torch.load_file(FIXTURE / "model.safetensors")
+    table = next(t for t in gguf.GGUFReader(model_path).tensors if t.name == "token_embd.weight")
+    rows = torch.from_numpy(gguf.dequantize(table.data, table.tensor_type))
+    tensors["cluster_predictor.embed.weight"] = rows[:, :config["embedding_dim"]].contiguous()
+    return Router(config, config["rope_theta"], tensors)
+
+
+class MaskedFfn(torch.nn.Module):
+    """A dense FFN of which each token runs the neurons that its expert owns."""
+
+    def __init__(self, mlp, packed):
+        super().__init__()
+        self.mlp, self.ids = mlp, None
+        bits = np.unpackbits(packed.numpy(), axis=-1, bitorder="little")
+        self.masks = torch.from_numpy(bits[:, :mlp.gate_proj.out_features]).to(torch.float32)
+
+    def forward(self, x):
+        h = self.mlp.act_fn(self.mlp.gate_proj(x)) * self.mlp.up_proj(x)
+        return self.mlp.down_proj(h * self.masks[self.ids])
+
+
+def make_real(path):
+    router = real_router(path)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32).eval()
+    for layer, block in enumerate(model.model.layers):
+        block.mlp = MaskedFfn(block.mlp, router.weights[f"model.layers.{layer}.mlp.expert_masks"])
+    experts, top, logprobs, gaps = [], [], [], []
+    for ids in read_windows(TESTDATA / "parity" / (path.stem + ".bin")):
+        scores = router.logits(ids)
+        check_prefixes(router, ids, scores)
+        best = scores.topk(2, -1).values
+        gaps.append(float((best[:, 0] - best[:, 1]).min()))
+        for block in model.model.layers:
+            block.mlp.ids = scores.argmax(-1)
+        logits = model(ids[None]).logits[0, :-1]
+        experts.append(scores.argmax(-1).numpy().astype(np.uint8))
+        top.append(logits.argmax(-1).numpy().astype("<i4"))
+        logprobs.append(torch.log_softmax(logits, -1).gather(1, ids[1:, None])[:, 0].numpy())
+        print("perplexity so far %.5f, smallest gap %.1e" % (np.exp(-np.mean(logprobs)), min(gaps)),
+              np.bincount(np.concatenate(experts), minlength=7), flush=True)
+    with open(DATA / (path.stem + ".bin"), "wb") as file:
+        np.array(experts, np.uint8).tofile(file)  # [windows, length]
+        np.array(top, "<i4").tofile(file)  # [windows, length - 1]
+        np.array(logprobs, "<f4").tofile(file)  # [windows, length - 1] of the next token
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["tiny", "real"])
+    parser.add_argument("model", nargs="?", type=pathlib.Path)
+    arguments = parser.parse_args()
+    DATA.mkdir(parents=True, exist_ok=True)
+    with torch.no_grad():
+        if arguments.what == "tiny":
+            torch.set_num_threads(1)
+            make_tiny()
+        else:
+            make_real(arguments.model)
 
 
 if __name__ == "__main__":
