@@ -37,10 +37,12 @@ struct Prices {
   double another_place;  // of a neuron that needs another place for its other owners
   double tile;           // of a tile's memory, in readings of it
 };
-// From few places and much to read to the opposite.
-constexpr Prices kPrices[] = {{1.0, 2.0}, {1.0, 1.0}, {0.7, 2.0}, {0.7, 1.0}, {0.7, 0.5},
-                              {0.5, 3.0}, {0.5, 2.0}, {0.5, 1.0}, {0.3, 4.0}, {0.3, 3.0},
-                              {0.3, 2.0}, {0.3, 1.5}, {0.3, 1.0}, {0.3, 0.5}};
+// What is tried; for each, the lowest price of a tile with which the tiles still fit is sought, in
+// steps that halve what is left of the range: the lower it is, the less there is to read.
+constexpr double kPlacePrices[] = {0.15, 0.3, 0.45, 0.6, 0.8, 1.0};
+constexpr double kMaxTilePrice = 6.0;
+constexpr int kTilePriceSteps = 5;
+// For chains, which take longer.
 constexpr Prices kChainPrices[] = {{1.0, 4.0}, {0.7, 1.0}};
 
 // How many neurons a group has: what the search for a tile walks over, many times.
@@ -263,11 +265,23 @@ NeuronTiles TileNeurons(absl::Span<const uint64_t> owners, int64_t max_tiles) {
   }
   NeuronTiles best = OrderByOwners(groups);
   if (groups.size() > kMaxGroups) return best;  // neighbours are alike already
-  const bool exhaustive = std::bit_width(everyone) <= kMaxExhaustiveExperts;
-  const auto prices = exhaustive ? absl::MakeConstSpan(kPrices) : absl::MakeConstSpan(kChainPrices);
-  for (const Prices& price : prices) {
-    NeuronTiles cover = Cover(groups, price);
-    if (cover.tiles() <= max_tiles && Readings(cover) < Readings(best)) best = std::move(cover);
+  // Whether the tiles fit that these prices lead to.
+  const auto fits = [&](const Prices& prices) {
+    NeuronTiles cover = Cover(groups, prices);
+    if (cover.tiles() > max_tiles) return false;
+    if (Readings(cover) < Readings(best)) best = std::move(cover);
+    return true;
+  };
+  if (std::bit_width(everyone) > kMaxExhaustiveExperts) {
+    for (const Prices& prices : kChainPrices) fits(prices);
+    return Reordered(best);
+  }
+  for (const double place : kPlacePrices) {
+    double low = 0, high = kMaxTilePrice;
+    for (int step = 0; step < kTilePriceSteps; ++step) {
+      const double middle = (low + high) / 2;
+      (fits({place, middle}) ? high : low) = middle;
+    }
   }
   return Reordered(best);
 }
