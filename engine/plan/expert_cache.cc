@@ -6,6 +6,13 @@
 #include <utility>
 
 namespace pregate {
+namespace {
+
+// Rows that a prefetched unit must be expected to serve for each of those that what gives way would
+// have served: a load takes the lane, and expectations are no promises.
+constexpr double kPrefetchOverLoss = 2;
+
+}  // namespace
 
 ExpertCache::ExpertCache(std::vector<Unit> units, int64_t capacity, ExpertEviction eviction,
                          uint64_t seed)
@@ -67,7 +74,7 @@ bool ExpertCache::Prefetch(const std::vector<int32_t>& units, double worth, Load
   if (!Victims(missing, kept, &victims)) return false;
   double loss = 0;
   for (int32_t victim : victims) loss += kept[victim];
-  if (loss >= worth && !victims.empty()) return false;
+  if (kPrefetchOverLoss * loss >= worth && !victims.empty()) return false;
   for (int32_t victim : victims) Evict(victim, plan);
   for (int32_t unit : units) {
     if (state(unit) == State::kAbsent) StartLoad(unit, cause, &plan->loads_next);

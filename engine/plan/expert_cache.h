@@ -66,7 +66,8 @@ class ExpertCache {
             BatchPlan* plan);
 
   // Loads absent ones of `units` for a later plan as well, unless what has to give way is needed by
-  // this plan, on its way itself, or expected to be needed by `worth` rows or more, all together.
+  // this plan, on its way itself, or expected to be needed by half of `worth` rows or more, all
+  // together.
   bool Prefetch(const std::vector<int32_t>& units, double worth, LoadCause cause,
                 const std::vector<double>& expected, BatchPlan* plan);
 

@@ -61,8 +61,10 @@ ExpertPlanner::ExpertPlanner(const ExpertConfig& config)
   }
   costs_.layers = std::max(config.num_layers, 1);
   costs_.capacity = bytes;
+  costs_.all_fit = true;
   if (config.cache_bytes > 0 && config.cache_bytes < bytes) {
     costs_.capacity = config.cache_bytes;
+    costs_.all_fit = false;
     cache_.emplace(std::move(units), config.cache_bytes, config.eviction, /*seed=*/1);
     shadows_.emplace(std::move(evictable), config.cache_bytes - pinned_bytes, /*seed=*/1);
   }

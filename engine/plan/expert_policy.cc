@@ -25,6 +25,7 @@ int64_t ExpertCosts::Bytes(ExpertMask experts) const {
 }
 
 bool ExpertCosts::Fits(ExpertMask experts) const {
+  if (all_fit) return true;
   int64_t bytes = 0;
   for (const Unit& unit : units) {
     if ((unit.owners & experts) != 0 || unit.held) bytes += unit.bytes;
@@ -157,7 +158,7 @@ std::vector<Queue> Queues(const std::vector<ExpertCandidate>& candidates, const 
 ExpertChoice ChooseInOrder(ExpertPolicy order, const std::vector<ExpertCandidate>& candidates,
                            const ExpertLimits& limits, const ExpertCosts& costs) {
   Filling filling(candidates, limits, costs);
-  if (!costs.Fits(~ExpertMask{0})) filling.TakeWhatMustGo();
+  if (!costs.all_fit) filling.TakeWhatMustGo();
   const bool prompts_first = order == ExpertPolicy::kPrefillFirst;
   if (order != ExpertPolicy::kFcfs) {
     filling.TakeAll([&](const ExpertCandidate& c) { return c.prompt == prompts_first; });

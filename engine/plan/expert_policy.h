@@ -59,6 +59,7 @@ struct ExpertCosts {
   double per_row = 0;
   int32_t layers = 1;
   int64_t capacity = 0;     // bytes that can be in memory at once
+  bool all_fit = false;     // of all units
   ExpertMask promised = 0;  // were loaded for somebody who waits, and have had no rows since
   std::vector<Unit> units;
 

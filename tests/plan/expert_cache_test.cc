@@ -99,8 +99,8 @@ TEST_F(ExpertCacheTest, PrefetchTakesNothingOfMoreWorthAndNothingInUse) {
   Step(cache, {0, 1}, nothing_);
   BatchPlan plan;
   cache.Open({0}, {9, 2, 0}, &plan);
-  EXPECT_FALSE(cache.Prefetch({2}, 2, LoadCause::kKnown, {9, 2, 0}, &plan));
-  EXPECT_TRUE(cache.Prefetch({2}, 3, LoadCause::kKnown, {9, 2, 0}, &plan));
+  EXPECT_FALSE(cache.Prefetch({2}, 4, LoadCause::kKnown, {9, 2, 0}, &plan));
+  EXPECT_TRUE(cache.Prefetch({2}, 5, LoadCause::kKnown, {9, 2, 0}, &plan));
   EXPECT_THAT(plan.evicted_units, ElementsAre(1));
   // Now all is in use or on its way.
   EXPECT_FALSE(cache.Prefetch({1}, 100, LoadCause::kKnown, nothing_, &plan));
