@@ -82,10 +82,10 @@ struct Case {
 
 TEST(NeuronTiles, KeepsEveryNeuronAndReadsLittleMore) {
   const Case cases[] = {
-      {1536, 7, 0.5, 0.85, 0.12},   // as SmolLM2-135M
+      {1536, 7, 0.5, 0.85, 0.12},    // as SmolLM2-135M
       {11008, 7, 0.5, 0.85, 0.005},  // as Llama-2-7B
       {384, 4, 1.0 / 3, 0.85, 0.1}, {131, 2, 0.5, 1.0, 0.46}, {4096, 16, 0.5, 0.85, 0.50},
-      {2048, 64, 0.1, 0.85, 4.0},    {40, 1, 0.5, 1.0, 0.61},  {1, 1, 1.0, 1.0, 31.0},
+      {2048, 64, 0.1, 0.85, 4.0},   {40, 1, 0.5, 1.0, 0.61},  {1, 1, 1.0, 1.0, 31.0},
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(absl::StrCat(c.neurons, " neurons, ", c.experts, " experts"));
