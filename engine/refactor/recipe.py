@@ -52,20 +52,23 @@ def load_data(args: argparse.Namespace, checkpoint: Checkpoint) -> Data:
         raise ValueError(f"--tokens, --calibration-tokens, --held-out-tokens: must make a window of"
                          f" {WINDOW} in each domain")
     rng = np.random.default_rng(args.seed)
-    encoded = [tokens.encode_domain(tokenizer, domain, (calibrated + labelled) * WINDOW,
-                                    args.held_out_tokens, WINDOW, rng) for domain in domains]
-    cut = {d.name: tokens.windows(d.training, WINDOW) for d in encoded}
-    for name, windows in cut.items():
-        if len(windows) < calibrated + 1:
-            raise ValueError(f"domain {name}: must have {(calibrated + 1) * WINDOW} training"
-                             f" tokens; got {windows.size}")
-        if windows.max() >= checkpoint.config.vocab:
-            raise ValueError(f"--tokenizer: must give ids below {checkpoint.config.vocab};"
-                             f" got {windows.max()}")
+    cut, held_out = {}, {}
+    for domain in domains:
+        cut[domain.name] = tokens.sample_windows(tokenizer, domain.training,
+                                                 calibrated + labelled, WINDOW, rng)
+        held_out[domain.name] = tokens.sample_windows(
+            tokenizer, domain.held_out, args.held_out_tokens // WINDOW, WINDOW, rng)
+        if len(cut[domain.name]) <= calibrated or not len(held_out[domain.name]):
+            raise ValueError(f"domain {domain.name}: must have {(calibrated + 1) * WINDOW} training"
+                             f" and {WINDOW} held-out tokens; got {cut[domain.name].size} and"
+                             f" {held_out[domain.name].size}")
+    largest = max(windows.max() for windows in [*cut.values(), *held_out.values()])
+    if largest >= checkpoint.config.vocab:
+        raise ValueError(f"--tokenizer: must give ids below {checkpoint.config.vocab};"
+                         f" got {largest}")
     rest = np.concatenate([windows[calibrated:] for windows in cut.values()])
-    return Data({name: windows[:calibrated] for name, windows in cut.items()}, rest,
-                {d.name: tokens.windows(d.held_out, WINDOW) for d in encoded},
-                rest.reshape(-1, TUNE_WINDOW), {d.name: d.text_digest for d in encoded})
+    return Data({name: windows[:calibrated] for name, windows in cut.items()}, rest, held_out,
+                rest.reshape(-1, TUNE_WINDOW), {d.name: d.digest for d in domains})
 
 
 def router_config(args: argparse.Namespace, model: Config, experts: int) -> router.RouterConfig:
@@ -151,12 +154,12 @@ def run(args: argparse.Namespace) -> None:
                             checkpoint.config.rope_theta).to(device)
     router.train_router(trained, training, router.Training(args.epochs), args.seed, "router")
 
+    export.write_overlay(export.ReadMe(checkpoint, owned, trained), args.out / export.OVERLAY)
     model.bfloat16 = False
     losses = {"dense": evaluate.losses(model, data.held_out, "losses: dense")}
     choices = expert_choices(trained, len(data.held_out), args.seed)
     for name, choose in choices.items():
         losses[name] = evaluate.losses(model, data.held_out, f"losses: {name}", mask_tensor, choose)
-    export.write_overlay(export.ReadMe(checkpoint, owned, trained), args.out / export.OVERLAY)
 
     def finish(final: Checkpoint, forms: list[str], seen: dict | None) -> None:
         for form in forms:

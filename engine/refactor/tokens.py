@@ -1,14 +1,11 @@
-"""Tokenisers, and the texts of the domains as token ids."""
+"""Tokenisers, and windows of tokens from the documents of a domain."""
 
-import dataclasses
 import json
 import pathlib
 
 import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
-
-from refactor.texts import Domain
 
 # Llama 3's and Qwen 2's differ in how many digits make a piece.
 _WORDS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s|"
@@ -71,42 +68,30 @@ def tokenizer_files_from_gguf(fields: dict, folder: pathlib.Path) -> None:
     (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
 
 
-@dataclasses.dataclass(frozen=True)
-class DomainTokens:
-    """Token ids of one domain, documents one after the other in a seeded order."""
-    name: str
-    training: np.ndarray  # int32
-    held_out: np.ndarray  # int32
-    text_digest: str
-
-
-def _encode(tokenizer, documents, limit: int) -> np.ndarray:
-    ids, size = [], 0
-    for _, text in documents:
-        if size >= limit:
-            break
-        ids.append(np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int32))
-        size += len(ids[-1])
-    return np.concatenate(ids)[:limit]
-
-
-def encode_domain(tokenizer: tokenizers.Tokenizer, domain: Domain, training: int, held_out: int,
-                  window: int, rng: np.random.Generator) -> DomainTokens:
-    """At most so many tokens of a domain's halves.
-
-    Raises ValueError when a half has less than one window.
-    """
-    order = rng.permutation(len(domain.training))
-    halves = (_encode(tokenizer, [domain.training[i] for i in order], training),
-              _encode(tokenizer, domain.held_out, held_out))
-    for name, ids in zip(("training", "held-out"), halves):
-        if len(ids) < window:
-            raise ValueError(f"domain {domain.name}: must have {window} {name} tokens;"
-                             f" got {len(ids)}")
-    return DomainTokens(domain.name, *halves, domain.digest)
-
-
-def windows(ids: np.ndarray, length: int) -> np.ndarray:
+def _cut(ids: np.ndarray, length: int) -> np.ndarray:
     """[n, length]: the ids cut into windows; what is left over at the end is dropped."""
     count = len(ids) // length
     return ids[:count * length].reshape(count, length)
+
+
+def sample_windows(tokenizer: tokenizers.Tokenizer, documents: list[tuple[str, str]], count: int,
+                   length: int, rng: np.random.Generator) -> np.ndarray:
+    """int32 [n, length]: count windows of tokens, or as many as there are.
+
+    Each document gives its share at most until all were asked, so that many have their say; those
+    shorter than a window are joined with the next.
+    """
+    share = -(-count // len(documents))
+    found, spare, short = [], [], np.zeros(0, np.int32)
+    for i in rng.permutation(len(documents)):
+        text = documents[i][1]
+        ids = np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int32)
+        ids = np.concatenate([short, ids])
+        cut = rng.permutation(_cut(ids, length))
+        short = ids[:0] if len(cut) else ids
+        found += list(cut[:share])
+        spare += list(cut[share:])
+        if len(found) >= count:
+            break
+    found += spare[:max(0, count - len(found))]
+    return rng.permutation(np.array(found[:count], np.int32).reshape(-1, length))
