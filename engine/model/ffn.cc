@@ -67,8 +67,8 @@ absl::Status Ffn::Run(const FfnWeights& ffn, int32_t layer, const Activations& a
 // Waits for what the plan's experts have in this layer; the layers after it come meanwhile.
 absl::Status Ffn::AwaitExperts(int32_t layer) {
   for (int32_t e = 0; e + 1 < static_cast<int32_t>(sorted_.start.size()); ++e) {
-    if (sorted_.start[static_cast<size_t>(e)] == sorted_.start[static_cast<size_t>(e) + 1])
-      continue;
+    const auto i = static_cast<size_t>(e);
+    if (sorted_.start[i] == sorted_.start[i + 1]) continue;
     if (absl::Status status = store_->Await(e, layer); !status.ok()) return status;
   }
   return absl::OkStatus();

@@ -44,7 +44,7 @@ class FfnUnderTest {
         dtype_(dtype),
         activations_(activations),
         device_(MakeCpuDevice(2)),
-        ffn_(config_, device_.get(), &kernels, activations) {}
+        ffn_(config_, device_.get(), &kernels, activations, nullptr) {}
 
   void AddBlock(int64_t neurons) {
     const std::string name = absl::StrCat("block", host_.size());
@@ -85,7 +85,7 @@ class FfnUnderTest {
     plan.token_ids.resize(static_cast<size_t>(rows));
     plan.expert_ids = std::move(expert_ids);
     ffn_.StartStep(plan, weights.num_routed(), a);
-    ffn_.Run(weights, a);
+    EXPECT_TRUE(ffn_.Run(weights, 0, a).ok());
     return {a.projected.Row<float>(0), a.projected.Row<float>(0) + x.size()};
   }
 
