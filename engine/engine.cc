@@ -18,7 +18,7 @@
 #include "engine/engine_setup.h"
 #include "engine/engine_stats.h"
 #include "engine/live_requests.h"
-#include "engine/plan/scheduler.h"
+#include "engine/traced_scheduler.h"
 
 namespace pregate {
 namespace {
@@ -47,7 +47,7 @@ class StepEngine : public Engine {
  public:
   explicit StepEngine(EngineSetup setup)
       : setup_(std::move(setup)),
-        scheduler_(setup_.scheduler_config),
+        scheduler_(setup_.scheduler_config, setup_.trace.get()),
         slot_owner_(setup_.scheduler_config.max_num_seqs),
         thread_([this] { Run(); }) {}
 
@@ -150,6 +150,7 @@ class StepEngine : public Engine {
   // --- The engine thread. Everything below runs on it alone. ---
 
   void Run() {
+    Publish();  // whoever looks before the first step sees what there is
     while (Admit()) {
       ExpireDeadlines();
       Stream(nullptr);  // what was cancelled between steps
@@ -230,6 +231,7 @@ class StepEngine : public Engine {
     live_requests_.AddPromptScores(plan, slot_owner_, sampled);
     if (setup_.router) {
       live_requests_.AddExperts(plan, slot_owner_, step.expert_stall);
+      step.expert_batching = Explain(scheduler_.stats().experts.batching);
       step.expert_rows = CountByExpert(plan, setup_.scheduler_config.experts.num_experts);
     }
     scheduler_.Commit(plan, sampled.token_ids,
@@ -330,7 +332,7 @@ class StepEngine : public Engine {
   EngineSetup setup_;
 
   // The engine thread's own.
-  Scheduler scheduler_;
+  TracedScheduler scheduler_;
   LiveRequests live_requests_;
   std::vector<SequenceId> slot_owner_;  // [max_num_seqs]
   std::vector<int32_t> expert_ids_;     // [rows] that the router has named last

@@ -51,6 +51,9 @@ struct EngineOptions {
   std::string expert_eviction = "planned";
   bool expert_prefetch = true;  // load for later steps while nothing else is loaded
   uint64_t seed = 0;
+  // A file for what is asked, when, and which experts every token takes (plan/workload.h), or "".
+  // Token ids are renamed: it does not hold what was said.
+  std::string record_trace;
 };
 
 // One question: a prompt and `sampling.size()` answers to it.
@@ -111,6 +114,7 @@ struct StepStats {
   // With a pre-gating router: rows by expert, and what `execute` waited for expert weights.
   std::vector<int32_t> expert_rows;  // [experts]
   absl::Duration expert_stall;
+  const char* expert_batching = "";  // whether steps are put together by expert, and why: a literal
 };
 
 // What is kept of a pre-gating router's experts, and what became of it. Counters count from the

@@ -205,6 +205,11 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   scheduler.max_num_queued_reqs = options.max_num_queued_reqs + options.max_num_seqs;
   scheduler.max_num_queued_tokens = setup.max_queued_tokens + pool_tokens;
 
+  if (!options.record_trace.empty()) {
+    absl::StatusOr<std::unique_ptr<TraceFile>> trace = TraceFile::Create(options.record_trace);
+    if (!trace.ok()) return trace.status();
+    setup.trace = *std::move(trace);
+  }
   setup.file = std::move(file);
   setup.info = DescribeServed(setup, **kernels);
   if (progress) progress(1.0);

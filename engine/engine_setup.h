@@ -15,6 +15,7 @@
 #include "engine/model/sampler.h"
 #include "engine/model/transformer.h"
 #include "engine/plan/scheduler.h"
+#include "engine/trace_file.h"
 #include "kernels/device.h"
 
 namespace pregate {
@@ -30,6 +31,7 @@ struct EngineSetup {
       router;  // null: the model has none; its embedding is the transformer's
   std::unique_ptr<KvStorage> kv;
   std::unique_ptr<Sampler> sampler;
+  std::unique_ptr<TraceFile> trace;  // null: not recorded
   SchedulerConfig scheduler_config;
   ModelInfo info;
   // Bounds of the queue that Submit keeps.

@@ -1,35 +1,11 @@
 #include "engine/expert_setup.h"
 
 #include <algorithm>
-#include <string>
 
 #include "absl/strings/str_cat.h"
+#include "engine/expert_names.h"
 
 namespace pregate {
-namespace {
-
-absl::StatusOr<ExpertPolicy> ParseExpertBatching(const std::string& name) {
-  if (name == "auto") return ExpertPolicy::kAuto;
-  if (name == "off") return ExpertPolicy::kFcfs;
-  if (name == "on") return ExpertPolicy::kPlanned;
-  if (name == "paper") return ExpertPolicy::kPaper;
-  if (name == "decode-first") return ExpertPolicy::kDecodeFirst;
-  if (name == "prefill-first") return ExpertPolicy::kPrefillFirst;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "expert-batching: must be auto, off, on, paper, decode-first or prefill-first; got ", name));
-}
-
-absl::StatusOr<ExpertEviction> ParseEviction(const std::string& name) {
-  if (name == "planned") return ExpertEviction::kPlanned;
-  if (name == "lru") return ExpertEviction::kLru;
-  if (name == "lfu") return ExpertEviction::kLfu;
-  if (name == "random") return ExpertEviction::kRandom;
-  return absl::InvalidArgumentError(
-      absl::StrCat("expert-eviction: must be planned, lru, lfu or random; got ", name));
-}
-
-}  // namespace
-
 absl::StatusOr<ExpertConfig> MakeExpertConfig(const EngineOptions& options,
                                               const ModelConfig& model,
                                               const Transformer& transformer) {
@@ -49,7 +25,7 @@ absl::StatusOr<ExpertConfig> MakeExpertConfig(const EngineOptions& options,
     config.units.push_back({.owners = unit.readers, .bytes = unit.bytes});
   }
   if (const ExpertStore* store = transformer.expert_store(); store != nullptr) {
-    const absl::StatusOr<ExpertEviction> eviction = ParseEviction(options.expert_eviction);
+    const absl::StatusOr<ExpertEviction> eviction = ParseExpertEviction(options.expert_eviction);
     if (!eviction.ok()) return eviction.status();
     int64_t largest = 0;
     for (size_t unit = 0; unit < config.units.size(); ++unit) {

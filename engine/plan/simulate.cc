@@ -115,6 +115,7 @@ class Driver {
     if (request.max_tokens > from.answer()) request.stop_ids = {kStopToken};
     request.priority = from.priority;
     request.cache_salt = from.salt;
+    request.prompt_logits = from.scored;
     lives_[index].came = now_;
     if (index >= first_measured_ && measured_from_ < 0) measured_from_ = now_;
     const bool taken = scheduler_.Add(request) == AddResult::kOk;
@@ -124,11 +125,11 @@ class Driver {
     return taken;
   }
 
-  // Takes up who waits, routes everything, and plans.
+  // Takes up who waits, routes, and plans, as the engine does.
   BatchPlan Plan() {
     scheduler_.Admit();
     Bind(scheduler_.admissions());
-    for (BatchPlan rows = scheduler_.Unrouted(); !rows.empty(); rows = scheduler_.Unrouted()) {
+    if (const BatchPlan rows = scheduler_.Unrouted(); !rows.empty()) {
       std::vector<int32_t> experts;
       for (int32_t s = 0; s < rows.sequences(); ++s) {
         const WorkloadRequest& of = workload_.requests[slot_owner_[rows.sequence_slots[s]]];
@@ -141,6 +142,7 @@ class Driver {
     }
     BatchPlan plan = scheduler_.Plan();
     Bind(scheduler_.admissions());
+    if (recorder_ != nullptr && !plan.empty()) recorder_->Planned();
     return plan;
   }
 
@@ -197,7 +199,9 @@ class Driver {
   SimulateReport Finish() {
     report_.seconds = now_ - std::max(measured_from_, 0.0);
     report_.requests = static_cast<int64_t>(end_to_end_.size());
-    report_.tokens_per_second = static_cast<double>(report_.tokens) / report_.seconds;
+    if (report_.seconds > 0) {
+      report_.tokens_per_second = static_cast<double>(report_.tokens) / report_.seconds;
+    }
     const double steps = static_cast<double>(std::max<int64_t>(report_.steps, 1));
     report_.distinct_experts /= steps;
     report_.rows /= steps;
@@ -352,7 +356,7 @@ SimulateReport ReplayWorkload(const Workload& workload, const SchedulerConfig& c
     const BatchPlan plan = driver.Plan();
     ExpertMask experts = 0;
     for (int32_t expert : plan.expert_ids) experts |= ExpertMask{1} << expert;
-    if (plan.empty() || experts != step.experts) {
+    if (plan.empty() || experts != step.experts || (step.rows > 0 && plan.rows() != step.rows)) {
       driver.report().broken = "step " + std::to_string(i) + " is another than the recorded one";
       break;
     }

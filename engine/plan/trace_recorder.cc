@@ -12,6 +12,7 @@ void TraceRecorder::Added(const Request& request, double seconds) {
   live.request.prompt = static_cast<int32_t>(request.prompt.size());
   live.request.max_tokens = request.max_tokens;
   live.request.priority = request.priority;
+  live.request.scored = request.prompt_logits;
   live.request.salt = salts_.emplace(request.cache_salt, salts_.size()).first->second;
   for (int32_t token : request.prompt) live.request.tokens.push_back(NameOf(token));
 }
@@ -42,20 +43,23 @@ void TraceRecorder::Routed(const BatchPlan& rows, const std::vector<int32_t>& ex
   }
 }
 
+void TraceRecorder::Planned() { step_ = std::exchange(next_, {}); }
+
 void TraceRecorder::UnitLoaded(int32_t unit, double seconds) {
-  step_.loaded.push_back(unit);
-  step_.load_seconds.push_back(seconds);
+  next_.loaded.push_back(unit);
+  next_.load_seconds.push_back(seconds);
 }
 
-void TraceRecorder::UnitFailed(int32_t unit) { step_.failed.push_back(unit); }
+void TraceRecorder::UnitFailed(int32_t unit) { next_.failed.push_back(unit); }
 
 void TraceRecorder::Ran(const BatchPlan& plan, const StepTimes& times,
                         const std::vector<SequenceEvent>& events) {
   if (!plan.empty()) {
     step_.seconds = times.seconds;
     step_.stall = times.stall;
+    step_.rows = plan.rows();
     for (int32_t expert : plan.expert_ids) step_.experts |= uint64_t{1} << expert;
-    lines_ += ToLine(steps_++, std::exchange(step_, {}));
+    lines_ += ToLine(steps_++, step_);
   }
   for (const SequenceEvent& event : events) {
     const auto live = live_.find(event.id);

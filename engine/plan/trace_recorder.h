@@ -25,6 +25,8 @@ class TraceRecorder {
   void Cancelled(SequenceId id, bool in_step);
   void Admitted(const std::vector<Admission>& admissions);
   void Routed(const BatchPlan& rows, const std::vector<int32_t>& expert_ids);
+  // A plan stands, and is not empty: what is said from now on counts for the next.
+  void Planned();
   void UnitLoaded(int32_t unit, double seconds);
   void UnitFailed(int32_t unit);
   // A plan has run: after Commit, with what TakeEvents gave. Also for events between steps, with an
@@ -45,7 +47,8 @@ class TraceRecorder {
 
   std::string lines_;
   int64_t steps_ = 0;
-  WorkloadStep step_;  // the one that comes
+  WorkloadStep step_;  // the one that runs
+  WorkloadStep next_;
   std::unordered_map<SequenceId, Live> live_;
   std::unordered_map<int32_t, SequenceId> slots_;
   std::unordered_map<int32_t, int32_t> names_;  // of tokens, in the order they came

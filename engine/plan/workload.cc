@@ -246,8 +246,9 @@ const char* ReadRequest(const Line& line, Workload* workload) {
   if (!line.Whole("step", -1, kMost, -1, &request.step) ||
       !line.Whole("max_tokens", 0, kLongest, 0, &request.max_tokens) ||
       !line.Whole("priority", -kLongest, kLongest, 0, &request.priority) ||
-      !line.Whole("salt", 0, kMost, 0, &request.salt)) {
-    return "step, max_tokens, priority, salt: out of range";
+      !line.Whole("salt", 0, kMost, 0, &request.salt) ||
+      !line.Whole("scored", 0, 1, 0, &request.scored)) {
+    return "step, max_tokens, priority, salt, scored: out of range";
   }
   if (request.max_tokens != 0 && request.max_tokens < request.answer()) {
     return "max_tokens: must not be less than the answer has";
@@ -267,6 +268,7 @@ const char* ReadStep(const Line& line, Workload* workload) {
   if (!line.Seconds("seconds", &step.seconds) || !line.Seconds("stall", &step.stall)) {
     return "seconds, stall: must be seconds";
   }
+  if (!line.Whole("rows", 0, kLongest, 0, &step.rows)) return "rows: out of range";
   if (!line.Experts(workload->num_experts, &experts)) return "experts: must be digits";
   if (!line.Wholes("loaded", &step.loaded) || !line.Wholes("failed", &step.failed) ||
       step.load_seconds.size() != step.loaded.size()) {
@@ -341,6 +343,7 @@ std::string ToLine(const WorkloadRequest& request) {
   if (request.max_tokens != 0) line += ",\"max_tokens\":" + std::to_string(request.max_tokens);
   if (request.priority != 0) line += ",\"priority\":" + std::to_string(request.priority);
   if (request.salt != 0) line += ",\"salt\":" + std::to_string(request.salt);
+  if (request.scored) line += ",\"scored\":1";
   return line + "}\n";
 }
 
@@ -351,7 +354,9 @@ std::string ToLine(const WorkloadCancel& cancel) {
 
 std::string ToLine(int64_t step, const WorkloadStep& what) {
   std::string line = "{\"step\":" + std::to_string(step) + ",\"seconds\":" + Number(what.seconds) +
-                     ",\"stall\":" + Number(what.stall) + ",\"experts\":\"";
+                     ",\"stall\":" + Number(what.stall);
+  if (what.rows > 0) line += ",\"rows\":" + std::to_string(what.rows);
+  line += ",\"experts\":\"";
   for (size_t expert = 0; expert < kDigits.size(); ++expert) {
     if (what.experts >> expert & 1) line += kDigits[expert];
   }
