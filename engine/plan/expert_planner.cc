@@ -139,9 +139,12 @@ void ExpertPlanner::Open() {
 ExpertChoice ExpertPlanner::ChooseAutomatically(const std::vector<ExpertCandidate>& candidates,
                                                 const ExpertLimits& limits) {
   ExpertChoice in_order = ChooseInOrder(ExpertPolicy::kFcfs, candidates, limits, costs_);
-  const bool all_fit = in_order.chosen.size() == candidates.size();
+  // Prompts that wait for their share of rows alone are no cap.
+  const bool capped = in_order.chosen.size() < candidates.size() &&
+                      (static_cast<int32_t>(in_order.chosen.size()) >= limits.sequences ||
+                       in_order.rows >= limits.rows);
   const bool was_on = batching_ == ExpertBatching::kOn;
-  if (!model_.ready() || (!cache_ && all_fit && !was_on)) {
+  if (!model_.ready() || (!cache_ && !capped && !was_on)) {
     batching_ = model_.ready() ? ExpertBatching::kNothingToGain : ExpertBatching::kLearning;
     gain_ += (1 - gain_) / kGainMemory;
     return in_order;

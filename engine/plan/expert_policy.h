@@ -92,9 +92,9 @@ ExpertChoice ChooseInOrder(ExpertPolicy order, const std::vector<ExpertCandidate
 ExpertChoice ChooseLongestQueue(const std::vector<ExpertCandidate>& candidates,
                                 const ExpertLimits& limits, const ExpertCosts& costs);
 
-// Takes experts as long as they raise the sequences served a second, where a sequence counts for
-// more the longer it was passed over: the one that raises them most
-// first: so those in memory come before those to be loaded, and long queues before short ones.
+// Takes experts as long as they raise the sequences served a second, the one that raises them most
+// first: so those in memory come before those to be loaded, and long queues before short ones. A
+// sequence counts for more the longer it was passed over.
 ExpertChoice ChooseByCost(const std::vector<ExpertCandidate>& candidates,
                           const ExpertLimits& limits, const ExpertCosts& costs);
 

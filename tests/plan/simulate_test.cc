@@ -106,6 +106,19 @@ TEST(SimulateTest, AutoStaysOffWhereThereIsNothingToGain) {
   EXPECT_EQ(SimulateWorkload(workload, options).end_to_end.mean, report.end_to_end.mean);
 }
 
+// A machine on which every row costs, and prompts that wait for their few rows: no cap binds.
+TEST(SimulateTest, PromptsThatWaitForTheirRowsAreNoCap) {
+  SimulateOptions options = Options(ExpertPolicy::kAuto, 7);
+  options.scheduler.max_num_step_seqs = 0;
+  options.machine = {.fixed = 0.01, .per_row = 2e-3, .per_byte = 9.5e-6};
+  options.clients = 24;
+  const Workload workload = DrawWorkload({.requests = 200, .prompt_mean = 300, .answer_mean = 30});
+  const SimulateReport report = SimulateWorkload(workload, options);
+  options.scheduler.experts.policy = ExpertPolicy::kFcfs;
+  EXPECT_EQ(SimulateWorkload(workload, options).end_to_end.mean, report.end_to_end.mean);
+  EXPECT_EQ(report.experts.batching, ExpertBatching::kNothingToGain);
+}
+
 // A recorded run and its replay agree in every plan, hit and load: tokens with shared prefixes,
 // answers that stop early, priorities, and any policy.
 TEST(SimulateTest, AReplayIsTheRecordedRun) {
