@@ -1,17 +1,22 @@
 #!/usr/bin/env bash
 # From a clean clone to a streamed answer: installs what is missing, builds, fetches a small real
 # model, serves it and asks it a question through gRPC.
-# Usage: deploy/quickstart.sh [--once]
-#   --once   leave after the answer; exit status 0 only if it streamed
+# Usage: deploy/quickstart.sh [--once] [--read-me]
+#   --once      leave after the answer; exit status 0 only if it streamed
+#   --read-me   serve it as a Read-ME model: seven overlapping experts, and a router that names them
+#               ahead (a test of serving, not of quality: the experts are pruned and not tuned)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 once=false
-case "${1:-}" in
-  '') ;;
-  --once) once=true ;;
-  *) echo "usage: $0 [--once]" >&2; exit 2 ;;
-esac
+read_me=()
+for word in "$@"; do
+  case "$word" in
+    --once) once=true ;;
+    --read-me) read_me=(--read-me tests/testdata/read_me_smollm2) ;;
+    *) echo "usage: $0 [--once] [--read-me]" >&2; exit 2 ;;
+  esac
+done
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -30,7 +35,7 @@ say "Serve"
 grpc_port="${PREGATE_GRPC_PORT:-8001}"
 metrics_port="${PREGATE_METRICS_PORT:-8002}"
 log=build/quickstart.log
-build/release/pregate serve "$model" --served-model-name smollm2 \
+build/release/pregate serve "$model" "${read_me[@]}" --served-model-name smollm2 \
   --grpc-port "$grpc_port" --metrics-port "$metrics_port" >"$log" 2>&1 &
 server=$!
 trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true' EXIT
@@ -61,8 +66,11 @@ log      $log
 
 Try:
   build/release/pregate-client --target 127.0.0.1:$grpc_port --chat "Tell me a short story."
-  build/release/pregate generate $model -p "Why is the sky blue?"
+  build/release/pregate generate $model${read_me[*]:+ ${read_me[*]}} -p "Why is the sky blue?"
 END
+if [[ ${#read_me[@]} -gt 0 ]]; then
+  echo "  curl -s http://127.0.0.1:$metrics_port/metrics | grep expert"
+fi
 $once && exit 0
 echo
 echo "Ctrl-C stops the server."

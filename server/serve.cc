@@ -56,6 +56,25 @@ bool UseReflection(const ServeConfig& config) {
   return config.reflection == Reflection::kOn;
 }
 
+// Says in the log how steps are put together by expert, when that changes and has been so for a
+// while.
+class BatchingNotes {
+ public:
+  explicit BatchingNotes(RequestLog* log) : log_(log) {}
+
+  void Observe(const StepStats& step) {
+    if (step.expert_batching == said_ || absl::Now() < next_) return;
+    said_ = step.expert_batching;
+    next_ = absl::Now() + absl::Seconds(10);
+    log_->Note(std::string(said_));
+  }
+
+ private:
+  RequestLog* const log_;
+  std::string_view said_;
+  absl::Time next_;
+};
+
 // False: a step does not end, so that the engine's thread cannot be joined in any time.
 bool Drain(const ServeConfig& config, Engine* engine, GrpcServer* server) {
   Say("draining");
@@ -75,7 +94,12 @@ bool Drain(const ServeConfig& config, Engine* engine, GrpcServer* server) {
 int ServeModel(const ServeConfig& config, const ServedModelOptions& options, Engine* engine,
                StopSignals* signals) {
   Metrics metrics(engine, options.name, config.metrics_compat);
-  engine->SetStepObserver([&metrics](const StepStats& step) { metrics.ObserveStep(step); });
+  RequestLog log(config.log_format);
+  BatchingNotes notes(&log);
+  engine->SetStepObserver([&metrics, &notes](const StepStats& step) {
+    metrics.ObserveStep(step);
+    notes.Observe(step);
+  });
   if (absl::Status status = metrics.StartServer(config.host, config.metrics_port); !status.ok()) {
     return Fail(status, kCannotListen);
   }
@@ -86,7 +110,6 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options, Eng
     if (!config.chat_template.empty()) return Fail(model.chat_status(), kCannotUse);
     Say(absl::StrCat("no chat: ", std::string(model.chat_status().message())));
   }
-  RequestLog log(config.log_format);
   GrpcServerOptions grpc_options;
   grpc_options.host = config.host;
   grpc_options.port = config.grpc_port;

@@ -27,11 +27,15 @@ double Milliseconds(absl::Duration duration) {
   return std::round(absl::ToDoubleMicroseconds(duration)) / 1000;
 }
 
+std::string Now() {
+  return absl::FormatTime("%Y-%m-%d%ET%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());
+}
+
 // What a line says, in its order.
 ordered_json Fields(const RequestLogLine& line) {
   const AnswerRecord& answer = line.answer;
   return {
-      {"time", absl::FormatTime("%Y-%m-%d%ET%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone())},
+      {"time", Now()},
       {"method", Cut(line.method)},
       {"request_id", Cut(line.request_id)},
       {"peer", Cut(line.peer)},
@@ -95,6 +99,11 @@ RequestLog::~RequestLog() = default;
 void RequestLog::Write(const RequestLogLine& line) {
   const ordered_json fields = Fields(line);
   sink_->Write(format_ == LogFormat::kJson ? AsJson(fields) : AsText(fields));
+}
+
+void RequestLog::Note(const std::string& text) {
+  const ordered_json fields = {{"time", Now()}, {"note", Cut(text)}};
+  sink_->Write(format_ == LogFormat::kJson ? AsJson(fields) : Cut(text));
 }
 
 }  // namespace pregate

@@ -34,6 +34,9 @@ class RequestLog {
   // the log is a line.
   void Write(const RequestLogLine& line);
 
+  // A line of the server's own, {"time": ..., "note": text} in JSON.
+  void Note(const std::string& text);
+
  private:
   class Sink;
   LogFormat format_;
