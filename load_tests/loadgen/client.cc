@@ -165,6 +165,22 @@ absl::StatusOr<ServerInfo> AwaitServer(const std::string& address, double patien
   return ServerInfo{model.name(), model.limits().vocab_size(), model.limits().max_model_len()};
 }
 
+absl::StatusOr<std::vector<uint32_t>> TokenizeText(const std::string& address,
+                                                   const std::string& text) {
+  const std::unique_ptr<Inference::Stub> stub = Inference::NewStub(Connect(address));
+  grpc::ClientContext context;
+  v1::TokenizeRequest request;
+  request.set_text(text);
+  request.set_add_special(false);
+  v1::TokenizeResponse response;
+  const grpc::Status status = stub->Tokenize(&context, request, &response);
+  if (!status.ok()) {
+    return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                        absl::StrCat("--text: ", status.error_message()));
+  }
+  return std::vector<uint32_t>(response.ids().begin(), response.ids().end());
+}
+
 absl::StatusOr<std::vector<RequestRecord>> RunLoad(const ClientOptions& options, const Load& load,
                                                    const Prompts& prompts) {
   Run run(options, load, prompts);

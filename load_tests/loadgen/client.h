@@ -24,6 +24,10 @@ struct ServerInfo {
 // Asks for the served model, for up to `patience_s` while the server does not answer.
 absl::StatusOr<ServerInfo> AwaitServer(const std::string& address, double patience_s);
 
+// The served model's ids of a text, of at most 4 MiB.
+absl::StatusOr<std::vector<uint32_t>> TokenizeText(const std::string& address,
+                                                   const std::string& text);
+
 struct ClientOptions {
   std::string address;   // "127.0.0.1:8001"
   int connections = 8;   // requests take turns; a server bounds the streams of one connection

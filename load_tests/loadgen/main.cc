@@ -46,6 +46,16 @@ bool WriteFile(const std::string& path, const std::string& text) {
   return static_cast<bool>(file.flush());
 }
 
+// What prompts are pieces of; nothing where they are random.
+absl::StatusOr<std::vector<uint32_t>> TextOf(const Options& options) {
+  if (options.text_path.empty()) return std::vector<uint32_t>();
+  const absl::StatusOr<std::string> text = ReadFile(options.text_path);
+  if (!text.ok()) return text.status();
+  auto ids = TokenizeText(options.client.address, *text);
+  if (ids.ok() && ids->empty()) return absl::InvalidArgumentError("--text: must not be empty");
+  return ids;
+}
+
 int RunWith(const Options& options) {
   const auto server = options.llama_server
                           ? AwaitLlamaServer(options.client.address, options.wait_s)
@@ -53,7 +63,10 @@ int RunWith(const Options& options) {
   if (!server.ok()) return Fail(server.status(), kFailed);
   const auto load = MakeLoad(options, server->max_model_len);
   if (!load.ok()) return Fail(load.status(), kBadUsage);
-  const Prompts prompts({server->vocab_size, options.synthetic.seed, options.shared_prefix});
+  const auto text = TextOf(options);
+  if (!text.ok()) return Fail(text.status(), kFailed);
+  const Prompts prompts(
+      {server->vocab_size, options.synthetic.seed, options.shared_prefix, *std::move(text)});
   const double cpu_before = CpuSeconds();
   const auto records = options.llama_server ? RunLlamaServerLoad(options.client, *load, prompts)
                                             : RunLoad(options.client, *load, prompts);

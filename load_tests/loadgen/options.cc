@@ -85,6 +85,10 @@ void AddOtherFlags(CLI::App& app, Options& options) {
   app.add_option("--shared-prefix", options.shared_prefix,
                  "share of each prompt that all prompts begin with")
       ->check(Between(0.0, 1.0));
+  app.add_option("--text", options.text_path,
+                 "prompts are pieces of this file (at most 4 MiB), not random ids")
+      ->check(CLI::ExistingFile)
+      ->excludes(app.get_option("--llama-server"));
   app.add_option("--seed", options.synthetic.seed, "of times, lengths and prompts");
   app.add_option("--ttft-limit", options.ttft_limit_ms, "goodput: milliseconds to the first token")
       ->check(Between(0, 1e9));
@@ -93,13 +97,6 @@ void AddOtherFlags(CLI::App& app, Options& options) {
       ->check(Between(0, 1e9));
   app.add_option("--label", options.label, "name of the run in a picture");
   app.add_option("--json", options.json_path, "file for the whole result");
-}
-
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
-  return text;
 }
 
 const char* NameOf(LoadKind kind) {
@@ -160,6 +157,13 @@ absl::StatusOr<std::optional<Options>> ParseOptions(int argc, const char* const*
   return options;
 }
 
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
+  return text;
+}
+
 absl::StatusOr<Load> MakeLoad(const Options& options, uint32_t max_model_len) {
   if (options.kind == LoadKind::kTrace) {
     const absl::StatusOr<std::string> csv = ReadFile(options.trace_path);
@@ -191,6 +195,7 @@ std::string SettingsJson(const Options& options, const ServerInfo& server) {
                                  {"load", NameOf(options.kind)},
                                  {"seed", options.synthetic.seed},
                                  {"shared_prefix", options.shared_prefix},
+                                 {"text", options.text_path},
                                  {"ttft_limit_ms", options.ttft_limit_ms},
                                  {"itl_limit_ms", options.itl_limit_ms},
                                  {"timeout_s", options.client.timeout_s},

@@ -27,6 +27,7 @@ struct Options {
   int concurrency = 0;  // of a closed loop
   int64_t requests = 64;
   double shared_prefix = 0;
+  std::string text_path;  // of what prompts are pieces of; empty: they are random ids
 
   double ttft_limit_ms = 1000;
   double itl_limit_ms = 100;
@@ -40,6 +41,8 @@ absl::StatusOr<std::optional<Options>> ParseOptions(int argc, const char* const*
 // The load that the options describe, for a server whose prompts and answers have at most
 // `max_model_len` tokens together.
 absl::StatusOr<Load> MakeLoad(const Options& options, uint32_t max_model_len);
+
+absl::StatusOr<std::string> ReadFile(const std::string& path);
 
 // As a JSON object: what a result needs beside it to be repeated.
 std::string SettingsJson(const Options& options, const ServerInfo& server);
