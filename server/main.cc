@@ -8,6 +8,7 @@
 #include "server/commands/bench.h"
 #include "server/commands/generate.h"
 #include "server/commands/inspect.h"
+#include "server/commands/simulate.h"
 #include "server/config/config.h"
 #include "server/serve.h"
 
@@ -28,6 +29,7 @@ int Run(const ServeConfig& config) { return Serve(config); }
 int Run(const GenerateConfig& config) { return ExitStatus(Generate(config)); }
 int Run(const InspectConfig& config) { return ExitStatus(Inspect(config)); }
 int Run(const BenchConfig& config) { return ExitStatus(Bench(config)); }
+int Run(const SimulateConfig& config) { return ExitStatus(Simulate(config)); }
 int Run(const PrintAndExit& output) {
   std::fputs(output.text.c_str(), stdout);
   return 0;

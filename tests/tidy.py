@@ -25,6 +25,7 @@ ROOMS = {
     "server": [
         "engine/bench.h",
         "engine/engine.h",
+        "engine/simulation.h",
         "engine/tokenizer.h",
         "engine/model/inspect.h",
         "engine/model/sampling_params.h",

@@ -27,9 +27,13 @@ constexpr char kUsage[] =
     "  pregate generate MODEL -p TEXT      one answer in the terminal, without a server\n"
     "  pregate bench MODEL                 how fast prefill and decode are\n"
     "  pregate inspect MODEL               what is in a model file\n"
+    "  pregate simulate TRACE              the scheduler in virtual time, all policies\n"
     "  pregate --version\n"
     "\n"
-    "MODEL is a GGUF file or a Hugging Face folder. `pregate COMMAND --help` lists the flags.\n";
+    "MODEL is a GGUF file or a Hugging Face folder; TRACE a file of `serve --record-trace`, or\n"
+    "synthetic. `pregate COMMAND --help` lists the flags.\n";
+
+bool ByPosition(const Flag& flag) { return flag.name == kModelFlag || flag.name == kTraceFlag; }
 
 // "--max-num-seqs N", "--[no-]enable-prefix-caching".
 std::string Spelling(const Flag& flag) {
@@ -41,7 +45,7 @@ std::string HelpText(absl::string_view command, absl::string_view synopsis,
                      const std::vector<Flag>& flags, bool takes_file) {
   std::string help = absl::StrCat("pregate ", command, " ", synopsis, "\n\n");
   for (const Flag& flag : flags) {
-    if (flag.name == kModelFlag) continue;
+    if (ByPosition(flag)) continue;
     const std::string left = absl::StrCat(
         flag.short_name.empty() ? "" : absl::StrCat("-", flag.short_name, ", "), Spelling(flag));
     absl::StrAppendFormat(&help, "  %-36s %s%s\n", left, flag.help,
@@ -51,9 +55,10 @@ std::string HelpText(absl::string_view command, absl::string_view synopsis,
   }
   if (takes_file) {
     absl::StrAppendFormat(&help, "  %-36s %s\n", "--config FILE.yaml", "file with flags as keys");
-    absl::StrAppend(&help,
-                    "\nEach flag is also a key of the file and a variable, PREGATE_MAX_NUM_SEQS; "
-                    "flags win over\nvariables, variables over the file.\n");
+    absl::StrAppend(
+        &help,
+        "\nEach flag is also a key of the file and a variable, PREGATE_HOST; flags win, "
+        "then variables.\n");
   }
   return help;
 }
@@ -70,7 +75,7 @@ class CommandLineReader {
         switches_.emplace_back(flag.name, app->add_flag(names));
         continue;
       }
-      std::string names = flag.name == kModelFlag ? flag.name : absl::StrCat("--", flag.name);
+      std::string names = ByPosition(flag) ? flag.name : absl::StrCat("--", flag.name);
       if (!flag.short_name.empty()) absl::StrAppend(&names, ",-", flag.short_name);
       Add(flag.name, names);
     }
@@ -83,7 +88,7 @@ class CommandLineReader {
       absl::string_view name = word;
       if (!absl::ConsumePrefix(&name, "-")) {
         return absl::InvalidArgumentError(
-            absl::StrCat("MODEL: must be one path; got ", Shown(word), " as well"));
+            absl::StrCat(flags.front().value, ": must be one path; got ", Shown(word), " as well"));
       }
       absl::ConsumePrefix(&name, "-");
       return UnknownName(name.substr(0, name.find('=')), "flag", flags);
@@ -181,6 +186,10 @@ absl::Status CheckInspect(const InspectConfig& config) {
 
 absl::Status CheckBench(const BenchConfig& config) { return RequireGiven("MODEL", config.model); }
 
+absl::Status CheckSimulate(const SimulateConfig& config) {
+  return RequireGiven("TRACE", config.simulation.trace);
+}
+
 struct CommandSyntax {
   const char* name;
   const char* synopsis;
@@ -244,8 +253,13 @@ absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv, cons
     return ParseCommand({"bench", "MODEL [flags]", false}, BenchFlags, CheckBench, std::move(words),
                         get_env);
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "command: must be serve, generate, bench or inspect; got ", Shown(command), "\n\n", kUsage));
+  if (command == "simulate") {
+    return ParseCommand({"simulate", "TRACE|synthetic [flags]", false}, SimulateFlags,
+                        CheckSimulate, std::move(words), get_env);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("command: must be serve, generate, bench, inspect or simulate; got ",
+                   Shown(command), "\n\n", kUsage));
 }
 
 std::string FlagsMarkdown() {

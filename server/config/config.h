@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "engine/bench.h"
 #include "engine/engine.h"
+#include "engine/simulation.h"
 
 namespace pregate {
 
@@ -67,12 +68,19 @@ struct BenchConfig {
   bool json = false;  // the report as JSON instead of a table
 };
 
+// `pregate simulate TRACE`.
+struct SimulateConfig {
+  SimulationOptions simulation;
+  bool json = false;  // the report as JSON instead of a table
+};
+
 // `--help` or `--version`: print this on standard output and exit with 0.
 struct PrintAndExit {
   std::string text;
 };
 
-using Command = std::variant<ServeConfig, GenerateConfig, InspectConfig, BenchConfig, PrintAndExit>;
+using Command = std::variant<ServeConfig, GenerateConfig, InspectConfig, BenchConfig,
+                             SimulateConfig, PrintAndExit>;
 
 // Reads the environment: a variable's value, or nothing.
 using GetEnv = std::function<std::optional<std::string>(const std::string& name)>;

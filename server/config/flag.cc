@@ -179,6 +179,23 @@ Flag IntegerListFlag(std::string name, std::string help, std::vector<int32_t>* t
   return Flag{std::move(name), "N,N", std::move(help), std::move(shown), std::move(set)};
 }
 
+Flag WordListFlag(std::string name, std::string value, std::string words, std::string help,
+                  std::vector<std::string>* target) {
+  auto set = [name, words, target](absl::string_view text) -> absl::Status {
+    const std::vector<std::string> known = absl::StrSplit(words, '|');
+    std::vector<std::string> list = absl::StrSplit(text, ',');
+    for (const std::string& word : list) {
+      if (std::find(known.begin(), known.end(), word) == known.end()) {
+        return Refuse(name, absl::StrCat("some of ", absl::StrJoin(known, ", ")), text);
+      }
+    }
+    *target = std::move(list);
+    return absl::OkStatus();
+  };
+  std::string shown = absl::StrJoin(*target, ",");
+  return Flag{std::move(name), std::move(value), std::move(help), std::move(shown), std::move(set)};
+}
+
 Flag SeedFlag(std::string name, std::string help, uint64_t* target) {
   std::string shown = absl::StrCat(*target);
   auto set = [name, target](absl::string_view text) { return ParseUnsigned(name, text, target); };

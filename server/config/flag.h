@@ -63,6 +63,9 @@ Flag IntegerFlag(std::string name, std::string help, T* target, int64_t low, int
 // Whole numbers in [low, high], separated by commas; at least one, at most 64.
 Flag IntegerListFlag(std::string name, std::string help, std::vector<int32_t>* target, int64_t low,
                      int64_t high);
+// Words of "a|b|c", separated by commas; at least one. The help shows `value`.
+Flag WordListFlag(std::string name, std::string value, std::string words, std::string help,
+                  std::vector<std::string>* target);
 Flag SeedFlag(std::string name, std::string help, uint64_t* target);
 
 // One word of `words`, "a|b|c", stored as it is.

@@ -124,6 +124,8 @@ std::vector<Flag> ServeFlags(ServeConfig* config) {
   AppendComputeFlags(&config->engine, &flags);
   AppendExpertMemoryFlags(&config->engine, &flags);
   flags.push_back(SeedFlag("seed", "of requests that bring none", &config->engine.seed));
+  flags.push_back(TextFlag("record-trace", "FILE", "for `pregate simulate`; without what is said",
+                           &config->engine.record_trace));
   return flags;
 }
 
@@ -164,6 +166,78 @@ std::vector<Flag> BenchFlags(BenchConfig* config) {
   flags.push_back(IntegerFlag("max-num-batched-tokens", "tokens computed in one step",
                               &config->engine.max_num_batched_tokens, 1, 65536));
   AppendComputeFlags(&config->engine, &flags);
+  return flags;
+}
+
+namespace {
+
+// Who asks, how often, for what.
+void AppendArrivalFlags(SimulationOptions* options, std::vector<Flag>* flags) {
+  flags->push_back(IntegerListFlag("load", "percent of what a closed loop reaches, comma-separated",
+                                   &options->load, 1, 1000));
+  flags->push_back(RealFlag("rate", "requests a second; 0: as recorded", &options->rate, 0, 1e6));
+  flags->push_back(IntegerFlag("clients", "that each wait for their answer", &options->clients, 1,
+                               1 << 20, "synthetic: max-num-seqs"));
+  flags->push_back(IntegerFlag("warm-up-requests", "that are not measured",
+                               &options->warm_up_requests, 0, kMaxInt32, "a tenth"));
+  flags->push_back(IntegerFlag("experts", "synthetic: experts", &options->experts, 1, 64));
+  flags->push_back(IntegerFlag("requests", "synthetic: requests", &options->requests, 1, 1 << 20));
+  flags->push_back(
+      IntegerFlag("prompt-tokens", "synthetic: mean of prompts", &options->prompt_tokens, 1, 1024));
+  flags->push_back(
+      IntegerFlag("answer-tokens", "synthetic: mean of answers", &options->answer_tokens, 1, 1024));
+  flags->push_back(RealFlag("stickiness", "synthetic: share of tokens that keep their expert",
+                            &options->stickiness, 0, 1));
+  flags->push_back(SeedFlag("seed", "synthetic: of the random numbers", &options->seed));
+}
+
+// The server and its machine. Below 0: not given.
+void AppendServerFlags(SimulationOptions* options, std::vector<Flag>* flags) {
+  const auto integer = [&](const char* name, const char* help, int32_t* target, int64_t low,
+                           int64_t high, const char* otherwise) {
+    flags->push_back(IntegerFlag(name, help, target, low, high, otherwise));
+  };
+  integer("max-num-seqs", "sequences that run at once", &options->max_num_seqs, 1, 4096,
+          "as recorded, or 64");
+  integer("max-num-step-seqs", "of these, in one step; 0: any", &options->max_num_step_seqs, 0,
+          4096, "as recorded, or 0");
+  integer("max-num-batched-tokens", "tokens computed in one step", &options->max_num_batched_tokens,
+          1, 65536, "as recorded, or 2048");
+  integer("max-num-prefill-tokens", "of these, of prompts beside answers",
+          &options->max_num_prefill_tokens, 1, 65536, "as recorded, or 512");
+  flags->push_back(WordFlag("expert-eviction", "recorded|planned|lru|lfu|random",
+                            "which gives way; synthetic: planned", &options->expert_eviction));
+  flags->push_back(
+      SwitchFlag("expert-prefetch", "load experts for later steps", &options->expert_prefetch));
+  flags->push_back(
+      SwitchFlag("pipelined", "loads overlap with the layers before theirs", &options->pipelined));
+  const auto real = [&](const char* name, const char* help, double* target, const char* otherwise) {
+    flags->push_back(RealFlag(name, help, target, 0, 1e6));
+    flags->back().default_value = std::string(otherwise);
+  };
+  real("step-ms", "what a step costs: each", &options->step_ms, "as recorded, or 31");
+  real("row-ms", "and each token in it", &options->row_ms, "as recorded, or 0.03");
+  real("expert-ms", "and each expert read", &options->expert_ms, "as recorded, or 2.5");
+  real("load-ms", "to load an expert", &options->load_ms, "as recorded, or 40");
+}
+
+}  // namespace
+
+std::vector<Flag> SimulateFlags(SimulateConfig* config) {
+  SimulationOptions* options = &config->simulation;
+  std::vector<Flag> flags = {
+      TextFlag(kTraceFlag, "TRACE", "a file of --record-trace, or synthetic", &options->trace)};
+  flags.push_back(SwitchFlag("replay", "only the recorded steps", &options->replay));
+  flags.push_back(SwitchFlag("json", "print the report as JSON", &config->json));
+  flags.push_back(WordListFlag("policies", "A,B", "auto|off|on|paper|decode-first|prefill-first",
+                               "some of auto,off,on,paper,decode-first,prefill-first",
+                               &options->policies));
+  flags.back().default_value = std::string("all");
+  flags.push_back(IntegerListFlag("experts-resident", "experts in memory, comma-separated",
+                                  &options->experts_resident, 1, 64));
+  flags.back().default_value = std::string("as recorded, or all");
+  AppendArrivalFlags(options, &flags);
+  AppendServerFlags(options, &flags);
   return flags;
 }
 

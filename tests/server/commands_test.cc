@@ -74,7 +74,12 @@ TEST(Commands, BadUsageIsOneLine) {
        {std::string("generate"), std::string("generate m.gguf"), std::string("serve"),
         std::string("inspect"), std::string("inspect a b"), std::string("bench m --no-such-flag"),
         std::string("generate m -p x --temperature 3"), std::string("bench m --batch-sizes 0"),
-        std::string("generate m -p x --raw --system y"), std::string("serve m --grpc-port 70000"),
+        std::string("simulate"), std::string("simulate synthetic --policies best"),
+        std::string("simulate synthetic --replay"), std::string("simulate a b"),
+        std::string("simulate synthetic --experts-resident 8"),
+        std::string("simulate synthetic --clients 3 --load 90"),
+        std::string("simulate /nonexistent"), std::string("generate m -p x --raw --system y"),
+        std::string("serve m --grpc-port 70000"),
         absl::StrCat("generate ", TinyModel(), " -p x --chat-template /nonexistent")}) {
     ExpectOneLineOfError(Pregate(words), words);
   }
@@ -96,8 +101,8 @@ TEST(Commands, ModelsThatCannotBeReadAreOneLine) {
 }
 
 TEST(Commands, HelpAndVersionGoToStandardOutput) {
-  for (const char* words :
-       {"--help", "--version", "serve --help", "generate --help", "inspect -h", "bench --help"}) {
+  for (const char* words : {"--help", "--version", "serve --help", "generate --help", "inspect -h",
+                            "bench --help", "simulate --help"}) {
     const Outcome outcome = Pregate(words);
     EXPECT_EQ(outcome.exit_status, 0) << words;
     EXPECT_THAT(outcome.out, StartsWith("pregate")) << words;
@@ -151,6 +156,77 @@ TEST(Bench, TableHasARowForEachCell) {
   const Outcome outcome = Pregate(absl::StrCat("bench ", kShortBench, TinyModel()));
   ASSERT_EQ(outcome.exit_status, 0) << outcome.err;
   EXPECT_THAT(outcome.out, AllOf(HasSubstr("decode tok/s"), HasSubstr("\n     16      2 ")));
+}
+
+constexpr char kShortSimulation[] = "simulate synthetic --requests 100 --max-num-seqs 8 ";
+
+TEST(Simulate, JsonHasARowForEachRun) {
+  const Outcome outcome = Pregate(absl::StrCat(
+      kShortSimulation, "--experts-resident 2,7 --policies off,on --load 50,90 --json"));
+  ASSERT_EQ(outcome.exit_status, 0) << outcome.err;
+  EXPECT_EQ(outcome.err, "");
+  const nlohmann::json report = nlohmann::json::parse(outcome.out);
+  EXPECT_EQ(report["experts"], 7);
+  EXPECT_GT(report["capacity_requests_per_s"], 0);
+  EXPECT_DOUBLE_EQ(report["machine"]["load_ms"], 40);
+  ASSERT_EQ(report["rows"].size(), 8);
+  for (const nlohmann::json& row : report["rows"]) {
+    EXPECT_EQ(row["requests"], 90);
+    EXPECT_EQ(row["broken"], "");
+    EXPECT_GT(row["end_to_end_s"]["p95"], row["end_to_end_s"]["mean"]);
+    const bool fits = row["experts_resident"] == 7;
+    EXPECT_EQ(row["hit_ratio"] == 1, fits);
+    EXPECT_EQ(row["load_bytes"] == 0, fits);
+  }
+  EXPECT_EQ(report["rows"][7]["policy"], "on");
+  EXPECT_EQ(report["rows"][7]["load_percent"], 90);
+}
+
+TEST(Simulate, TablesShowEveryPolicyTheSameWayEachTime) {
+  const std::string words = absl::StrCat(kShortSimulation, "--experts-resident 4");
+  const Outcome outcome = Pregate(words);
+  ASSERT_EQ(outcome.exit_status, 0) << outcome.err;
+  for (const char* policy : {"auto", "off", "on", "paper", "decode-first", "prefill-first"}) {
+    EXPECT_THAT(outcome.out, HasSubstr(absl::StrCat("\n", policy, " "))) << policy;
+  }
+  EXPECT_EQ(Pregate(words).out, outcome.out);
+  EXPECT_NE(Pregate(words + " --seed 2").out, outcome.out);
+}
+
+// By hand: no router, a prompt in one step of 10 ms, then four tokens of one step each.
+TEST(Simulate, TracesCanBeWrittenByHand) {
+  const std::string trace =
+      WriteFile("by_hand.jsonl",
+                "{\"pregate_trace\":1,\"experts\":1}\n"
+                "{\"request\":1,\"arrival\":2,\"prompt\":3,\"experts\":\"00000000\"}\n");
+  const std::string words =
+      absl::StrCat("simulate ", trace, " --step-ms 10 --row-ms 0 --expert-ms 0 --json");
+  const Outcome outcome = Pregate(words);
+  ASSERT_EQ(outcome.exit_status, 0) << outcome.err;
+  const nlohmann::json report = nlohmann::json::parse(outcome.out);
+  ASSERT_EQ(report["rows"].size(), 1);
+  EXPECT_EQ(report["rows"][0]["tokens"], 5);
+  EXPECT_NEAR(report["rows"][0]["end_to_end_s"]["mean"], 0.05, 1e-9);
+  ExpectOneLineOfError(Pregate("simulate " + trace), "a machine that nobody knows");
+  ExpectOneLineOfError(Pregate("simulate --replay " + trace), "no steps");
+}
+
+TEST(Simulate, DamagedTracesAreRefusedWithTheLine) {
+  const std::string header = "{\"pregate_trace\":1,\"experts\":7}\n";
+  const std::string request = "{\"request\":1,\"prompt\":1,\"experts\":\"00\"}\n";
+  for (const auto& [text, where] : std::vector<std::pair<std::string, std::string>>{
+           {header + request + "{\"request\":2,\"prompt\"\n", "line 3: "},
+           {header + "{\"server\":1}\n" + request, "line 2: max_num_seqs"},
+           {request, "line 1: pregate_trace"},
+           {header + request + request, "request: "},
+           {header, "must hold a request"},
+           {header + request + "{\"step\":0,\"experts\":\"0\",\"loaded\":[7],\"load_seconds\":[1]}",
+            "loaded"}}) {
+    const Outcome outcome = Pregate("simulate --step-ms 1 --row-ms 1 --expert-ms 1 " +
+                                    WriteFile("damaged.jsonl", text));
+    ExpectOneLineOfError(outcome, text);
+    EXPECT_THAT(outcome.err, HasSubstr(where));
+  }
 }
 
 TEST(Generate, RawTextIsContinuedTheSameWayEachTime) {

@@ -96,6 +96,7 @@ TEST(CommandLine, EveryServeFlagIsTaken) {
                                          "--threads=2",
                                          "--dtype=float32",
                                          "--kv-cache-dtype=q8_0",
+                                         "--record-trace=t.jsonl",
                                          "--seed=18446744073709551615"});
   EXPECT_EQ(config.served_model_name, "smol");
   EXPECT_EQ(config.chat_template, "t.jinja");
@@ -119,6 +120,7 @@ TEST(CommandLine, EveryServeFlagIsTaken) {
   EXPECT_EQ(config.engine.threads, 2);
   EXPECT_EQ(config.engine.dtype, "float32");
   EXPECT_EQ(config.engine.kv_cache_dtype, "q8_0");
+  EXPECT_EQ(config.engine.record_trace, "t.jsonl");
   EXPECT_EQ(config.engine.seed, ~uint64_t{0});
 }
 
@@ -147,6 +149,28 @@ TEST(CommandLine, GenerateAndInspect) {
   EXPECT_TRUE(std::get<BenchConfig>(*bench).json);
   EXPECT_FALSE(Parse({"bench", "m.gguf", "--batch-sizes", "1,,3"}).ok());
   EXPECT_FALSE(Parse({"bench", "m.gguf", "--batch-sizes", "0"}).ok());
+}
+
+TEST(CommandLine, Simulate) {
+  const absl::StatusOr<Command> command = Parse(
+      {"simulate", "t.jsonl", "--policies", "auto,paper", "--experts-resident", "2,3",
+       "--load=50,98", "--max-num-step-seqs=16", "--load-ms=170", "--no-pipelined", "--json"});
+  ASSERT_TRUE(command.ok()) << command.status();
+  const SimulationOptions& options = std::get<SimulateConfig>(*command).simulation;
+  EXPECT_EQ(options.trace, "t.jsonl");
+  EXPECT_EQ(options.policies, (std::vector<std::string>{"auto", "paper"}));
+  EXPECT_EQ(options.experts_resident, (std::vector<int32_t>{2, 3}));
+  EXPECT_EQ(options.load, (std::vector<int32_t>{50, 98}));
+  EXPECT_EQ(options.max_num_step_seqs, 16);
+  EXPECT_LT(options.max_num_seqs, 0);
+  EXPECT_DOUBLE_EQ(options.load_ms, 170);
+  EXPECT_LT(options.step_ms, 0);
+  EXPECT_FALSE(options.pipelined);
+  EXPECT_TRUE(std::get<SimulateConfig>(*command).json);
+  EXPECT_EQ(Error({"simulate", "t", "--policies", "auto,"}),
+            "policies: must be some of auto, off, on, paper, decode-first, prefill-first; got "
+            "auto,");
+  EXPECT_THAT(Error({"simulate", "a", "b"}), StartsWith("TRACE: "));
 }
 
 TEST(CommandLine, FlagBeforeEnvironmentBeforeFile) {
@@ -209,8 +233,9 @@ TEST(CommandLine, UnknownWordsAreNamedWithTheirNeighbours) {
             "max-num-seq: unknown flag; did you mean max-num-seqs?");
   EXPECT_EQ(Error({"serve", "m", "--prot=4"}), "prot: unknown flag");
   EXPECT_EQ(Error({"serve", "m", "n"}), "MODEL: must be one path; got n as well");
-  EXPECT_THAT(Error({"serv", "m"}),
-              StartsWith("command: must be serve, generate, bench or inspect; got serv\n"));
+  EXPECT_THAT(
+      Error({"serv", "m"}),
+      StartsWith("command: must be serve, generate, bench, inspect or simulate; got serv\n"));
   EXPECT_THAT(Error({"serve", "m", "--threads"}), HasSubstr("--threads"));
 }
 
@@ -225,7 +250,8 @@ TEST(CommandLine, HelpFitsAScreen) {
   for (std::vector<const char*> words : {std::vector<const char*>{"--help"},
                                          {"serve", "--help"},
                                          {"generate", "-h"},
-                                         {"inspect", "--help"}}) {
+                                         {"inspect", "--help"},
+                                         {"simulate", "--help"}}) {
     const absl::StatusOr<Command> command = Parse(words);
     ASSERT_TRUE(command.ok()) << command.status();
     const std::string& text = std::get<PrintAndExit>(*command).text;
