@@ -14,7 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SKIPPED = 77  # ctest shows a test that exits so as skipped
 NEEDED = ("torch", "gguf", "safetensors", "tokenizers")
-SUITES = {"plain": ["texts_test", "masks_test"],
+SUITES = {"plain": ["texts_test", "masks_test", "fixture_test"],
           "torch": ["checkpoint_test", "recipe_test", "importing_test"]}
 
 
