@@ -5,6 +5,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <numeric>
 #include <optional>
 #include <unordered_set>
 #include <utility>
@@ -96,26 +97,31 @@ int32_t BlocksForAll(const Workload& workload, const SchedulerConfig& config) {
   return static_cast<int32_t>(std::min<int64_t>(each * config.max_num_seqs, 1 << 24));
 }
 
-// Of what not all experts share: the largest one's bytes; and of what they do.
+// Bytes of what all experts share, and of the rest of each, the largest first.
 struct ExpertSizes {
   int64_t pinned = 0;
-  int64_t largest = 0;
+  std::vector<int64_t> own;
+
+  // Enough for any `count` experts.
+  int64_t Of(int32_t count) const {
+    return std::accumulate(own.begin(), own.begin() + count, pinned);
+  }
 };
 
 ExpertSizes SizesOf(const ExpertConfig& experts) {
   ExpertSizes sizes;
   const ExpertMask all = ~ExpertMask{0} >> (kMaxExperts - experts.num_experts);
-  std::vector<int64_t> own(static_cast<size_t>(experts.num_experts));
+  sizes.own.resize(static_cast<size_t>(experts.num_experts));
   for (const ExpertUnit& unit : experts.units) {
     if ((unit.owners & all) == all) {
       sizes.pinned += unit.bytes;
       continue;
     }
     for (int32_t expert = 0; expert < experts.num_experts; ++expert) {
-      if ((unit.owners >> expert & 1) != 0) own[static_cast<size_t>(expert)] += unit.bytes;
+      if ((unit.owners >> expert & 1) != 0) sizes.own[static_cast<size_t>(expert)] += unit.bytes;
     }
   }
-  sizes.largest = *std::max_element(own.begin(), own.end());
+  std::sort(sizes.own.rbegin(), sizes.own.rend());
   return sizes;
 }
 
@@ -201,7 +207,7 @@ class Simulation {
     report.requests = static_cast<int64_t>(workload_.requests.size());
     report.recorded_steps = static_cast<int64_t>(workload_.steps.size());
     report.scheduler = config_;
-    report.expert_bytes = sizes_.pinned + sizes_.largest;
+    report.expert_bytes = sizes_.Of(1);
     if (!workload_.steps.empty() && config_recorded_) {
       report.rows.push_back({.policy = NameOf(recorded_config_.experts.policy),
                              .recorded = true,
@@ -294,7 +300,7 @@ class Simulation {
     if (row->experts_resident == workload_.num_experts) {
       experts.cache_bytes = 0;
     } else if (row->experts_resident > 0) {
-      experts.cache_bytes = sizes_.pinned + row->experts_resident * sizes_.largest;
+      experts.cache_bytes = sizes_.Of(row->experts_resident);
     }
     if (experts.cache_bytes > 0 && machine_.load_per_byte == 0) {
       return absl::InvalidArgumentError(

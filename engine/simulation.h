@@ -17,14 +17,14 @@ inline constexpr char kSyntheticTrace[] = "synthetic";
 
 // A number below 0, or an empty list or text, is what the trace says, or else the default.
 struct SimulationOptions {
-  std::string trace;    // a file of `--record-trace`, or "synthetic"
-  bool replay = false;  // only the recorded steps, as the server planned them
+  std::string trace = "";  // a file of `--record-trace`, or "synthetic"
+  bool replay = false;     // only the recorded steps, as the server planned them
 
   // What is compared: a run for each load, each number of experts in memory and each policy.
   std::vector<std::string> policies = {"auto",  "off",          "on",
                                        "paper", "decode-first", "prefill-first"};
-  std::vector<int32_t> experts_resident;
-  std::vector<int32_t> load;  // percent of what decode-first serves in a closed loop
+  std::vector<int32_t> experts_resident = {};
+  std::vector<int32_t> load = {};  // percent of what decode-first serves in a closed loop
 
   double rate = 0;      // requests a second; 0: as recorded
   int32_t clients = 0;  // that each wait for their answer; 0: requests come when they come

@@ -14,7 +14,7 @@
 #include "absl/time/clock.h"
 #include "engine/engine_setup.h"
 #include "engine/model/read_me_overlay.h"
-#include "engine/plan/simulate.h"
+#include "engine/simulation.h"
 #include "engine/trace_config.h"
 #include "tests/engine/engine_harness.h"
 #include "tests/engine/read_me_overlay.h"
@@ -75,7 +75,7 @@ void AskAll(Engine& engine, const std::vector<GenerationRequest>& requests) {
 }
 
 struct Recorded {
-  std::string trace;
+  std::string path, trace;
   EngineStats stats;
   int64_t steps = 0;
   int64_t expert_steps = 0;  // sum over the steps of the experts they needed
@@ -129,7 +129,8 @@ Recorded Record(const Setting& setting) {
     EXPECT_TRUE(engine->WaitUntilIdle(absl::Seconds(10)));
     recorded.stats = engine->stats();
   }
-  std::ifstream trace(options.record_trace, std::ios::binary);
+  recorded.path = options.record_trace;
+  std::ifstream trace(recorded.path, std::ios::binary);
   recorded.trace = {std::istreambuf_iterator<char>(trace), {}};
   return recorded;
 }
@@ -137,10 +138,10 @@ Recorded Record(const Setting& setting) {
 void ExpectSameCounts(const Setting& setting, const Recorded& recorded) {
   Workload workload;
   ASSERT_EQ(ReadWorkload(recorded.trace, &workload), "") << setting.name;
-  const auto config = ReadServerConfig(recorded.trace, workload.num_experts);
-  ASSERT_TRUE(config.ok()) << config.status();
-  ASSERT_TRUE(config->has_value());
-  const SimulateReport replayed = ReplayWorkload(workload, **config);
+  const auto simulation = RunSimulation({.trace = recorded.path, .replay = true}, nullptr);
+  ASSERT_TRUE(simulation.ok()) << simulation.status();
+  ASSERT_EQ(simulation->rows.size(), 1u);
+  const SimulateReport& replayed = simulation->rows[0].report;
   EXPECT_EQ(replayed.broken, "") << setting.name;
   EXPECT_EQ(replayed.steps, recorded.steps) << setting.name;
   EXPECT_EQ(replayed.expert_steps, recorded.expert_steps) << setting.name;
@@ -181,6 +182,23 @@ TEST(Trace, AReplayCountsWhatTheServerCounted) {
                             {"auto, all resident", "auto", 4, 0},
                             {"no router", "auto", 0, 0, "planned", 240, false}}) {
     ExpectSameCounts(setting, Record(setting));
+  }
+}
+
+// What the server might have done instead, at the costs that its steps tell.
+TEST(Trace, EveryPolicyRunsOnWhatOneRecorded) {
+  const Recorded recorded = Record({"off", "off"});
+  const auto simulation =
+      RunSimulation({.trace = recorded.path, .experts_resident = {2, 3}}, nullptr);
+  ASSERT_TRUE(simulation.ok()) << simulation.status();
+  EXPECT_GT(simulation->machine.fixed + simulation->machine.per_row, 0);
+  EXPECT_GT(simulation->machine.load_per_byte, 0);
+  ASSERT_EQ(simulation->rows.size(), 13u);
+  EXPECT_TRUE(simulation->rows[0].recorded);
+  for (size_t i = 1; i < simulation->rows.size(); ++i) {
+    const SimulationRow& row = simulation->rows[i];
+    EXPECT_EQ(row.report.requests, simulation->requests - simulation->requests / 10) << row.policy;
+    EXPECT_GT(row.report.load_bytes, 0) << row.policy;
   }
 }
 
