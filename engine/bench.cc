@@ -1,6 +1,7 @@
 #include "engine/bench.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <numeric>
 #include <utility>
@@ -102,6 +103,21 @@ double BodyParameters(const EngineSetup& setup) {
   return setup.transformer->RowParameters() - (config.tied_embeddings ? table : 2 * table);
 }
 
+// A unit is left out by C(N - readers, n) of the C(N, n) sets of n experts.
+std::vector<double> ExpertBytes(const EngineSetup& setup) {
+  const int32_t experts = setup.file->config().read_me.num_experts;
+  std::vector<double> bytes(static_cast<size_t>(experts));
+  for (const ExpertUnitSize& unit : setup.transformer->ExpertUnits()) {
+    const int32_t others = experts - std::popcount(unit.readers);
+    double left_out = 1;
+    for (int32_t n = 0; n < experts; ++n) {  // sets of n + 1
+      left_out *= std::max(0.0, static_cast<double>(others - n) / (experts - n));
+      bytes[static_cast<size_t>(n)] += (1 - left_out) * static_cast<double>(unit.bytes);
+    }
+  }
+  return bytes;
+}
+
 absl::Status ValidateBench(const BenchOptions& bench, const ModelInfo& model) {
   const auto check = [](absl::string_view name, int32_t value, int32_t high) {
     if (value >= 1 && value <= high) return absl::OkStatus();
@@ -134,6 +150,7 @@ absl::StatusOr<BenchReport> RunBench(const std::string& model_path, const Engine
 
   BenchReport report;
   report.model = setup->info;
+  report.expert_bytes = ExpertBytes(*setup);
   report.read_bytes_per_s = MeasureReadBandwidth(*setup->device);
   report.fma_flops_per_s = MeasureFmaRate(*setup->device);
   report.int8_ops_per_s = MeasureInt8Rate(*setup->device);

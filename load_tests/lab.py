@@ -160,7 +160,7 @@ def report(name, text, data):
     if data["machine"]["share_of_others"] > BUSY_LIMIT:
         print("\nnot kept: the machine was busy with other work", file=sys.stderr)
         return False
-    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / name).parent.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     return True

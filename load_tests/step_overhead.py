@@ -17,7 +17,7 @@ import urllib.request
 import lab
 
 BAR = 0.03
-PHASES = ("plan", "execute", "sample", "commit")
+PHASES = ("pregate", "plan", "execute", "sample", "commit")
 REQUESTS_EACH = 4  # of every client: a loop takes some seconds
 SERIES = re.compile(r'^pregate_step_seconds_(sum|count)\{phase="(\w+)"\} (\S+)$', re.MULTILINE)
 

@@ -35,6 +35,7 @@ std::string BenchJson(const BenchReport& report) {
   json["read_bytes_per_s"] = report.read_bytes_per_s;
   json["fma_flops_per_s"] = report.fma_flops_per_s;
   json["int8_ops_per_s"] = report.int8_ops_per_s;
+  json["expert_bytes"] = report.expert_bytes;
   json["rows"] = nlohmann::ordered_json::array();
   for (const BenchRow& row : report.rows) {
     json["rows"].push_back({{"prompt_tokens", row.prompt_tokens},
