@@ -29,7 +29,7 @@ class GenerationTest : public ::testing::Test {
  protected:
   static ClientRequest Ask(const std::string& text, int64_t max_tokens) {
     ClientRequest request;
-    request.prompt = text;
+    request.prompt.emplace<std::string>(text);
     request.max_tokens = max_tokens;
     request.sampling.temperature = 0.0f;
     request.ignore_eos = true;
