@@ -27,9 +27,9 @@ struct Outcome {
 
 class GenerationTest : public ::testing::Test {
  protected:
-  static ClientRequest Ask(const std::string& text, int64_t max_tokens) {
+  static ClientRequest Ask(std::string text, int64_t max_tokens) {
     ClientRequest request;
-    request.prompt.emplace<std::string>(text);
+    request.prompt = std::move(text);
     request.max_tokens = max_tokens;
     request.sampling.temperature = 0.0f;
     request.ignore_eos = true;
