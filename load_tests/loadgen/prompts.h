@@ -15,7 +15,7 @@ struct PromptOptions {
   // what a prefix cache can find. 0 has nothing in common, so that no cache helps.
   double shared_prefix = 0.0;
   // Prompts are pieces of this, from random places; empty: they are random ids.
-  std::vector<uint32_t> text;
+  std::vector<uint32_t> text = {};
 };
 
 class Prompts {

@@ -133,18 +133,18 @@ TEST(Lengths, Parse) {
 }
 
 TEST(Prompts, AreRandomIdsOfTheSeed) {
-  const Prompts prompts({.vocab_size = 100, .seed = 3, .text = {}});
+  const Prompts prompts({.vocab_size = 100, .seed = 3});
   const std::vector<uint32_t> ids = prompts.Make(0, 1000);
   ASSERT_EQ(ids.size(), 1000u);
   EXPECT_LT(*std::max_element(ids.begin(), ids.end()), 100u);
   EXPECT_GT(std::set<uint32_t>(ids.begin(), ids.end()).size(), 95u);
   EXPECT_EQ(ids, prompts.Make(0, 1000));
   EXPECT_NE(ids, prompts.Make(1, 1000));
-  EXPECT_NE(ids, Prompts({.vocab_size = 100, .seed = 4, .text = {}}).Make(0, 1000));
+  EXPECT_NE(ids, Prompts({.vocab_size = 100, .seed = 4}).Make(0, 1000));
 }
 
 TEST(Prompts, ShareTheirBeginningOnly) {
-  const Prompts prompts({.vocab_size = 1u << 30, .shared_prefix = 0.6, .text = {}});
+  const Prompts prompts({.vocab_size = 1u << 30, .shared_prefix = 0.6});
   const std::vector<uint32_t> a = prompts.Make(0, 10), b = prompts.Make(1, 20);
   EXPECT_TRUE(std::equal(a.begin(), a.begin() + 6, b.begin()));
   for (size_t i = 6; i < 10; ++i) EXPECT_NE(a[i], b[i]);
