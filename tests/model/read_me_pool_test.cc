@@ -29,8 +29,8 @@ class Dense {
     const auto n = static_cast<int64_t>(neurons.size());
     std::vector<float> gate, up, down;
     for (const int f : neurons) {
-      gate.insert(gate.end(), &gate_[f * kHidden], &gate_[(f + 1) * kHidden]);
-      up.insert(up.end(), &up_[f * kHidden], &up_[(f + 1) * kHidden]);
+      gate.insert(gate.end(), gate_.begin() + f * kHidden, gate_.begin() + (f + 1) * kHidden);
+      up.insert(up.end(), up_.begin() + f * kHidden, up_.begin() + (f + 1) * kHidden);
     }
     for (int64_t h = 0; h < kHidden; ++h) {
       for (const int f : neurons) down.push_back(down_[h * width_ + f]);
