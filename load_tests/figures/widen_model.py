@@ -8,6 +8,7 @@ experts do not fit in memory can be measured on real text with a real router.
 Usage: widen_model.py MODEL.gguf READ_ME_FOLDER WIDTH OUT_FOLDER
 Writes OUT_FOLDER/model.gguf and OUT_FOLDER/read_me (for --read-me). MODEL's down projections must be of
 a type whose blocks begin with half-precision scales: Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0.
+Wants numpy, gguf and safetensors: the environment that engine/refactor/make_venv.sh makes has them.
 """
 import json
 import pathlib
