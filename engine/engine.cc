@@ -231,7 +231,7 @@ class StepEngine : public Engine {
     live_requests_.AddPromptScores(plan, slot_owner_, sampled);
     if (setup_.router) {
       live_requests_.AddExperts(plan, slot_owner_, step.expert_stall);
-      step.expert_batching = Explain(scheduler_.stats().experts.batching);
+      step.expert_batching = expert_batching_;
       step.expert_rows = CountByExpert(plan, setup_.scheduler_config.experts.num_experts);
     }
     scheduler_.Commit(plan, sampled.token_ids,
@@ -319,6 +319,7 @@ class StepEngine : public Engine {
   // nothing is left to do also sees that nothing is running.
   void Publish() {
     const SchedulerStats now = scheduler_.stats();
+    expert_batching_ = Explain(now.experts.batching);
     const LiveRequests::Departures gone = live_requests_.TakeDepartures();
     absl::MutexLock lock(&mutex_);
     queued_answers_ -= gone.queued_answers;
@@ -336,6 +337,7 @@ class StepEngine : public Engine {
   LiveRequests live_requests_;
   std::vector<SequenceId> slot_owner_;  // [max_num_seqs]
   std::vector<int32_t> expert_ids_;     // [rows] that the router has named last
+  const char* expert_batching_ = "";    // as of the newest plan
   int64_t steps_ = 0;
   absl::Time last_step_ = absl::Now();
   std::function<void(const StepStats&)> step_observer_;

@@ -6,6 +6,7 @@
 #include "engine/expert_names.h"
 
 namespace pregate {
+
 absl::StatusOr<ExpertConfig> MakeExpertConfig(const EngineOptions& options,
                                               const ModelConfig& model,
                                               const Transformer& transformer) {

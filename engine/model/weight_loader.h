@@ -58,7 +58,6 @@ class WeightLoader {
 
   // Matrices from here on are what a unit of expert weights has in `layer`; -1: of no unit.
   void SetUnit(int32_t unit, int32_t layer);
-  int64_t unit_bytes() const { return unit_bytes_; }  // of all units so far
 
   // Brings every matrix into the kernels' form, into one piece of memory; units that do not all fit
   // into a store of their own. The file's memory is given back on the way, so that the two forms
