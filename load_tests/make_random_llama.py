@@ -8,8 +8,6 @@ output). All matrices are Q4_K, the embedding Q6_K, as llama.cpp's quantiser wou
 random_gguf.py. The tokenizer is that of the other file.
 """
 
-import sys
-
 import gguf
 import random_gguf
 
@@ -48,15 +46,5 @@ def add_tensors(model):
             model.matrix(f"{block}.{name}", rows, columns, random_gguf.q4_k)
 
 
-def main():
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    target, tokenizer = sys.argv[1:]
-    model = random_gguf.RandomModel(target, "llama", tokenizer)
-    add_metadata(model.writer, model.vocab_size)
-    add_tensors(model)
-    model.write()
-
-
 if __name__ == "__main__":
-    main()
+    random_gguf.main(__doc__, "llama", add_metadata, add_tensors)

@@ -8,8 +8,6 @@ parameters, 270 million of them for a token. All matrices are Q4_0, the head Q6_
 llama.cpp's quantiser would have it: see random_gguf.py. The tokenizer is that of the other file.
 """
 
-import sys
-
 import gguf
 import random_gguf
 
@@ -49,15 +47,5 @@ def add_tensors(model):
         model.matrix(f"{block}.ffn_down_exps", HIDDEN, FFN, random_gguf.q4_0, EXPERTS)
 
 
-def main():
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    target, tokenizer = sys.argv[1:]
-    model = random_gguf.RandomModel(target, "olmoe", tokenizer)
-    add_metadata(model.writer, model.vocab_size)
-    add_tensors(model)
-    model.write()
-
-
 if __name__ == "__main__":
-    main()
+    random_gguf.main(__doc__, "olmoe", add_metadata, add_tensors)

@@ -5,6 +5,7 @@ No quantiser takes part: the blocks are random bytes whose scales make weights o
 """
 
 import os
+import sys
 
 import gguf
 import numpy as np
@@ -88,3 +89,14 @@ class RandomModel:
         self.writer.write_tensors_to_file()
         self.writer.close()
         os.replace(self._unfinished, self._target)
+
+
+def main(doc, architecture, add_metadata, add_tensors):
+    """The command line of a script that makes one model: OUT.gguf TOKENIZER.gguf."""
+    if len(sys.argv) != 3:
+        sys.exit(doc)
+    target, tokenizer = sys.argv[1:]
+    model = RandomModel(target, architecture, tokenizer)
+    add_metadata(model.writer, model.vocab_size)
+    add_tensors(model)
+    model.write()
