@@ -53,7 +53,7 @@ ExpertPlanner::ExpertPlanner(const ExpertConfig& config)
   for (const ExpertUnit& unit : config.units) {
     const bool pinned = (unit.owners & all) == all;
     bytes += unit.bytes;
-    costs_.units.push_back({.owners = unit.owners, .bytes = unit.bytes});
+    costs_.units.push_back({.owners = unit.owners, .bytes = unit.bytes, .pinned = pinned});
     units.push_back({unit.bytes, pinned});
     shadow_unit_.push_back(pinned ? -1 : static_cast<int32_t>(evictable.size()));
     if (pinned) pinned_bytes += unit.bytes;
@@ -65,11 +65,12 @@ ExpertPlanner::ExpertPlanner(const ExpertConfig& config)
   if (config.cache_bytes > 0 && config.cache_bytes < bytes) {
     costs_.capacity = config.cache_bytes;
     costs_.all_fit = false;
-    cache_.emplace(std::move(units), config.cache_bytes, config.eviction, /*seed=*/1);
+    cache_.emplace(std::move(units), config.cache_bytes, costs_.layers, config.eviction,
+                   /*seed=*/1);
     shadows_.emplace(std::move(evictable), config.cache_bytes - pinned_bytes, /*seed=*/1);
   }
   load_started_.resize(costs_.units.size());
-  for (int32_t e = 0; e < config.num_experts; ++e) assert(Fits(ExpertMask{1} << e));
+  for (int32_t e = 0; e < config.num_experts; ++e) assert(costs_.Fits(ExpertMask{1} << e));
   if (config.policy == ExpertPolicy::kAuto) batching_ = ExpertBatching::kLearning;
 }
 
@@ -126,7 +127,7 @@ void ExpertPlanner::Open() {
     const ExpertCache::State state =
         cache_ ? cache_->state(static_cast<int32_t>(i)) : ExpertCache::State::kResident;
     const bool loading = state == ExpertCache::State::kLoading;
-    unit.held = loading || (unit.owners & promised_) != 0;
+    unit.held = unit.pinned || loading || (unit.owners & promised_) != 0;
     unit.load = state == ExpertCache::State::kResident ? 0 : load * bytes;
     if (loading) {  // the rest of it
       unit.load = std::max(unit.load - (now_ - load_started_[i]), 0.0);
@@ -151,7 +152,7 @@ ExpertChoice ExpertPlanner::ChooseAutomatically(const std::vector<ExpertCandidat
   }
   ExpertChoice by_cost = ChooseByCost(candidates, limits, costs_);
   const auto seconds_each = [this](const ExpertChoice& choice) {
-    return costs_.Seconds(choice.rows, choice.experts) / static_cast<double>(choice.chosen.size());
+    return costs_.Seconds(choice.rows, choice.experts) / choice.served;
   };
   const double by_cost_seconds = seconds_each(by_cost);
   if (by_cost_seconds > 0) {

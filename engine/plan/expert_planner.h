@@ -65,9 +65,14 @@ class ExpertPlanner {
  public:
   explicit ExpertPlanner(const ExpertConfig& config);
 
-  // Whether all units of these experts can be in memory at once, beside what is being loaded or was
-  // promised to somebody.
-  bool Fits(ExpertMask experts) const { return costs_.Fits(experts); }
+  // Whether all experts can be in memory at once.
+  bool all_fit() const { return costs_.all_fit; }
+
+  // What rows of `more` add to a step that runs `experts`, where all fit: reading the units of one
+  // more expert.
+  double ExtraSeconds(ExpertMask experts, ExpertMask more) const {
+    return costs_.Seconds(0, experts | more) - costs_.Seconds(0, experts);
+  }
 
   // A new plan: what is in memory now, and what steps cost. Before all below.
   void Open();

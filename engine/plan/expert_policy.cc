@@ -18,6 +18,17 @@ double ExpertCosts::Seconds(int32_t rows, ExpertMask experts) const {
   return std::max(compute, load) + load / layers;
 }
 
+int32_t ExpertCosts::FreeRows(ExpertMask experts) const {
+  double load = 0, compute = fixed;
+  for (const Unit& unit : units) {
+    if ((unit.owners & experts) == 0) continue;
+    compute += unit.read;
+    load += unit.load;
+  }
+  if (per_row <= 0 || load <= compute) return 0;
+  return static_cast<int32_t>(std::min((load - compute) / per_row, 1e6));
+}
+
 int64_t ExpertCosts::Bytes(ExpertMask experts) const {
   int64_t bytes = 0;
   for (const Unit& unit : units) bytes += (unit.owners & experts) != 0 ? unit.bytes : 0;
@@ -29,6 +40,16 @@ bool ExpertCosts::Fits(ExpertMask experts) const {
   int64_t bytes = 0;
   for (const Unit& unit : units) {
     if ((unit.owners & experts) != 0 || unit.held) bytes += unit.bytes;
+  }
+  return bytes <= capacity;
+}
+
+bool ExpertCosts::CanStream(ExpertMask experts) const {
+  int64_t bytes = 0;
+  for (const Unit& unit : units) {
+    if (unit.held) bytes += unit.bytes;
+    if (!unit.held && (unit.owners & experts) != 0)
+      bytes += StreamBytes(unit.bytes, layers, kLeastStreamLayers);
   }
   return bytes <= capacity;
 }
@@ -45,9 +66,21 @@ double Weight(const ExpertCandidate& candidate) {
 // The plan as it fills.
 class Filling {
  public:
+  // `streams`: beyond what fits, as far as streaming goes.
   Filling(const std::vector<ExpertCandidate>& candidates, const ExpertLimits& limits,
-          const ExpertCosts& costs)
-      : candidates_(candidates), limits_(limits), costs_(costs), taken_(candidates.size()) {}
+          const ExpertCosts& costs, bool streams)
+      : candidates_(candidates),
+        limits_(limits),
+        costs_(costs),
+        streams_(streams),
+        taken_(candidates.size()) {
+    choice_.prompt_rows = limits.prompt_rows;
+    if (!streams || costs.all_fit) return;
+    ExpertMask all = 0;
+    for (const ExpertCandidate& candidate : candidates) all |= candidate.experts;
+    choice_.prompt_rows = std::clamp(costs.FreeRows(all), limits.prompt_rows,
+                                     std::max(limits.rows, limits.prompt_rows));
+  }
 
   bool full() const {
     return choice_.rows >= limits_.rows ||
@@ -55,23 +88,25 @@ class Filling {
   }
   bool taken(int32_t i) const { return taken_[i]; }
   const ExpertChoice& choice() const { return choice_; }
+  // Of the sequences served, each with what it is worth.
   double weight() const { return weight_; }
+  double seconds() const { return costs_.Seconds(choice_.rows, choice_.experts); }
   int32_t sequences() const { return static_cast<int32_t>(choice_.chosen.size()); }
 
   // The candidate's experts that fit beside those taken: all, its first, or none.
   ExpertMask Fitting(int32_t i) const {
     const ExpertCandidate& candidate = candidates_[i];
-    if (costs_.Fits(choice_.experts | candidate.experts)) return candidate.experts;
-    return costs_.Fits(choice_.experts | candidate.first) ? candidate.first : 0;
+    if (Fits(candidate.experts)) return candidate.experts;
+    return Fits(candidate.first) ? candidate.first : 0;
   }
 
   // Takes the candidate if it fits and there is room.
   void Take(int32_t i) {
     if (taken_[i] || full()) return;
-    const bool prompt = candidates_[i].prompt;
+    const ExpertCandidate& candidate = candidates_[i];
     const int32_t room = limits_.rows - choice_.rows;
-    const int32_t rows =
-        std::min({candidates_[i].rows, room, prompt ? limits_.prompt_rows - prompt_rows_ : room});
+    const int32_t rows = std::min(
+        {candidate.rows, room, candidate.prompt ? choice_.prompt_rows - prompt_rows_ : room});
     if (rows <= 0) return;
     const ExpertMask fitting = Fitting(i);
     if (fitting == 0) return;
@@ -79,8 +114,11 @@ class Filling {
     choice_.experts |= fitting;
     choice_.chosen.push_back(i);
     choice_.rows += rows;
-    weight_ += Weight(candidates_[i]);
-    if (prompt) prompt_rows_ += rows;
+    const double share = static_cast<double>(rows) / candidate.rows;
+    const double runs = fitting == candidate.experts ? std::max(share * candidate.runs, 1.0) : 1;
+    choice_.served += runs;
+    weight_ += runs * Weight(candidate);
+    if (candidate.prompt) prompt_rows_ += rows;
   }
 
   // One for each promised expert, then those who have waited as long as they may, the longest wait
@@ -111,9 +149,15 @@ class Filling {
   }
 
  private:
+  bool Fits(ExpertMask more) const {
+    const ExpertMask experts = choice_.experts | more;
+    return costs_.Fits(experts) || (streams_ && costs_.CanStream(experts));
+  }
+
   const std::vector<ExpertCandidate>& candidates_;
   const ExpertLimits limits_;
   const ExpertCosts& costs_;
+  const bool streams_;
   std::vector<bool> taken_;  // [candidates]
   ExpertChoice choice_;
   int32_t prompt_rows_ = 0;
@@ -153,45 +197,27 @@ std::vector<Queue> Queues(const std::vector<ExpertCandidate>& candidates, const 
   return queues;
 }
 
-}  // namespace
-
-ExpertChoice ChooseInOrder(ExpertPolicy order, const std::vector<ExpertCandidate>& candidates,
-                           const ExpertLimits& limits, const ExpertCosts& costs) {
-  Filling filling(candidates, limits, costs);
+// Everybody in order.
+Filling FillInOrder(ExpertPolicy order, const std::vector<ExpertCandidate>& candidates,
+                    const ExpertLimits& limits, const ExpertCosts& costs) {
+  Filling filling(candidates, limits, costs, /*streams=*/true);
   if (!costs.all_fit) filling.TakeWhatMustGo();
   const bool prompts_first = order == ExpertPolicy::kPrefillFirst;
   if (order != ExpertPolicy::kFcfs) {
     filling.TakeAll([&](const ExpertCandidate& c) { return c.prompt == prompts_first; });
   }
   filling.TakeAll([](const ExpertCandidate&) { return true; });
-  return filling.choice();
+  return filling;
 }
 
-ExpertChoice ChooseLongestQueue(const std::vector<ExpertCandidate>& candidates,
-                                const ExpertLimits& limits, const ExpertCosts& costs) {
-  Filling filling(candidates, limits, costs);
-  filling.TakeWhatMustGo();
-  std::array<int32_t, kMaxExperts> queue = {};
-  for (int32_t i = 0; i < static_cast<int32_t>(candidates.size()); ++i) {
-    if (!filling.taken(i)) ++queue[std::countr_zero(candidates[i].first)];
-  }
-  while (!filling.full()) {
-    const auto longest = std::max_element(queue.begin(), queue.end());
-    if (*longest == 0) break;
-    *longest = 0;
-    const ExpertMask expert = ExpertMask{1} << (longest - queue.begin());
-    filling.TakeAll([expert](const ExpertCandidate& c) { return c.first == expert; });
-  }
-  return filling.choice();
-}
-
-ExpertChoice ChooseByCost(const std::vector<ExpertCandidate>& candidates,
-                          const ExpertLimits& limits, const ExpertCosts& costs) {
-  Filling filling(candidates, limits, costs);
+// Expert by expert, as many as pay, of those that fit.
+Filling FillByCost(const std::vector<ExpertCandidate>& candidates, const ExpertLimits& limits,
+                   const ExpertCosts& costs) {
+  Filling filling(candidates, limits, costs, /*streams=*/false);
   filling.TakeWhatMustGo();
   while (!filling.full()) {
     const ExpertChoice& so_far = filling.choice();
-    const Gain average = {filling.weight(), costs.Seconds(so_far.rows, so_far.experts)};
+    const Gain average = {filling.weight(), filling.seconds()};
     const Queue* best = nullptr;
     Gain best_gain;
     const std::vector<Queue> queues = Queues(candidates, filling);
@@ -214,7 +240,42 @@ ExpertChoice ChooseByCost(const std::vector<ExpertCandidate>& candidates,
     }
     if (filling.sequences() == before) break;
   }
+  return filling;
+}
+
+}  // namespace
+
+ExpertChoice ChooseInOrder(ExpertPolicy order, const std::vector<ExpertCandidate>& candidates,
+                           const ExpertLimits& limits, const ExpertCosts& costs) {
+  return FillInOrder(order, candidates, limits, costs).choice();
+}
+
+ExpertChoice ChooseLongestQueue(const std::vector<ExpertCandidate>& candidates,
+                                const ExpertLimits& limits, const ExpertCosts& costs) {
+  Filling filling(candidates, limits, costs, /*streams=*/false);
+  filling.TakeWhatMustGo();
+  std::array<int32_t, kMaxExperts> queue = {};
+  for (int32_t i = 0; i < static_cast<int32_t>(candidates.size()); ++i) {
+    if (!filling.taken(i)) ++queue[std::countr_zero(candidates[i].first)];
+  }
+  while (!filling.full()) {
+    const auto longest = std::max_element(queue.begin(), queue.end());
+    if (*longest == 0) break;
+    *longest = 0;
+    const ExpertMask expert = ExpertMask{1} << (longest - queue.begin());
+    filling.TakeAll([expert](const ExpertCandidate& c) { return c.first == expert; });
+  }
   return filling.choice();
+}
+
+ExpertChoice ChooseByCost(const std::vector<ExpertCandidate>& candidates,
+                          const ExpertLimits& limits, const ExpertCosts& costs) {
+  const Filling by_expert = FillByCost(candidates, limits, costs);
+  if (costs.all_fit) return by_expert.choice();
+  const Filling everybody = FillInOrder(ExpertPolicy::kFcfs, candidates, limits, costs);
+  const Gain gain = {everybody.weight(), everybody.seconds()};
+  const bool better = gain.Beats({by_expert.weight(), by_expert.seconds()});
+  return (better ? everybody : by_expert).choice();
 }
 
 ExpertChoice ChooseExperts(ExpertPolicy policy, const std::vector<ExpertCandidate>& candidates,

@@ -9,6 +9,7 @@
 #ifndef PREGATE_ENGINE_PLAN_EXPERT_POLICY_H_
 #define PREGATE_ENGINE_PLAN_EXPERT_POLICY_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -32,6 +33,7 @@ struct ExpertCandidate {
   ExpertMask first = 0;      // the expert of its next row
   ExpertMask experts = 0;    // of all the rows it wants
   int32_t rows = 1;          // that it wants
+  int32_t runs = 1;          // of one expert each, among them
   int64_t plans_waited = 0;  // since it last had rows
   bool prompt = false;       // not an answer that goes on
   bool overdue = false;      // has waited as long as it may
@@ -44,6 +46,13 @@ struct ExpertUnit {
   int64_t bytes = 0;
 };
 
+// A unit that does not fit can be streamed: its piece of each layer is in memory from before that
+// layer runs until after. Bytes of it in memory when that is `window` layers at once.
+inline int64_t StreamBytes(int64_t bytes, int32_t layers, int32_t window) {
+  return std::min((bytes + layers - 1) / layers * window, bytes);
+}
+inline constexpr int32_t kLeastStreamLayers = 2;  // one runs while the next one comes
+
 // What a step costs, in seconds: fixed + per_row * rows + what the union of the experts' units
 // costs to read, beside what has to be loaded first. Loads overlap with the layers before theirs:
 // T = max(compute, load) + load / layers.
@@ -51,9 +60,10 @@ struct ExpertCosts {
   struct Unit {
     ExpertMask owners = 0;
     int64_t bytes = 0;
-    double read = 0;    // seconds
-    double load = 0;    // seconds, 0 where it is in memory
-    bool held = false;  // on its way, or promised: its place is taken
+    double read = 0;  // seconds
+    double load = 0;  // seconds, 0 where it is in memory
+    bool pinned = false;
+    bool held = false;  // pinned, on its way, or promised: its place is taken
   };
   double fixed = 0;
   double per_row = 0;
@@ -64,8 +74,12 @@ struct ExpertCosts {
   std::vector<Unit> units;
 
   double Seconds(int32_t rows, ExpertMask experts) const;
+  // Rows that a step with these experts can have for nothing, while it loads.
+  int32_t FreeRows(ExpertMask experts) const;
   // Whether all units of these experts can be in memory at once, beside what is held.
   bool Fits(ExpertMask experts) const;
+  // Whether a step can have these experts, if those that are not held are streamed.
+  bool CanStream(ExpertMask experts) const;
   int64_t Bytes(ExpertMask experts) const;
 };
 
@@ -80,9 +94,11 @@ struct ExpertChoice {
   ExpertMask experts = 0;       // a sequence gets rows up to its first one of another expert
   std::vector<int32_t> chosen;  // candidates, in the order in which they are served
   int32_t rows = 0;             // of those, about
+  int32_t prompt_rows = 0;      // that prompts may have in this step
+  double served = 0;  // sequences, about; a prompt for as many as it has runs of one expert each
 };
 
-// Serves the candidates in order, each as far as its experts fit beside those before it.
+// Serves the candidates in order, whatever experts they need.
 ExpertChoice ChooseInOrder(ExpertPolicy order, const std::vector<ExpertCandidate>& candidates,
                            const ExpertLimits& limits, const ExpertCosts& costs);
 
@@ -92,9 +108,11 @@ ExpertChoice ChooseInOrder(ExpertPolicy order, const std::vector<ExpertCandidate
 ExpertChoice ChooseLongestQueue(const std::vector<ExpertCandidate>& candidates,
                                 const ExpertLimits& limits, const ExpertCosts& costs);
 
-// Takes experts as long as they raise the sequences served a second, the one that raises them most
-// first: so those in memory come before those to be loaded, and long queues before short ones. A
-// sequence counts for more the longer it was passed over.
+// Takes experts that fit as long as they raise the sequences served a second, the one that raises
+// them most first: so those in memory come before those to be loaded, and long queues before short
+// ones. A sequence counts for more the longer it was passed over. Where not all experts fit, the
+// other way is a step for everybody that streams them: it is dear, but a prompt, which changes its
+// expert every few tokens, gets on as far in it as in dozens of steps by expert.
 ExpertChoice ChooseByCost(const std::vector<ExpertCandidate>& candidates,
                           const ExpertLimits& limits, const ExpertCosts& costs);
 

@@ -162,6 +162,7 @@ void Scheduler::Impl::ServeByExpert() {
   std::vector<ExpertCandidate> left;
   for (size_t i = 0; i < ready.size(); ++i) {
     if (ready[i]->planned_rows == 0) left.push_back(candidates[i]);
+  prefill_left_ = choice.prompt_rows;
   }
   experts_.AddLoads(left, &plan_);
 }
@@ -172,12 +173,14 @@ ExpertCandidate Scheduler::Impl::CandidateOf(const Sequence& sequence) const {
   candidate.plans_waited = plan_number_ - sequence.waiting_since - 1;
   candidate.overdue = Overdue(sequence);
   candidate.first = ExpertMask{1} << sequence.experts[sequence.computed];
-  const int32_t wanted = std::min(sequence.routed - sequence.computed, prefill_left_);
-  for (candidate.rows = 0; candidate.rows < std::max(wanted, 1); ++candidate.rows) {
-    const ExpertMask more =
-        candidate.experts | ExpertMask{1} << sequence.experts[sequence.computed + candidate.rows];
-    if (more != candidate.experts && !experts_.Fits(more)) break;
-    candidate.experts = more;
+  // A step that has to load leaves time for more rows of prompts.
+  const int32_t most = experts_.all_fit() ? prefill_left_ : config_.max_num_batched_tokens;
+  const int32_t wanted = sequence.decodes() ? 1 : sequence.routed - sequence.computed;
+  candidate.rows = std::max(std::min(wanted, most), 1);
+  const auto experts = sequence.experts.begin() + sequence.computed;
+  for (int32_t i = 0; i < candidate.rows; ++i) {
+    candidate.experts |= ExpertMask{1} << experts[i];
+    candidate.runs += i > 0 && experts[i] != experts[i - 1];
   }
   return candidate;
 }

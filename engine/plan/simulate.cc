@@ -38,8 +38,10 @@ class Lane {
   void Add(const BatchPlan& plan) {
     // The load that has begun goes on.
     const size_t place = loads_.empty() ? 0 : 1;
-    for (auto unit = plan.loads_now.rbegin(); unit != plan.loads_now.rend(); ++unit) {
-      loads_.insert(loads_.begin() + place, {*unit, Seconds(*unit)});
+    for (const std::vector<int32_t>* needed : {&plan.streamed_units, &plan.loads_now}) {
+      for (auto unit = needed->rbegin(); unit != needed->rend(); ++unit) {
+        loads_.insert(loads_.begin() + place, {*unit, Seconds(*unit)});
+      }
     }
     for (int32_t unit : plan.loads_next) loads_.push_back({unit, Seconds(unit)});
   }

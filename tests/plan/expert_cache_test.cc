@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/plan/expert_policy.h"
 #include "engine/plan/shadow_cache.h"
 #include "tests/plan/sim_random.h"
 
@@ -21,9 +22,12 @@ using State = ExpertCache::State;
 // Units of 10 bytes each; nothing is expected of any.
 class ExpertCacheTest : public ::testing::Test {
  protected:
+  static constexpr int32_t kLayers = 5;
+
   static ExpertCache Make(int32_t units, int64_t capacity,
                           ExpertEviction eviction = ExpertEviction::kPlanned) {
-    return ExpertCache(std::vector<ExpertCache::Unit>(units, {.bytes = 10}), capacity, eviction, 1);
+    return ExpertCache(std::vector<ExpertCache::Unit>(units, {.bytes = 10}), capacity, kLayers,
+                       eviction, 1);
   }
 
   // A step that runs.
@@ -69,7 +73,7 @@ TEST_F(ExpertCacheTest, OtherEvictionsByUse) {
 }
 
 TEST_F(ExpertCacheTest, APinnedUnitIsThereFromTheStartAndStays) {
-  ExpertCache cache({{10, true}, {10}, {10}}, 20, ExpertEviction::kPlanned, 1);
+  ExpertCache cache({{10, true}, {10}, {10}}, 20, kLayers, ExpertEviction::kPlanned, 1);
   EXPECT_EQ(cache.state(0), State::kResident);
   Step(cache, {1}, nothing_);
   EXPECT_THAT(Step(cache, {2}, {0, 9, 9}).evicted_units, ElementsAre(1));
@@ -142,14 +146,52 @@ TEST_F(ExpertCacheTest, ALayersDemandJoinsThePlan) {
   EXPECT_EQ(cache.CheckInvariants(), "");
 }
 
-// Random plans, prefetches, failures: what a plan needs is there, nothing is over capacity.
+TEST_F(ExpertCacheTest, WhatDoesNotFitPassesThrough) {
+  ExpertCache cache = Make(6, 30);
+  Step(cache, {0, 1, 2}, nothing_);
+  // Three absent units take two fifths of 30 bytes: one of those needed has to go, and is streamed
+  // as well. Room for 10 bytes is left, of 8 a layer; nothing more can stay.
+  const std::vector<double> expected = {3, 1, 2, 0, 0, 0};
+  BatchPlan plan = Step(cache, {0, 1, 2, 3, 4, 5}, expected);
+  EXPECT_THAT(plan.evicted_units, ElementsAre(1, 2));
+  EXPECT_THAT(plan.streamed_units, ElementsAre(2, 1, 3, 4, 5));
+  EXPECT_THAT(plan.loads_now, IsEmpty());
+  EXPECT_EQ(plan.stream_layers, 2);
+  EXPECT_EQ(cache.stats().hits, 1);
+  EXPECT_EQ(cache.state(0), State::kResident);
+  EXPECT_EQ(cache.state(1), State::kAbsent);
+  // Then there is room for one to stay.
+  plan = Step(cache, {0, 1, 2, 3}, expected);
+  EXPECT_THAT(plan.loads_now, ElementsAre(2));
+  EXPECT_THAT(plan.streamed_units, ElementsAre(1, 3));
+}
+
+TEST_F(ExpertCacheTest, WhatIsNotNeededGivesWayBeforeAStreamDoes) {
+  ExpertCache cache = Make(6, 30);
+  Step(cache, {0, 1, 2}, nothing_);
+  const BatchPlan plan = Step(cache, {2, 3, 4, 5}, {9, 1, 0, 0, 0, 0});
+  EXPECT_THAT(plan.evicted_units, ElementsAre(1, 0));
+  EXPECT_EQ(cache.state(2), State::kResident);
+}
+
+TEST_F(ExpertCacheTest, APromisedUnitStays) {
+  ExpertCache cache = Make(3, 20);
+  Step(cache, {0, 1}, nothing_);
+  const std::vector<double> expected = {ExpertCache::kPromised, 5, 0};
+  EXPECT_THAT(Step(cache, {1, 2}, expected).evicted_units, ElementsAre(1));
+  EXPECT_EQ(cache.state(0), State::kResident);
+}
+
+// Random plans, prefetches, failures: what a plan needs is there or streamed, nothing is over
+// capacity.
 TEST_F(ExpertCacheTest, NeverOverCapacityAndNothingInUseIsEvicted) {
   for (uint64_t seed = 1; seed <= 500; ++seed) {
     SimRandom random(seed);
     std::vector<ExpertCache::Unit> units(random.Draw(2, 8));
     for (ExpertCache::Unit& unit : units) unit.bytes = random.Draw(1, 20);
     const int64_t capacity = random.Draw(40, 60);
-    ExpertCache cache(units, capacity, static_cast<ExpertEviction>(random.Draw(0, 3)), seed);
+    ExpertCache cache(units, capacity, kLayers, static_cast<ExpertEviction>(random.Draw(0, 3)),
+                      seed);
     std::vector<int32_t> on_their_way;
     for (int32_t step = 0; step < 100; ++step) {
       std::vector<double> expected(units.size());
@@ -159,9 +201,10 @@ TEST_F(ExpertCacheTest, NeverOverCapacityAndNothingInUseIsEvicted) {
       std::vector<int32_t> needed;
       for (int32_t unit = 0; unit < std::ssize(units); ++unit) {
         const bool loading = cache.state(unit) == State::kLoading;
-        if (random.OneIn(2) || bytes + (loading ? 0 : units[unit].bytes) > capacity) continue;
+        const int64_t least = loading ? 0 : StreamBytes(units[unit].bytes, kLayers, 2);
+        if (random.OneIn(2) || bytes + least > capacity) continue;
         needed.push_back(unit);
-        bytes += loading ? 0 : units[unit].bytes;
+        bytes += least;
       }
       BatchPlan plan;
       cache.Open(needed, expected, &plan);
@@ -170,9 +213,14 @@ TEST_F(ExpertCacheTest, NeverOverCapacityAndNothingInUseIsEvicted) {
                        LoadCause::kKnown, expected, &plan);
       }
       ASSERT_EQ(cache.CheckInvariants(), "") << "seed " << seed;
-      for (int32_t unit : needed) ASSERT_NE(cache.state(unit), State::kAbsent);
+      const auto streamed = [&plan](int32_t unit) {
+        return std::count(plan.streamed_units.begin(), plan.streamed_units.end(), unit) == 1;
+      };
+      for (int32_t unit : needed) {
+        ASSERT_EQ(cache.state(unit) == State::kAbsent, streamed(unit));
+      }
       for (int32_t unit : plan.evicted_units) {
-        ASSERT_EQ(std::count(needed.begin(), needed.end(), unit), 0);
+        ASSERT_TRUE(streamed(unit) || std::count(needed.begin(), needed.end(), unit) == 0);
       }
       cache.Close();
       on_their_way.insert(on_their_way.end(), plan.loads_next.begin(), plan.loads_next.end());
