@@ -15,9 +15,6 @@
 
 namespace pregate {
 
-// A row that continues a drafted token which turned out not to be the sequence's.
-inline constexpr int32_t kNotSampled = -1;
-
 // One entry for each logit row of the plan, in its order.
 struct SampledTokens {
   // [logits] sampled id, the target of a scored row, or kNotSampled.

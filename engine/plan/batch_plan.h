@@ -9,6 +9,9 @@
 
 namespace pregate {
 
+// What a row samples that continues a drafted token which turned out not to be the sequence's.
+inline constexpr int32_t kNotSampled = -1;
+
 struct BatchPlan {
   // --- Rows: one for each token to compute, grouped by sequence. Read by Transformer. ---
   std::vector<int32_t> token_ids;  // [rows]
@@ -26,7 +29,8 @@ struct BatchPlan {
   std::vector<int32_t> logit_rows;  // [logits] row indices
 
   // --- What to do with each of them. Read by Sampler, and by Commit for the samples. ---
-  // A logit row is sampled (the sequence's newest row) or only scored (prompt log-probabilities).
+  // A logit row is sampled (the sequence's newest row, and those of the drafted tokens behind it)
+  // or only scored (prompt log-probabilities).
   std::vector<int32_t> logit_slots;    // [logits] sequence slot of the row
   std::vector<int32_t> logit_targets;  // [logits] -1: sample; else the prompt token to score
 
@@ -36,11 +40,7 @@ struct BatchPlan {
   // --- Units of expert weights that change places. Read by ExpertStore, in this order. ---
   std::vector<int32_t> evicted_units;  // their memory is free
   std::vector<int32_t> loads_now;      // the step needs them
-  // The step needs them as well, and they do not fit: the piece of each layer comes before that
-  // layer runs and goes after it, with those of `stream_layers` layers in memory at once.
-  std::vector<int32_t> streamed_units;
-  int32_t stream_layers = 0;
-  std::vector<int32_t> loads_next;  // a later step will: after those above, beside this one
+  std::vector<int32_t> loads_next;     // a later one will: after those above, beside the step
 
   int32_t rows() const { return static_cast<int32_t>(token_ids.size()); }
   int32_t sequences() const { return static_cast<int32_t>(sequence_slots.size()); }

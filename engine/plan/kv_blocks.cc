@@ -61,6 +61,13 @@ bool KvBlocks::Grow(Sequence* sequence) {
   return true;
 }
 
+void KvBlocks::Trim(Sequence* sequence, int32_t positions) {
+  while (static_cast<int32_t>(sequence->blocks.size()) > BlocksFor(positions)) {
+    pool_.Release(sequence->blocks.back(), /*keep=*/false);
+    sequence->blocks.pop_back();
+  }
+}
+
 void KvBlocks::ShareFullBlocks(Sequence* sequence) {
   if (!enable_prefix_caching_) return;
   const uint64_t salt = sequence->request.cache_salt;

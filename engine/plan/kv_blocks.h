@@ -42,6 +42,9 @@ class KvBlocks {
   // One more block at the end, if there is a free one.
   bool Grow(Sequence* sequence);
 
+  // Gives back the blocks at the end that lie behind `positions`, which nothing has been shared of.
+  void Trim(Sequence* sequence, int32_t positions);
+
   // Makes blocks that have become full known to the cache. Where it already knows an equal block,
   // the sequence takes that and gives its own back: answers to one prompt that were computed side
   // by side hold it once.

@@ -9,10 +9,10 @@ namespace {
 constexpr int32_t kNoLogits = -2;
 constexpr int32_t kSample = -1;
 
-// What the logits of a position are for: the newest token's are sampled, and those of a prompt's
-// position may be asked for to score the token that follows it.
+// What the logits of a position are for: those of the newest token, and of the drafts behind it,
+// are sampled, and those of a prompt's position may be asked for to score the token that follows.
 int32_t LogitTarget(const Sequence& sequence, int32_t position) {
-  if (position == sequence.size() - 1) return kSample;
+  if (position >= sequence.size() - 1) return kSample;
   const bool score = sequence.request.prompt_logits && position + 1 < sequence.prompt_size();
   return score ? sequence.tokens[position + 1] : kNoLogits;
 }
@@ -20,10 +20,10 @@ int32_t LogitTarget(const Sequence& sequence, int32_t position) {
 // The rows of positions [first, context) of a sequence.
 void AppendTokens(const Sequence& sequence, int32_t first, int32_t context, int32_t block_tokens,
                   BatchPlan* plan) {
-  assert(first < context && context <= sequence.size());
+  assert(first < context && context <= sequence.known());
   for (int32_t position = first; position < context; ++position) {
     const int32_t block = sequence.blocks[position / block_tokens];
-    plan->token_ids.push_back(sequence.tokens[position]);
+    plan->token_ids.push_back(sequence.token(position));
     plan->positions.push_back(position);
     plan->kv_slots.push_back(block * block_tokens + position % block_tokens);
   }
@@ -46,7 +46,7 @@ BatchPlan EmptyPlan() {
 }
 
 int32_t RowsWithinLogits(const Sequence& sequence, int32_t rows, int32_t logits) {
-  if (sequence.request.prompt_logits) return std::min(rows, logits);
+  if (sequence.request.prompt_logits || sequence.decodes()) return std::min(rows, logits);
   return rows == sequence.missing() && logits < 1 ? rows - 1 : rows;
 }
 

@@ -102,6 +102,7 @@ BatchPlan Scheduler::Impl::Plan() {
     ServeRunning();
     AdmitWaiting();
   }
+  DropDrafts();
   opened_ = false;
   executing_ = !plan_.empty();
   return executing_ ? plan_ : BatchPlan();
@@ -120,9 +121,12 @@ int32_t Scheduler::Impl::PrefillBudget() const {
 // last.
 void Scheduler::Impl::ServeRunning() {
   SortByPolicy(&running_);
-  for (size_t i = 0; i < running_.size(); ++i) {  // preemption shortens the list behind i
-    if (!MakeRoom(i)) continue;
-    AddToPlan(running_[i], static_cast<int32_t>(running_.size() - i - 1), kAllExperts);
+  for (size_t i = 0; i < running_.size(); ++i) MakeRoom(i);  // preemption shortens the list
+  DraftAnswers();
+  int32_t followers = static_cast<int32_t>(running_.size());
+  for (Sequence* sequence : running_) {
+    --followers;
+    if (Room(*sequence) >= sequence->size()) AddToPlan(sequence, followers, kAllExperts);
   }
 }
 
@@ -138,6 +142,7 @@ void Scheduler::Impl::Admit() {
     if (!running_[i]->decodes()) prefill_left_ -= running_[i]->missing();
   }
   AdmitWaiting();
+  DraftAnswers();
 }
 
 // The experts decide who of those that are routed has rows; then every answer gets its own, and
@@ -158,11 +163,14 @@ void Scheduler::Impl::ServeByExpert() {
   const ExpertChoice choice = experts_.Choose(
       candidates, {config_.max_num_batched_tokens, std::max(prefill_left_, 0), sequences});
   int32_t followers = static_cast<int32_t>(choice.chosen.size());
-  for (int32_t index : choice.chosen) AddToPlan(ready[index], --followers, choice.experts);
+  ExpertMask experts = choice.experts;
+  for (int32_t index : choice.chosen) {
+    experts = KeepWarmDrafts(ready[index], experts);
+    AddToPlan(ready[index], --followers, experts);
+  }
   std::vector<ExpertCandidate> left;
   for (size_t i = 0; i < ready.size(); ++i) {
     if (ready[i]->planned_rows == 0) left.push_back(candidates[i]);
-  prefill_left_ = choice.prompt_rows;
   }
   experts_.AddLoads(left, &plan_);
 }
@@ -173,14 +181,13 @@ ExpertCandidate Scheduler::Impl::CandidateOf(const Sequence& sequence) const {
   candidate.plans_waited = plan_number_ - sequence.waiting_since - 1;
   candidate.overdue = Overdue(sequence);
   candidate.first = ExpertMask{1} << sequence.experts[sequence.computed];
-  // A step that has to load leaves time for more rows of prompts.
-  const int32_t most = experts_.all_fit() ? prefill_left_ : config_.max_num_batched_tokens;
-  const int32_t wanted = sequence.decodes() ? 1 : sequence.routed - sequence.computed;
-  candidate.rows = std::max(std::min(wanted, most), 1);
-  const auto experts = sequence.experts.begin() + sequence.computed;
-  for (int32_t i = 0; i < candidate.rows; ++i) {
-    candidate.experts |= ExpertMask{1} << experts[i];
-    candidate.runs += i > 0 && experts[i] != experts[i - 1];
+  const int32_t wanted =
+      sequence.decodes() ? 1 : std::min(sequence.routed - sequence.computed, prefill_left_);
+  for (candidate.rows = 0; candidate.rows < std::max(wanted, 1); ++candidate.rows) {
+    const ExpertMask more =
+        candidate.experts | ExpertMask{1} << sequence.experts[sequence.computed + candidate.rows];
+    if (more != candidate.experts && !experts_.Fits(more)) break;
+    candidate.experts = more;
   }
   return candidate;
 }
@@ -294,7 +301,8 @@ void Scheduler::Impl::AddToPlan(Sequence* sequence, int32_t followers, ExpertMas
   const int32_t rows_left = config_.max_num_batched_tokens - plan_.rows();
   const int32_t logits_left = config_.max_logits - plan_.logits() - followers;
   const int32_t share = std::min(std::max(rows_left - followers, 1), rows_left);
-  const int32_t wanted = sequence->decodes() ? 1 : std::min(sequence->missing(), prefill_left_);
+  const int32_t wanted =
+      sequence->decodes() ? 1 + sequence->drafted() : std::min(sequence->missing(), prefill_left_);
   const int32_t known = routes() ? RowsWithinExperts(*sequence, wanted, experts) : wanted;
   const int32_t rows = RowsWithinLogits(*sequence, std::min(known, share), logits_left);
   if (rows <= 0) return;
@@ -314,7 +322,7 @@ BatchPlan Scheduler::Impl::Unrouted() {
   BatchPlan plan = EmptyPlan();
   for (const bool answers : {true, false}) {
     for (const Sequence* sequence : running_) {
-      if ((sequence->unrouted() == 1) != answers) continue;
+      if (sequence->decodes() != answers) continue;
       const int32_t rows = std::min({sequence->unrouted(), Room(*sequence) - sequence->routed,
                                      config_.max_num_batched_tokens - plan.rows()});
       if (rows > 0) AppendUnrouted(*sequence, rows, config_.block_tokens, &plan);
@@ -341,7 +349,8 @@ void Scheduler::Impl::Routed(const BatchPlan& plan, const std::vector<int32_t>& 
       }
       experts.resize(std::max<size_t>(experts.size(), position + 1), -1);
       experts[position] = expert;
-      if (position >= sequence->prompt_size() && experts[position - 1] >= 0) {
+      const bool drafted = position >= sequence->size();
+      if (position >= sequence->prompt_size() && !drafted && experts[position - 1] >= 0) {
         experts_.Sampled(experts[position - 1], expert);
       }
     }
@@ -357,45 +366,61 @@ void Scheduler::Impl::Commit(const BatchPlan& plan, const std::vector<int32_t>& 
   assert(static_cast<int32_t>(token_ids.size()) == plan.logits());
   executing_ = false;
   if (routes()) experts_.Ran(plan, times);
+  if (config_.max_draft_tokens > 0) draft_gate_.Ran(plan.rows(), times.seconds - times.stall);
   int32_t logit = 0;
   for (const int32_t slot : plan.sequence_slots) {
     Sequence* sequence = slots_[slot];
-    sequence->computed += std::exchange(sequence->planned_rows, 0);
+    const int32_t rows = std::exchange(sequence->planned_rows, 0);
     if (sequence->generated() > 0) experts_.Served(experts_.now() - sequence->served_at);
     sequence->served_at = experts_.now();
+    SequenceEvent newest = {.id = sequence->request.id, .slot = slot};
+    const int32_t sampled = AppendSampled(sequence, plan, token_ids, &logit, &newest);
+    // Drafts that were wrong are computed again, as the tokens that came instead.
+    const int32_t standing = sequence->size() - std::min(sampled, 1);
+    sequence->computed = std::min(sequence->computed + rows, standing);
+    SettleDrafts(sequence, rows, sampled);
     blocks_.ShareFullBlocks(sequence);
-    SequenceEvent event = {.id = sequence->request.id, .slot = slot};
-    for (; logit < plan.logits() && plan.logit_slots[logit] == slot; ++logit) {
-      if (plan.logit_targets[logit] >= 0) continue;  // scored, not sampled
-      event.logit_index = logit;
-      event.token_id = token_ids[logit];
-    }
     if (sequence->ending != FinishReason::kNone) {
-      End(sequence, {.id = event.id, .slot = slot, .finish = sequence->ending});
-    } else if (event.token_id >= 0) {
-      Append(sequence, event);
+      End(sequence, {.id = newest.id, .slot = slot, .finish = sequence->ending});
+    } else if (newest.finish != FinishReason::kNone) {
+      End(sequence, newest);
+    } else if (sampled > 0) {
+      events_.push_back(newest);
     }
   }
 }
 
-// The newly sampled token joins the sequence, and may be its last.
-void Scheduler::Impl::Append(Sequence* sequence, SequenceEvent event) {
+// What was sampled joins the sequence, up to what ends it: how many tokens. The event of the last
+// is left to the caller. Nobody reads what was sampled for who has been cancelled.
+int32_t Scheduler::Impl::AppendSampled(Sequence* sequence, const BatchPlan& plan,
+                                       const std::vector<int32_t>& token_ids, int32_t* logit,
+                                       SequenceEvent* newest) {
+  int32_t sampled = 0;
+  for (; *logit < plan.logits() && plan.logit_slots[*logit] == sequence->slot; ++*logit) {
+    if (plan.logit_targets[*logit] >= 0) continue;  // scored, not sampled
+    if (token_ids[*logit] == kNotSampled || newest->finish != FinishReason::kNone) continue;
+    if (sequence->ending != FinishReason::kNone) continue;
+    if (sampled++ > 0) events_.push_back(*newest);
+    newest->logit_index = *logit;
+    newest->token_id = token_ids[*logit];
+    newest->finish = Append(sequence, newest->token_id);
+  }
+  return sampled;
+}
+
+// A newly sampled token joins the sequence: whether and why it is its last.
+FinishReason Scheduler::Impl::Append(Sequence* sequence, int32_t token_id) {
   const Request& request = sequence->request;
   const bool may_stop = sequence->generated() >= request.min_tokens;
-  sequence->tokens.push_back(event.token_id);
+  sequence->tokens.push_back(token_id);
   if (sequence->generated() == 1) sequence->first_token = sequence->served_at;
-  if (may_stop &&
-      std::binary_search(request.stop_ids.begin(), request.stop_ids.end(), event.token_id)) {
-    event.finish = FinishReason::kStop;
-  } else if (sequence->generated() >= request.max_tokens ||
-             sequence->size() >= config_.max_model_len) {
-    event.finish = FinishReason::kLength;
+  if (may_stop && std::binary_search(request.stop_ids.begin(), request.stop_ids.end(), token_id)) {
+    return FinishReason::kStop;
   }
-  if (event.finish == FinishReason::kNone) {
-    events_.push_back(event);
-  } else {
-    End(sequence, event);
+  if (sequence->generated() >= request.max_tokens || sequence->size() >= config_.max_model_len) {
+    return FinishReason::kLength;
   }
+  return FinishReason::kNone;
 }
 
 void Scheduler::Impl::Fail(const BatchPlan& plan) {

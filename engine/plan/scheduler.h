@@ -23,6 +23,7 @@ struct SchedulerConfig {
   int32_t max_num_prefill_tokens = 32;   // of these, rows of prompts beside answers that go on
   int32_t max_num_step_seqs = 0;         // sequences with rows in one plan; 0: any (with a router)
   int32_t max_logits = 256;              // logit rows of one plan; at least max_num_seqs
+  int32_t max_draft_tokens = 0;          // guessed ahead of an answer in one plan, at most; 0: none
   int32_t max_num_queued_reqs = 1024;    // waiting sequences
   int64_t max_num_queued_tokens = 262144;  // prompt tokens of the waiting sequences
   int32_t max_model_len = 2048;            // positions of one sequence
@@ -72,7 +73,11 @@ struct SchedulerStats {
   int64_t preemptions = 0;
   int64_t prefix_queries = 0;  // tokens looked up in the prefix cache
   int64_t prefix_hits = 0;     // tokens found there
-  ExpertStats experts;         // with a router
+  // Answers that a plan guessed ahead of, tokens it guessed, and how many of those were right.
+  int64_t drafts = 0;
+  int64_t draft_tokens = 0;
+  int64_t accepted_tokens = 0;
+  ExpertStats experts;  // with a router
 };
 
 class Scheduler {
@@ -112,8 +117,9 @@ class Scheduler {
   // Sequences that the last Plan(), or the Admit() before it, gave a slot.
   const std::vector<Admission>& admissions() const;
 
-  // The plan ran; `token_ids` has one entry for each logit row. Moves the frontiers, shares full
-  // blocks, frees what finished.
+  // The plan ran; `token_ids` has one entry for each logit row, kNotSampled behind a drafted token
+  // that was wrong. Moves the frontiers, shares full blocks, frees what finished. A sequence may
+  // have several events, in order.
   void Commit(const BatchPlan& plan, const std::vector<int32_t>& token_ids,
               const StepTimes& times = {});
 

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/plan/draft_gate.h"
 #include "engine/plan/expert_planner.h"
 #include "engine/plan/kv_blocks.h"
 #include "engine/plan/scheduler.h"
@@ -55,8 +56,20 @@ class Scheduler::Impl {
   bool WaitsForPrefix(Sequence* sequence, const KvBlocks::Prefix& prefix,
                       const std::vector<uint64_t>& in_progress) const;
 
-  // Commit's step.
-  void Append(Sequence* sequence, SequenceEvent event);
+  // Guesses ahead of answers (scheduler_drafts.cc).
+  void DraftAnswers();
+  void Draft(Sequence* sequence, int32_t most);
+  ExpertMask KeepWarmDrafts(Sequence* sequence, ExpertMask experts);
+  void CutDraft(Sequence* sequence, int32_t count);
+  void Forget(Sequence* sequence, int32_t position);
+  void DropDrafts();
+  void SettleDrafts(Sequence* sequence, int32_t rows, int32_t sampled);
+
+  // Commit's steps.
+  int32_t AppendSampled(Sequence* sequence, const BatchPlan& plan,
+                        const std::vector<int32_t>& token_ids, int32_t* logit,
+                        SequenceEvent* newest);
+  FinishReason Append(Sequence* sequence, int32_t token_id);
 
   // How a sequence leaves.
   void Preempt(Sequence* sequence);
@@ -94,6 +107,10 @@ class Scheduler::Impl {
   std::vector<Admission> admissions_;
 
   std::vector<SequenceEvent> events_;
+  DraftGate draft_gate_;
+  int64_t drafts_ = 0;
+  int64_t draft_tokens_ = 0;
+  int64_t accepted_tokens_ = 0;
   int64_t preemptions_ = 0;
   int64_t prefix_queries_ = 0;
   int64_t prefix_hits_ = 0;

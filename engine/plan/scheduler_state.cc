@@ -22,6 +22,9 @@ SchedulerStats Scheduler::Impl::stats() const {
   stats.preemptions = preemptions_;
   stats.prefix_queries = prefix_queries_;
   stats.prefix_hits = prefix_hits_;
+  stats.drafts = drafts_;
+  stats.draft_tokens = draft_tokens_;
+  stats.accepted_tokens = accepted_tokens_;
   if (routes()) stats.experts = experts_.stats();
   return stats;
 }
@@ -47,10 +50,18 @@ std::string Scheduler::Impl::CheckInvariants() const {
       return "scheduler: a sequence computes beyond its blocks";
     }
     if (routes() && (sequence->computed + sequence->planned_rows > sequence->routed ||
-                     sequence->routed > std::min(sequence->size(), Room(*sequence)))) {
+                     sequence->routed > std::min(sequence->known(), Room(*sequence)))) {
       return "scheduler: a sequence is routed beyond its blocks, or computed beyond what is routed";
     }
-    if (sequence->size() >= config_.max_model_len) return "scheduler: a context is overrun";
+    if (sequence->known() >= config_.max_model_len) return "scheduler: a context is overrun";
+    if (sequence->drafted() > config_.max_draft_tokens ||
+        (!opened_ && sequence->drafted() > 0 && sequence->planned_rows == 0)) {
+      return "scheduler: a draft outlives its plan, or is too long";
+    }
+    if (!opened_ && !executing_ && !Protected(*sequence) &&
+        static_cast<int32_t>(sequence->blocks.size()) > blocks_.BlocksFor(sequence->size())) {
+      return "scheduler: a sequence keeps blocks that its tokens do not need";
+    }
     if (sequence->preemptions > config_.max_preemptions) return "scheduler: preempted too often";
   }
   if (plan_.rows() > config_.max_num_batched_tokens || plan_.logits() > config_.max_logits) {

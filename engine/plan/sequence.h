@@ -4,8 +4,10 @@
 #define PREGATE_ENGINE_PLAN_SEQUENCE_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
+#include "engine/plan/draft_gate.h"
 #include "engine/plan/prefix_cache.h"
 #include "engine/plan/request.h"
 
@@ -15,7 +17,7 @@ struct Sequence {
   Request request;
   std::vector<int32_t> tokens;  // prompt, then answer
   int32_t computed = 0;         // positions whose keys and values are in the cache; < size()
-  int32_t routed = 0;           // positions the router has seen; computed <= routed <= size()
+  int32_t routed = 0;           // positions the router has seen; computed <= routed <= known()
   int32_t planned_rows = 0;     // computed by the step that is being planned or executed
   int32_t slot = -1;            // while running
 
@@ -25,6 +27,13 @@ struct Sequence {
 
   // Of each token, up to the most that was ever routed: preemption forgets `routed`, not these.
   std::vector<int32_t> experts;
+
+  // Guesses of the tokens that follow, from a plan's opening to its commit, and where they come
+  // from: the length of the match, and the first of them even where none is worth a row.
+  std::vector<int32_t> drafts;
+  int32_t match = 0;
+  int32_t guess = -1;
+  std::optional<DraftOdds> odds;
 
   int64_t arrival = 0;        // order of Add
   int64_t waiting_since = 0;  // number of the plan that gave it rows last, or before it came
@@ -37,10 +46,15 @@ struct Sequence {
   FinishReason ending = FinishReason::kNone;  // cancelled during a step: why
 
   int32_t size() const { return static_cast<int32_t>(tokens.size()); }
+  int32_t drafted() const { return static_cast<int32_t>(drafts.size()); }
+  int32_t known() const { return size() + drafted(); }
+  int32_t token(int32_t position) const {
+    return position < size() ? tokens[position] : drafts[position - size()];
+  }
   int32_t prompt_size() const { return static_cast<int32_t>(request.prompt.size()); }
   int32_t generated() const { return size() - prompt_size(); }
   int32_t missing() const { return size() - computed; }
-  int32_t unrouted() const { return size() - routed; }
+  int32_t unrouted() const { return known() - routed; }
   // Its answer goes on: all but the newest token is computed.
   bool decodes() const { return generated() > 0 && missing() == 1; }
 };

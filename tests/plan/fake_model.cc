@@ -60,7 +60,14 @@ std::vector<int32_t> FakeModel::Run(const BatchPlan& plan) {
   for (int32_t s = 0; s < plan.sequences(); ++s) WriteRows(plan, s);
   std::vector<int32_t> token_ids;
   for (int32_t i = 0; i < plan.logits(); ++i) {
-    const KvEntry& newest = memory_[plan.kv_slots[plan.logit_rows[i]]];
+    const int32_t row = plan.logit_rows[i];
+    const bool drafted = i > 0 && plan.logit_targets[i] < 0 && plan.logit_targets[i - 1] < 0 &&
+                         plan.logit_slots[i] == plan.logit_slots[i - 1];
+    if (drafted && plan.token_ids[row] != token_ids.back()) {  // also where that is kNotSampled
+      token_ids.push_back(kNotSampled);
+      continue;
+    }
+    const KvEntry& newest = memory_[plan.kv_slots[row]];
     token_ids.push_back(plan.logit_targets[i] >= 0 ? plan.logit_targets[i]
                                                    : NextToken(bindings_[plan.logit_slots[i]].id,
                                                                newest.prefix, vocabulary_));

@@ -57,7 +57,8 @@ class FakeModel {
   // Routes the rows of a plan: writes the router's memory, and gives the expert of each row.
   std::vector<int32_t> Route(const BatchPlan& plan);
 
-  // Runs a plan: writes memory, and gives a token for each logit row (the target of a scored one).
+  // Runs a plan: writes memory, and gives a token for each logit row: the target of a scored one,
+  // kNotSampled behind a draft that was wrong.
   std::vector<int32_t> Run(const BatchPlan& plan);
 
   // Runs a plan halfway: what it should have written is garbage.

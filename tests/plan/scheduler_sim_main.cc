@@ -54,6 +54,8 @@ struct Totals {
     sum.failed_steps += run.failed_steps;
     sum.preemptions += run.preemptions;
     sum.prefix_hits += run.prefix_hits;
+    sum.draft_tokens += run.draft_tokens;
+    sum.accepted_tokens += run.accepted_tokens;
     sum.unit_hits += run.unit_hits;
     sum.loads += run.loads;
     if (run.slowest.plans * sum.slowest.allowed > sum.slowest.plans * run.slowest.allowed) {
@@ -147,6 +149,8 @@ void Report(const Flags& flags, const Totals& totals, double seconds) {
   count("rows", sum.rows);
   count("cached tokens", sum.prefix_hits);
   count("preemptions", sum.preemptions);
+  count("drafted tokens", sum.draft_tokens);
+  count("  accepted", sum.accepted_tokens);
   count("hits of units", sum.unit_hits);
   count("loads of units", sum.loads);
   std::printf("  nearest to I8's bound: %lld plans of %lld\n",

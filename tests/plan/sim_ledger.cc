@@ -80,6 +80,7 @@ void Ledger::Cancelled(SequenceId id, FinishReason reason, bool accepted) {
 void Ledger::Opened(const std::vector<Admission>& admissions) {
   ++plans_;
   CheckOvertaking(admissions);
+  for (auto& [id, account] : live_) DropDrafts(account);
   for (const Admission& admission : admissions) Admit(admission);
 }
 
@@ -170,8 +171,9 @@ void Ledger::CheckSequence(const BatchPlan& plan, int32_t index, const FakeModel
   const int32_t* blocks = &plan.block_ids[plan.block_start[index]];
   const int32_t num_blocks = plan.block_start[index + 1] - plan.block_start[index];
   const int32_t block_tokens = config_.block_tokens;
-  if (!Require(rows > 0 && context - rows == account.computed && context <= account.size(),
+  if (!Require(rows > 0 && context - rows == account.computed,
                "plan: rows do not go on where the sequence stands", id) ||
+      !TakeDrafts(plan, index, &account) ||
       !Require(num_blocks == (context + block_tokens - 1) / block_tokens,
                "plan: blocks are not those of the context", id) ||
       !Require(std::all_of(blocks, blocks + num_blocks,
@@ -187,7 +189,7 @@ void Ledger::CheckSequence(const BatchPlan& plan, int32_t index, const FakeModel
       const KvEntry expected = {account.tokens[position], position, account.prefixes[position]};
       if (!Require(model.at(kv_slot) == expected, "KV: memory holds another prefix", id)) return;
     } else if (!Require(plan.kv_slots[row] == kv_slot && plan.positions[row] == position &&
-                            plan.token_ids[row] == account.tokens[position],
+                            plan.token_ids[row] == TokenAt(account, position),
                         "plan: a row has another token, position or place", id)) {
       return;
     }
@@ -195,7 +197,8 @@ void Ledger::CheckSequence(const BatchPlan& plan, int32_t index, const FakeModel
   CheckLogits(plan, index, &account);
 }
 
-// The newest token of a sequence is sampled; a prompt is scored if it asked for that.
+// The newest token of a sequence is sampled, and so is what is guessed behind it; a prompt is
+// scored if it asked for that.
 void Ledger::CheckLogits(const BatchPlan& plan, int32_t index, Account* account) {
   const SequenceId id = account->request.id;
   const int32_t prompt_size = static_cast<int32_t>(account->request.prompt.size());
@@ -204,7 +207,7 @@ void Ledger::CheckLogits(const BatchPlan& plan, int32_t index, Account* account)
       plan.logit_rows.begin();
   for (int32_t row = plan.row_start[index]; row < plan.row_start[index + 1]; ++row) {
     const int32_t position = plan.positions[row];
-    const bool sampled = position + 1 == account->size();
+    const bool sampled = position + 1 >= account->size();
     const bool scored = account->request.prompt_logits && position + 1 < prompt_size;
     const bool is_logit = logit < plan.logits() && plan.logit_rows[logit] == row;
     if (!Require(is_logit == (sampled || scored), "plan: logit rows", id)) return;
@@ -263,20 +266,26 @@ void Ledger::CheckWriters(const BatchPlan& plan) {
 
 void Ledger::Committed(const std::vector<SequenceEvent>& events,
                        const std::vector<int32_t>& token_ids) {
-  for (int32_t s = 0; s < plan_.sequences(); ++s) {
-    Account& account = all_.at(slot_owner_[plan_.sequence_slots[s]]);
-    account.computed = plan_.context_len[s];
+  std::vector<int32_t> sizes;
+  for (const int32_t slot : plan_.sequence_slots) {
+    sizes.push_back(all_.at(slot_owner_[slot]).size());
   }
-  int64_t expected = 0;
+  std::map<SequenceId, int64_t> expected;  // tokens
   for (int32_t i = 0; i < plan_.logits(); ++i) {
-    const Account& account = all_.at(slot_owner_[plan_.logit_slots[i]]);
-    expected += plan_.logit_targets[i] < 0 && account.asked == FinishReason::kNone;
+    const SequenceId id = slot_owner_[plan_.logit_slots[i]];
+    const Account& account = all_.at(id);
+    const bool goes_on = account.asked == FinishReason::kNone &&
+                         account.delivered + expected[id] < std::ssize(account.alone.tokens);
+    expected[id] += plan_.logit_targets[i] < 0 && token_ids[i] != kNotSampled && goes_on;
   }
   for (const SequenceEvent& event : events) {
-    expected -= event.token_id >= 0;
+    expected[event.id] -= event.token_id >= 0;
     CheckEvent(event, &token_ids);
   }
-  Require(expected == 0, "I5: a sampled token has no event");
+  for (const auto& [id, left] : expected) {
+    Require(left == 0, "I5: a sampled token has no event", id);
+  }
+  for (int32_t s = 0; s < plan_.sequences(); ++s) SettleDrafts(s, sizes[s]);
   CloseStep(/*step_failed=*/false);
 }
 
@@ -384,6 +393,9 @@ void Ledger::CheckCounts(const SchedulerStats& stats) {
           "I13: waiting tokens");
   Require(stats.prefix_queries == prefix_queries_ && stats.prefix_hits == prefix_hits_,
           "I13: prefix queries and hits");
+  Require(stats.drafts == drafts_ && stats.draft_tokens == draft_tokens_ &&
+              stats.accepted_tokens == accepted_tokens_,
+          "I13: drafts");
   Require(stats.blocks_total == config_.num_blocks && stats.blocks_used >= 0 &&
               stats.blocks_cached >= 0 &&
               stats.blocks_used + stats.blocks_cached <= stats.blocks_total &&

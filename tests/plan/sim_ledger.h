@@ -9,6 +9,9 @@
 //   I4  at rest no block is owned                I15 with work there is a plan
 //   I5  tokens are those of the answer alone, in order, without gaps
 //   I6  a plan keeps its budgets
+//   D1  guesses follow the newest token of an answer, are few, and could be part of it
+//   D2  what is guessed is what the router was shown
+//   D3  where experts do not fit, no guess makes a step need one more
 //   E1  a row's expert is that of its prefix, found in what the router left in its blocks
 //   E2  units fit their memory, what a plan needs is there or on its way, and nothing else moves
 //   E3  nobody that was taken up is passed over longer than the bound
@@ -91,6 +94,7 @@ class Ledger {
     std::vector<uint64_t> prefixes;  // of tokens
     std::vector<int32_t> experts;    // of tokens, with a router
     int32_t routed = 0;              // positions that the router has seen
+    std::vector<int32_t> drafts;     // guesses that follow `size()`, in this plan
     int64_t passed_over = 0;         // plans since it was taken up or had a row
     int32_t delivered = 0;           // tokens handed out
     int32_t computed = 0;            // positions in memory
@@ -111,6 +115,13 @@ class Ledger {
   };
 
   bool Require(bool holds, const char* what, SequenceId id = 0);
+
+  bool TakeDrafts(const BatchPlan& plan, int32_t index, Account* account);
+  void CheckDraftedExperts(const BatchPlan& plan);
+  void DropDrafts(Account* account);
+  void SettleDrafts(int32_t index, int32_t size_before);
+  RouterEntry Expected(const Account& account, int32_t position) const;
+  static int32_t TokenAt(const Account& account, int32_t position);
 
   void Admit(const Admission& admission);
   void CheckBudgets(const BatchPlan& plan);
@@ -153,6 +164,7 @@ class Ledger {
   int64_t ended_preempted_ = 0;
   int64_t prefix_queries_ = 0;
   int64_t prefix_hits_ = 0;
+  int64_t drafts_ = 0, draft_tokens_ = 0, accepted_tokens_ = 0;
   enum class UnitState : uint8_t { kAbsent, kLoading, kResident };
   std::vector<UnitState> units_;  // [units]
   std::vector<bool> pinned_;      // [units]

@@ -30,20 +30,20 @@ void Ledger::Unrouted(const BatchPlan& plan, const FakeModel& model) {
     Account& account = *found->second;
     const int32_t rows = plan.row_start[s + 1] - plan.row_start[s];
     const int32_t context = plan.context_len[s];
-    if (!Require(account.slot == plan.sequence_slots[s] && context - rows == account.routed &&
-                     context <= account.size(),
-                 "E1: rows do not go on where the router stands", id)) {
+    if (!Require(account.slot == plan.sequence_slots[s] && context - rows == account.routed,
+                 "E1: rows do not go on where the router stands", id) ||
+        !TakeDrafts(plan, s, &account)) {
       return;
     }
     for (int32_t position = 0; position < context; ++position) {
       const int32_t block = plan.block_ids[plan.block_start[s] + position / config_.block_tokens];
       const int32_t kv_slot = block * config_.block_tokens + position % config_.block_tokens;
       const int32_t row = plan.row_start[s] + position - account.routed;
-      const RouterEntry expected = {account.prefixes[position], account.experts[position]};
       if (position < account.routed) {
-        Require(model.router_at(kv_slot) == expected, "E1: the router finds another prefix", id);
+        Require(model.router_at(kv_slot) == Expected(account, position),
+                "E1: the router finds another prefix", id);
       } else {
-        Require(plan.token_ids[row] == account.tokens[position] &&
+        Require(plan.token_ids[row] == TokenAt(account, position) &&
                     plan.positions[row] == position && plan.kv_slots[row] == kv_slot,
                 "E1: a row has another token, position or place", id);
       }
@@ -62,7 +62,7 @@ void Ledger::AllRouted(const SchedulerStats& stats) {
   for (const auto& [id, account] : live_) {
     account->passed_over *= all_run;
     const bool boundary = account->routed % config_.block_tokens == 0;
-    Require(!all_run || !account->admitted || account->routed == account->size() || boundary,
+    Require(!all_run || !account->admitted || account->routed >= account->size() || boundary,
             "E1: not routed at once", id);
   }
 }
@@ -80,14 +80,14 @@ void Ledger::CheckExperts(const BatchPlan& plan, const FakeModel& model) {
       return;
     }
     for (int32_t row = plan.row_start[s]; row < plan.row_start[s + 1]; ++row) {
-      Require(plan.expert_ids[row] == account.experts[plan.positions[row]],
+      Require(plan.expert_ids[row] == Expected(account, plan.positions[row]).expert,
               "E1: another expert than alone", id);
     }
     for (int32_t position = 0; position < plan.context_len[s]; ++position) {
       const int32_t block = plan.block_ids[plan.block_start[s] + position / config_.block_tokens];
       const int32_t kv_slot = block * config_.block_tokens + position % config_.block_tokens;
-      const RouterEntry expected = {account.prefixes[position], account.experts[position]};
-      Require(model.router_at(kv_slot) == expected, "E1: the router left another prefix", id);
+      Require(model.router_at(kv_slot) == Expected(account, position),
+              "E1: the router left another prefix", id);
     }
   }
 }
@@ -101,9 +101,9 @@ int64_t Ledger::UnitBytes() const {
 }
 
 void Ledger::CheckUnits(const BatchPlan& plan) {
+  CheckDraftedExperts(plan);
   if (config_.experts.cache_bytes == 0) {
-    Require(plan.evicted_units.empty() && plan.loads_now.empty() && plan.loads_next.empty() &&
-                plan.streamed_units.empty(),
+    Require(plan.evicted_units.empty() && plan.loads_now.empty() && plan.loads_next.empty(),
             "E2: everything is resident, and something moves");
     return;
   }
@@ -113,32 +113,17 @@ void Ledger::CheckUnits(const BatchPlan& plan) {
     return (config_.experts.units[unit].owners & experts) != 0;
   };
   for (int32_t unit = 0; unit < static_cast<int32_t>(units_.size()); ++unit) {
-  const auto streamed = [&](int32_t unit) {
-    return std::count(plan.streamed_units.begin(), plan.streamed_units.end(), unit) == 1;
-  };
-  for (int32_t unit : plan.evicted_units) {
-    Require(
-        units_[unit] == UnitState::kResident && !pinned_[unit] && (!needed(unit) || streamed(unit)),
-        "E2: evicts what is needed, pinned or not there");
-    units_[unit] = UnitState::kAbsent;
-  }
     if (!needed(unit) || pinned_[unit]) continue;
     unit_hits_ += units_[unit] == UnitState::kResident;
     unit_late_ += units_[unit] == UnitState::kLoading;
     unit_misses_ += units_[unit] == UnitState::kAbsent;
   }
-  int64_t stream_bytes = 0;
-  for (int32_t unit : plan.streamed_units) {
-    Require(needed(unit) && units_[unit] == UnitState::kAbsent,
-            "E2: streams what is not needed, there or on its way");
-    stream_bytes += StreamBytes(config_.experts.units[unit].bytes, config_.experts.num_layers,
-                                plan.stream_layers);
-    ++unit_loads_;
+  for (int32_t unit : plan.evicted_units) {
+    Require(units_[unit] == UnitState::kResident && !pinned_[unit] && !needed(unit),
+            "E2: evicts what is needed, pinned or not there");
+    units_[unit] = UnitState::kAbsent;
   }
   for (const std::vector<int32_t>* loads : {&plan.loads_now, &plan.loads_next}) {
-  Require(
-      plan.streamed_units.empty() || plan.stream_layers >= std::min(config_.experts.num_layers, 2),
-      "E2: one layer runs while the next one comes");
     for (int32_t unit : *loads) {
       Require(units_[unit] == UnitState::kAbsent, "E2: loads what is there or on its way");
       Require(needed(unit) == (loads == &plan.loads_now), "E2: in the wrong list of loads");
@@ -147,10 +132,9 @@ void Ledger::CheckUnits(const BatchPlan& plan) {
     }
   }
   for (int32_t unit = 0; unit < static_cast<int32_t>(units_.size()); ++unit) {
-    Require(!needed(unit) || units_[unit] != UnitState::kAbsent || streamed(unit),
-            "E2: a needed unit is absent");
+    Require(!needed(unit) || units_[unit] != UnitState::kAbsent, "E2: a needed unit is absent");
   }
-  Require(UnitBytes() + stream_bytes <= config_.experts.cache_bytes, "E2: units do not fit");
+  Require(UnitBytes() <= config_.experts.cache_bytes, "E2: units do not fit");
 }
 
 void Ledger::UnitLoaded(int32_t unit) {

@@ -277,6 +277,7 @@ World DrawWorld(uint64_t seed) {
   DrawFaults(random, &world);
   if (random.OneIn(2)) world.config.max_num_prefill_tokens = random.LogDraw(1, 32);
   if (random.OneIn(3)) DrawExperts(random, &world);
+  if (random.OneIn(3)) world.config.max_draft_tokens = random.LogDraw(1, 8);
   return world;
 }
 
@@ -290,7 +291,8 @@ std::string ToString(const World& world) {
       << c.enable_prefix_caching << ", policy "
       << (c.policy == SchedulingPolicy::kFcfs ? "fcfs" : "priority") << ", preemptions "
       << c.max_preemptions << ", wait steps " << c.wait_steps_max << ", hash bits "
-      << world.hash_bits << ", vocabulary " << world.vocabulary << "\n";
+      << world.hash_bits << ", vocabulary " << world.vocabulary << ", draft tokens "
+      << c.max_draft_tokens << "\n";
   if (c.experts.num_experts > 1) {
     const ExpertConfig& e = c.experts;
     out << "experts " << e.num_experts << ", policy " << static_cast<int>(e.policy)

@@ -55,6 +55,8 @@ class Simulation {
     result_.broken = ledger_.broken();
     result_.slowest = ledger_.slowest();
     result_.preemptions = scheduler_.stats().preemptions;
+    result_.draft_tokens = scheduler_.stats().draft_tokens;
+    result_.accepted_tokens = scheduler_.stats().accepted_tokens;
     const ExpertCacheStats cache = scheduler_.stats().experts.cache;
     result_.unit_hits = cache.hits;
     result_.prefix_hits = scheduler_.stats().prefix_hits;
@@ -268,8 +270,7 @@ std::vector<SequenceEvent> Simulation::TakeEvents() {
 void Simulation::Trace(const BatchPlan& plan) {
   for (const std::vector<int32_t>* ids :
        {&plan.token_ids, &plan.kv_slots, &plan.sequence_slots, &plan.block_ids, &plan.logit_rows,
-        &plan.expert_ids, &plan.evicted_units, &plan.loads_now, &plan.streamed_units,
-        &plan.loads_next}) {
+        &plan.expert_ids, &plan.evicted_units, &plan.loads_now, &plan.loads_next}) {
     for (int32_t id : *ids) result_.trace = Mix(result_.trace, static_cast<uint64_t>(id));
   }
 }

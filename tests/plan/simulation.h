@@ -26,6 +26,8 @@ struct SimulationResult {
   int64_t failed_steps = 0;
   int64_t preemptions = 0;
   int64_t prefix_hits = 0;  // tokens
+  int64_t draft_tokens = 0;
+  int64_t accepted_tokens = 0;
   int64_t unit_hits = 0;
   int64_t loads = 0;
 };
