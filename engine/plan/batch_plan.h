@@ -40,7 +40,11 @@ struct BatchPlan {
   // --- Units of expert weights that change places. Read by ExpertStore, in this order. ---
   std::vector<int32_t> evicted_units;  // their memory is free
   std::vector<int32_t> loads_now;      // the step needs them
-  std::vector<int32_t> loads_next;     // a later one will: after those above, beside the step
+  // The step needs them as well, and they do not fit: the piece of each layer comes before that
+  // layer runs and goes after it, with those of `stream_layers` layers in memory at once.
+  std::vector<int32_t> streamed_units;
+  int32_t stream_layers = 0;
+  std::vector<int32_t> loads_next;  // a later step will: after those above, beside this one
 
   int32_t rows() const { return static_cast<int32_t>(token_ids.size()); }
   int32_t sequences() const { return static_cast<int32_t>(sequence_slots.size()); }

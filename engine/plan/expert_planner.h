@@ -65,9 +65,6 @@ class ExpertPlanner {
  public:
   explicit ExpertPlanner(const ExpertConfig& config);
 
-  // Whether all units of these experts can be in memory at once, beside what is being loaded or was
-  // promised to somebody.
-  bool Fits(ExpertMask experts) const { return costs_.Fits(experts); }
   // Whether all experts can be in memory at once.
   bool all_fit() const { return costs_.all_fit; }
 

@@ -162,6 +162,7 @@ void Scheduler::Impl::ServeByExpert() {
       config_.max_num_step_seqs > 0 ? config_.max_num_step_seqs : config_.max_num_seqs;
   const ExpertChoice choice = experts_.Choose(
       candidates, {config_.max_num_batched_tokens, std::max(prefill_left_, 0), sequences});
+  prefill_left_ = choice.prompt_rows;
   int32_t followers = static_cast<int32_t>(choice.chosen.size());
   ExpertMask experts = choice.experts;
   for (int32_t index : choice.chosen) {
@@ -181,13 +182,14 @@ ExpertCandidate Scheduler::Impl::CandidateOf(const Sequence& sequence) const {
   candidate.plans_waited = plan_number_ - sequence.waiting_since - 1;
   candidate.overdue = Overdue(sequence);
   candidate.first = ExpertMask{1} << sequence.experts[sequence.computed];
-  const int32_t wanted =
-      sequence.decodes() ? 1 : std::min(sequence.routed - sequence.computed, prefill_left_);
-  for (candidate.rows = 0; candidate.rows < std::max(wanted, 1); ++candidate.rows) {
-    const ExpertMask more =
-        candidate.experts | ExpertMask{1} << sequence.experts[sequence.computed + candidate.rows];
-    if (more != candidate.experts && !experts_.Fits(more)) break;
-    candidate.experts = more;
+  // A step that has to load leaves time for more rows of prompts.
+  const int32_t most = experts_.all_fit() ? prefill_left_ : config_.max_num_batched_tokens;
+  const int32_t wanted = sequence.decodes() ? 1 : sequence.routed - sequence.computed;
+  candidate.rows = std::max(std::min(wanted, most), 1);
+  const auto experts = sequence.experts.begin() + sequence.computed;
+  for (int32_t i = 0; i < candidate.rows; ++i) {
+    candidate.experts |= ExpertMask{1} << experts[i];
+    candidate.runs += i > 0 && experts[i] != experts[i - 1];
   }
   return candidate;
 }

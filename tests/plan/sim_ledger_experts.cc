@@ -103,7 +103,8 @@ int64_t Ledger::UnitBytes() const {
 void Ledger::CheckUnits(const BatchPlan& plan) {
   CheckDraftedExperts(plan);
   if (config_.experts.cache_bytes == 0) {
-    Require(plan.evicted_units.empty() && plan.loads_now.empty() && plan.loads_next.empty(),
+    Require(plan.evicted_units.empty() && plan.loads_now.empty() && plan.loads_next.empty() &&
+                plan.streamed_units.empty(),
             "E2: everything is resident, and something moves");
     return;
   }
@@ -112,17 +113,32 @@ void Ledger::CheckUnits(const BatchPlan& plan) {
   const auto needed = [&](int32_t unit) {
     return (config_.experts.units[unit].owners & experts) != 0;
   };
+  const auto streamed = [&](int32_t unit) {
+    return std::count(plan.streamed_units.begin(), plan.streamed_units.end(), unit) == 1;
+  };
+  for (int32_t unit : plan.evicted_units) {
+    Require(
+        units_[unit] == UnitState::kResident && !pinned_[unit] && (!needed(unit) || streamed(unit)),
+        "E2: evicts what is needed, pinned or not there");
+    units_[unit] = UnitState::kAbsent;
+  }
   for (int32_t unit = 0; unit < static_cast<int32_t>(units_.size()); ++unit) {
     if (!needed(unit) || pinned_[unit]) continue;
     unit_hits_ += units_[unit] == UnitState::kResident;
     unit_late_ += units_[unit] == UnitState::kLoading;
     unit_misses_ += units_[unit] == UnitState::kAbsent;
   }
-  for (int32_t unit : plan.evicted_units) {
-    Require(units_[unit] == UnitState::kResident && !pinned_[unit] && !needed(unit),
-            "E2: evicts what is needed, pinned or not there");
-    units_[unit] = UnitState::kAbsent;
+  int64_t stream_bytes = 0;
+  for (int32_t unit : plan.streamed_units) {
+    Require(needed(unit) && units_[unit] == UnitState::kAbsent,
+            "E2: streams what is not needed, there or on its way");
+    stream_bytes += StreamBytes(config_.experts.units[unit].bytes, config_.experts.num_layers,
+                                plan.stream_layers);
+    ++unit_loads_;
   }
+  Require(
+      plan.streamed_units.empty() || plan.stream_layers >= std::min(config_.experts.num_layers, 2),
+      "E2: one layer runs while the next one comes");
   for (const std::vector<int32_t>* loads : {&plan.loads_now, &plan.loads_next}) {
     for (int32_t unit : *loads) {
       Require(units_[unit] == UnitState::kAbsent, "E2: loads what is there or on its way");
@@ -132,9 +148,10 @@ void Ledger::CheckUnits(const BatchPlan& plan) {
     }
   }
   for (int32_t unit = 0; unit < static_cast<int32_t>(units_.size()); ++unit) {
-    Require(!needed(unit) || units_[unit] != UnitState::kAbsent, "E2: a needed unit is absent");
+    Require(!needed(unit) || units_[unit] != UnitState::kAbsent || streamed(unit),
+            "E2: a needed unit is absent");
   }
-  Require(UnitBytes() <= config_.experts.cache_bytes, "E2: units do not fit");
+  Require(UnitBytes() + stream_bytes <= config_.experts.cache_bytes, "E2: units do not fit");
 }
 
 void Ledger::UnitLoaded(int32_t unit) {
