@@ -164,10 +164,11 @@ void Scheduler::Impl::ServeByExpert() {
       candidates, {config_.max_num_batched_tokens, std::max(prefill_left_, 0), sequences});
   prefill_left_ = choice.prompt_rows;
   int32_t followers = static_cast<int32_t>(choice.chosen.size());
-  ExpertMask experts = choice.experts;
+  ExpertMask warm = 0;  // the step runs these whatever is guessed
+  for (int32_t index : choice.chosen) warm |= candidates[index].first;
   for (int32_t index : choice.chosen) {
-    experts = KeepWarmDrafts(ready[index], experts);
-    AddToPlan(ready[index], --followers, experts);
+    warm = KeepWarmDrafts(ready[index], warm);
+    AddToPlan(ready[index], --followers, choice.experts | warm);
   }
   std::vector<ExpertCandidate> left;
   for (size_t i = 0; i < ready.size(); ++i) {
