@@ -165,10 +165,11 @@ void Scheduler::Impl::ServeByExpert() {
   prefill_left_ = choice.prompt_rows;
   int32_t followers = static_cast<int32_t>(choice.chosen.size());
   ExpertMask warm = 0;  // the step runs these whatever is guessed
-  for (int32_t index : choice.chosen) warm |= candidates[index].first;
+  for (int32_t index : choice.chosen) warm |= candidates[index].prompt ? 0 : candidates[index].first;
   for (int32_t index : choice.chosen) {
     warm = KeepWarmDrafts(ready[index], warm);
     AddToPlan(ready[index], --followers, choice.experts | warm);
+    if (ready[index]->planned_rows > 0) warm |= candidates[index].first;
   }
   std::vector<ExpertCandidate> left;
   for (size_t i = 0; i < ready.size(); ++i) {
