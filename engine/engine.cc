@@ -226,8 +226,6 @@ class StepEngine : public Engine {
     step.rows = plan.rows();
     step.sequences = plan.sequences();
     step.prompt_tokens = live_requests_.CountPromptRows(plan, slot_owner_);
-    step.generated_tokens =
-        static_cast<int32_t>(std::count(plan.logit_targets.begin(), plan.logit_targets.end(), -1));
     live_requests_.AddPromptScores(plan, slot_owner_, sampled);
     if (setup_.router) {
       live_requests_.AddExperts(plan, slot_owner_, step.expert_stall);
@@ -237,7 +235,7 @@ class StepEngine : public Engine {
     scheduler_.Commit(plan, sampled.token_ids,
                       {.seconds = std::chrono::duration<double>(drawn - start).count(),
                        .stall = absl::ToDoubleSeconds(step.expert_stall)});
-    Stream(&sampled);
+    step.generated_tokens = Stream(&sampled);
 
     step.pregate = absl::FromChrono(routed - start);
     step.plan = absl::FromChrono(planned - routed);
@@ -303,16 +301,19 @@ class StepEngine : public Engine {
     }
   }
 
-  // Hands the scheduler's events to the clients. Slots are closed before the next Plan may give
-  // them to somebody else.
-  void Stream(const SampledTokens* sampled) {
+  // Hands the scheduler's events to the clients: how many tokens. Slots are closed before the next
+  // Plan may give them to somebody else.
+  int32_t Stream(const SampledTokens* sampled) {
     const SteadyTime now = Clock::now();
+    int32_t tokens = 0;
     for (const SequenceEvent& event : scheduler_.TakeEvents()) {
       if (event.finish != FinishReason::kNone && event.slot >= 0) {
         setup_.sampler->Close(event.slot);
       }
       live_requests_.Deliver(event, sampled, now);
+      tokens += event.token_id >= 0;
     }
+    return tokens;
   }
 
   // Makes the state of this moment known to the other threads, all of it at once: who sees that

@@ -24,6 +24,9 @@ struct EngineOptions {
   int32_t max_num_seqs = 64;
   int32_t max_num_batched_tokens = 512;
   int32_t max_num_prefill_tokens = 32;
+  // Tokens guessed ahead of an answer from its own text so far, computed in the same step as its
+  // newest and kept as far as they are what it samples; 0: none.
+  int32_t draft_tokens = 0;
   int32_t max_num_queued_reqs = 1024;
   int64_t max_num_queued_tokens = 0;    // 0: four times the KV pool
   int64_t kv_cache_memory = 0;          // bytes; 0: see DefaultKvCacheMemory in engine.cc
@@ -147,6 +150,10 @@ struct EngineStats {
   int64_t preemptions = 0;
   int64_t prefix_queries = 0;
   int64_t prefix_hits = 0;
+  // Answers that a step guessed ahead of, tokens guessed, and those that were right.
+  int64_t drafts = 0;
+  int64_t draft_tokens = 0;
+  int64_t accepted_tokens = 0;
   int64_t steps = 0;
   absl::Time last_step;  // end of the newest step, or the start
   bool draining = false;

@@ -16,6 +16,7 @@ namespace {
 constexpr int32_t kBlockTokens = 16;
 constexpr int32_t kDefaultMaxModelLen = 8192;
 constexpr int32_t kMaxLogitRows = 256;
+constexpr int32_t kMaxDraftTokens = 64;
 
 absl::Status Refuse(absl::string_view flag, absl::string_view rule, int64_t got) {
   return absl::InvalidArgumentError(absl::StrCat(flag, ": must be ", rule, "; got ", got));
@@ -37,6 +38,14 @@ absl::Status ValidateOptions(const EngineOptions& options, const ModelConfig& co
   }
   if (options.max_num_prefill_tokens < 1) {
     return Refuse("max-num-prefill-tokens", ">= 1", options.max_num_prefill_tokens);
+  }
+  if (options.draft_tokens < 0 || options.draft_tokens > kMaxDraftTokens) {
+    return Refuse("draft-tokens", absl::StrCat("in [0, ", kMaxDraftTokens, "]"),
+                  options.draft_tokens);
+  }
+  // A trace does not hold the experts of tokens that were guessed wrong.
+  if (options.draft_tokens > 0 && !options.record_trace.empty()) {
+    return Refuse("draft-tokens", "0 with record-trace", options.draft_tokens);
   }
   if (options.max_num_queued_reqs < 1) {
     return Refuse("max-num-queued-reqs", ">= 1", options.max_num_queued_reqs);
@@ -191,6 +200,7 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   scheduler.max_num_batched_tokens = options.max_num_batched_tokens;
   scheduler.max_num_prefill_tokens = options.max_num_prefill_tokens;
   scheduler.max_logits = transformer_options.max_logits;
+  scheduler.max_draft_tokens = options.draft_tokens;
   scheduler.max_model_len = max_model_len;
   scheduler.num_blocks = *num_blocks;
   scheduler.block_tokens = kBlockTokens;

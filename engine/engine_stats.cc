@@ -38,6 +38,9 @@ void FillStats(const SchedulerStats& now, const SchedulerConfig& config, EngineS
   stats->preemptions = now.preemptions;
   stats->prefix_queries = now.prefix_queries;
   stats->prefix_hits = now.prefix_hits;
+  stats->drafts = now.drafts;
+  stats->draft_tokens = now.draft_tokens;
+  stats->accepted_tokens = now.accepted_tokens;
   const int32_t experts = config.experts.num_experts;
   if (experts > 1) stats->experts = CountersOf(now.experts, experts);
 }

@@ -57,6 +57,8 @@ void AppendSchedulingFlags(EngineOptions* engine, std::vector<Flag>* flags) {
                                &engine->max_num_batched_tokens, 1, 65536));
   flags->push_back(IntegerFlag("max-num-prefill-tokens", "of these, of prompts beside answers",
                                &engine->max_num_prefill_tokens, 1, 65536));
+  flags->push_back(IntegerFlag("draft-tokens", "guessed ahead of an answer from its text; 0: none",
+                               &engine->draft_tokens, 0, 64));
   flags->push_back(IntegerFlag("max-num-queued-reqs", "requests that may wait",
                                &engine->max_num_queued_reqs, 1, kMaxInt32));
   flags->push_back(IntegerFlag("max-num-queued-tokens", "prompt tokens that may wait",

@@ -83,6 +83,12 @@ Families SchedulerFamilies(const EngineStats& stats) {
                     static_cast<double>(stats.prefix_queries)),
       CounterFamily("prefix_cache_hits_total", "Tokens found in the prefix cache.",
                     static_cast<double>(stats.prefix_hits)),
+      CounterFamily("spec_decode_num_drafts_total", "Answers that a step guessed ahead of.",
+                    static_cast<double>(stats.drafts)),
+      CounterFamily("spec_decode_num_draft_tokens_total", "Tokens guessed.",
+                    static_cast<double>(stats.draft_tokens)),
+      CounterFamily("spec_decode_num_accepted_tokens_total", "Of these, tokens that were right.",
+                    static_cast<double>(stats.accepted_tokens)),
   };
 }
 

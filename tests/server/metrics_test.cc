@@ -81,6 +81,9 @@ TEST_F(MetricsTest, GaugesAndCountersOfTheEngineAreReadAtTheScrape) {
                           .preemptions = 5,
                           .prefix_queries = 1000,
                           .prefix_hits = 640,
+                          .drafts = 10,
+                          .draft_tokens = 40,
+                          .accepted_tokens = 25,
                           .last_step = absl::Now() - absl::Seconds(40),
                           .experts = {}};
   std::map<std::string, double> values = Values(Page());
@@ -91,6 +94,9 @@ TEST_F(MetricsTest, GaugesAndCountersOfTheEngineAreReadAtTheScrape) {
   EXPECT_EQ(values["pregate_num_preemptions_total"], 5);
   EXPECT_EQ(values["pregate_prefix_cache_queries_total"], 1000);
   EXPECT_EQ(values["pregate_prefix_cache_hits_total"], 640);
+  EXPECT_EQ(values["pregate_spec_decode_num_drafts_total"], 10);
+  EXPECT_EQ(values["pregate_spec_decode_num_draft_tokens_total"], 40);
+  EXPECT_EQ(values["pregate_spec_decode_num_accepted_tokens_total"], 25);
   // No step since the start: the age is that of the metrics, however old the engine's clock is.
   EXPECT_LT(values["pregate_last_step_age_seconds"], 30);
   engine_.engine_stats.last_step = absl::Now();
@@ -247,6 +253,9 @@ constexpr std::pair<const char*, const char*> kSharedWithVllm[] = {
     {"num_preemptions_total", "counter"},
     {"prefix_cache_queries_total", "counter"},
     {"prefix_cache_hits_total", "counter"},
+    {"spec_decode_num_drafts_total", "counter"},
+    {"spec_decode_num_draft_tokens_total", "counter"},
+    {"spec_decode_num_accepted_tokens_total", "counter"},
 };
 constexpr std::pair<const char*, const char*> kOurs[] = {
     {"requests_rejected_total", "counter"},
