@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "tests/plan/plan_text.h"
 #include "tests/plan/sim_random.h"
 
 namespace pregate {
@@ -61,9 +62,7 @@ std::vector<int32_t> FakeModel::Run(const BatchPlan& plan) {
   std::vector<int32_t> token_ids;
   for (int32_t i = 0; i < plan.logits(); ++i) {
     const int32_t row = plan.logit_rows[i];
-    const bool drafted = i > 0 && plan.logit_targets[i] < 0 && plan.logit_targets[i - 1] < 0 &&
-                         plan.logit_slots[i] == plan.logit_slots[i - 1];
-    if (drafted && plan.token_ids[row] != token_ids.back()) {  // also where that is kNotSampled
+    if (IsDrafted(plan, i) && plan.token_ids[row] != token_ids.back()) {
       token_ids.push_back(kNotSampled);
       continue;
     }

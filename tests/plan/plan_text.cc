@@ -72,6 +72,11 @@ std::string ToString(const BatchPlan& plan, const std::vector<Admission>& admiss
   return out.str();
 }
 
+bool IsDrafted(const BatchPlan& plan, int32_t logit) {
+  return logit > 0 && plan.logit_targets[logit] < 0 && plan.logit_targets[logit - 1] < 0 &&
+         plan.logit_slots[logit] == plan.logit_slots[logit - 1];
+}
+
 std::string ToString(const std::vector<SequenceEvent>& events) {
   std::ostringstream out;
   for (const SequenceEvent& event : events) {

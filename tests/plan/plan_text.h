@@ -23,6 +23,9 @@ std::string ToString(const Request& request);
 std::string ToString(const BatchPlan& plan, const std::vector<Admission>& admissions,
                      const std::vector<SequenceId>& slot_owner);
 
+// Whether a logit row is of a drafted token: it counts only if the row before samples that token.
+bool IsDrafted(const BatchPlan& plan, int32_t logit);
+
 // "1=50 2=7.stop 3.cancelled": tokens and ends, in order.
 std::string ToString(const std::vector<SequenceEvent>& events);
 

@@ -91,6 +91,7 @@ std::string PlanTrace::Act(std::istringstream& words) {
   if (verb == "plan") return Plan();
   if (verb == "commit") return Commit(words);
   if (verb == "stats") return Stats();
+  if (verb == "drafts") return Drafts();
   if (verb == "step") {
     const std::string plan = Plan();
     const std::string events = plan_.empty() ? "" : Commit(words);
@@ -133,7 +134,12 @@ std::string PlanTrace::Plan() {
 
 std::string PlanTrace::Commit(std::istringstream& words) {
   std::vector<int32_t> token_ids;
-  for (int32_t target : plan_.logit_targets) {
+  for (int32_t i = 0; i < plan_.logits(); ++i) {
+    const int32_t target = plan_.logit_targets[i];
+    if (IsDrafted(plan_, i) && plan_.token_ids[plan_.logit_rows[i]] != token_ids.back()) {
+      token_ids.push_back(kNotSampled);
+      continue;
+    }
     int32_t token = 7;
     if (target < 0) words >> token;
     if (words.fail()) token = 7;
@@ -151,6 +157,14 @@ std::string PlanTrace::Stats() const {
   out << "waiting " << stats.waiting << "/" << stats.waiting_tokens << " running " << stats.running
       << " used " << stats.blocks_used << " cached " << stats.blocks_cached << " hits "
       << stats.prefix_hits << "/" << stats.prefix_queries << " preempted " << stats.preemptions;
+  return out.str();
+}
+
+std::string PlanTrace::Drafts() const {
+  const SchedulerStats stats = scheduler_.stats();
+  std::ostringstream out;
+  out << stats.accepted_tokens << "/" << stats.draft_tokens << " in " << stats.drafts << " used "
+      << stats.blocks_used;
   return out.str();
 }
 

@@ -9,7 +9,9 @@
 //   add ID: TOKENS max N [min N] [stop IDS] [priority P] [salt S] [score]
 //   plan, commit TOKENS, fail       the step in its phases
 //   step TOKENS                     plan and commit; TOKENS are what is sampled, 7 where none is
-//   given cancel ID, deadline ID stats
+//                                   given; nothing is behind a drafted token that was wrong
+//   cancel ID, deadline ID
+//   stats, drafts                   counts; tokens accepted/drafted, drafts, blocks used
 // Right of it stands what came out, in the words of plan_text.h: the plan, "=>", the events.
 #ifndef PREGATE_TESTS_PLAN_PLAN_TRACE_H_
 #define PREGATE_TESTS_PLAN_PLAN_TRACE_H_
@@ -39,6 +41,7 @@ class PlanTrace {
   std::string Commit(std::istringstream& words);
   std::string Events();
   std::string Stats() const;
+  std::string Drafts() const;
 
   Scheduler scheduler_;
   BatchPlan plan_;
