@@ -264,7 +264,7 @@ class StepEngine : public Engine {
     ExpertStore* const store = setup_.transformer->expert_store();
     if (store != nullptr) store->Start(plan);
     absl::StatusOr<Tensor> logits = setup_.transformer->Forward(plan, *setup_.kv);
-    if (store != nullptr) step->expert_stall = store->TakeStall();
+    if (store != nullptr) step->expert_stall = store->FinishStep();
     SettleLoads();
     return logits;
   }

@@ -67,6 +67,7 @@ struct Unit {
   // While asked for:
   bool asked = false;
   bool now = false;
+  bool streamed = false;
   uint64_t turn = 0;  // order in which it was asked for
   absl::Status status;
   int32_t next = 0;  // layers before this one are there
@@ -101,26 +102,43 @@ class FileExpertStore : public ExpertStore {
   void Load(int32_t index, bool now) override {
     absl::MutexLock lock(&mutex_);
     Unit& unit = units_[static_cast<size_t>(index)];
-    if (!unit.asked) {
-      unit.asked = true;
-      unit.now = now;
-      unit.turn = turns_++;
-      unit.reading = absl::ZeroDuration();
-    }
+    if (!unit.asked) Ask(&unit);
     unit.now |= now;
+  }
+
+  void Stream(const std::vector<int32_t>& units, int32_t window) override {
+    absl::MutexLock lock(&mutex_);
+    streamed_ = units;
+    window_ = window;
+    for (const int32_t index : units) {
+      Unit& unit = units_[static_cast<size_t>(index)];
+      assert(!unit.asked);
+      Ask(&unit);
+      unit.now = unit.streamed = true;
+    }
+  }
+
+  void LayerRan(int32_t layer) override {
+    for (const int32_t index : streamed_) {
+      const Piece& piece = PieceOf(index, layer);
+      memory_.GiveBack(piece.offset, piece.bytes);
+    }
+    absl::MutexLock lock(&mutex_);
+    layers_ran_ = layer + 1;
+  }
+
+  absl::Duration FinishStep() override {
+    absl::MutexLock lock(&mutex_);
+    for (const int32_t index : streamed_) Drop(index);
+    streamed_.clear();
+    layers_ran_ = 0;
+    return std::exchange(stall_, absl::ZeroDuration());
   }
 
   void Evict(int32_t index) override {
     absl::MutexLock lock(&mutex_);
-    Unit& unit = units_[static_cast<size_t>(index)];
-    unit.asked = false;
-    const auto left_alone = [this, index] { return reading_ != index; };
-    mutex_.Await(absl::Condition(&left_alone));
+    Drop(index);
     std::erase_if(endings_, [index](const Ending& ending) { return ending.unit == index; });
-    unit.next = 0;
-    unit.now = false;
-    unit.status = absl::OkStatus();
-    memory_.GiveBack(unit.begin, EndOf(unit) - unit.begin);
   }
 
   absl::Status Await(int32_t index, int32_t layer) override {
@@ -145,11 +163,6 @@ class FileExpertStore : public ExpertStore {
     return std::exchange(endings_, {});
   }
 
-  absl::Duration TakeStall() override {
-    absl::MutexLock lock(&mutex_);
-    return std::exchange(stall_, absl::ZeroDuration());
-  }
-
   int64_t unit_bytes(int32_t unit) const override {
     return units_[static_cast<size_t>(unit)].bytes;
   }
@@ -166,6 +179,25 @@ class FileExpertStore : public ExpertStore {
     return units_[static_cast<size_t>(unit)].pieces[static_cast<size_t>(layer)];
   }
 
+  void Ask(Unit* unit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    unit->asked = true;
+    unit->now = unit->streamed = false;
+    unit->turn = turns_++;
+    unit->reading = absl::ZeroDuration();
+  }
+
+  // Takes back a unit's memory once the lane has left it alone.
+  void Drop(int32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    Unit& unit = units_[static_cast<size_t>(index)];
+    unit.asked = false;
+    const auto left_alone = [this, index] { return reading_ != index; };
+    mutex_.Await(absl::Condition(&left_alone));
+    unit.next = 0;
+    unit.now = false;
+    unit.status = absl::OkStatus();
+    memory_.GiveBack(unit.begin, EndOf(unit) - unit.begin);
+  }
+
   // The unit whose next piece is to be read, or -1.
   int32_t Next() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const auto rank = [](const Unit& unit) {
@@ -176,6 +208,7 @@ class FileExpertStore : public ExpertStore {
     for (int32_t i = 0; i < static_cast<int32_t>(units_.size()); ++i) {
       const Unit& unit = units_[static_cast<size_t>(i)];
       if (!unit.asked || IsLoaded(unit) || !unit.status.ok()) continue;
+      if (unit.streamed && unit.next >= layers_ran_ + window_) continue;
       if (best < 0 || rank(unit) < rank(units_[static_cast<size_t>(best)])) best = i;
     }
     return best;
@@ -217,6 +250,9 @@ class FileExpertStore : public ExpertStore {
   int32_t reading_ ABSL_GUARDED_BY(mutex_) = -1;  // unit that the lane is reading
   std::vector<Ending> endings_ ABSL_GUARDED_BY(mutex_);
   absl::Duration stall_ ABSL_GUARDED_BY(mutex_);
+  std::vector<int32_t> streamed_;                   // units of the step; only its thread changes it
+  int32_t window_ ABSL_GUARDED_BY(mutex_) = 0;      // layers of each in memory at once
+  int32_t layers_ran_ ABSL_GUARDED_BY(mutex_) = 0;  // of the step
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread lane_;
 };

@@ -50,12 +50,25 @@ class ExpertStore {
   // alone, but for its turn.
   virtual void Load(int32_t unit, bool now) = 0;
 
+  // Starts to stream units through the step that begins, beside its loads: the pieces of at most
+  // `window` layers of each are in memory at once, from the layer that runs on.
+  virtual void Stream(const std::vector<int32_t>& units, int32_t window) = 0;
+
   // Does what a plan says: what it evicts goes, then its loads start.
   void Start(const BatchPlan& plan) {
     for (const int32_t unit : plan.evicted_units) Evict(unit);
     for (const int32_t unit : plan.loads_now) Load(unit, true);
+    Stream(plan.streamed_units, plan.stream_layers);
     for (const int32_t unit : plan.loads_next) Load(unit, false);
   }
+
+  // A layer of the step has run, and those before it: the memory of its streamed pieces is taken
+  // back.
+  virtual void LayerRan(int32_t layer) = 0;
+
+  // The step is over, whether it ran to its end or not: what was streamed goes. Returns the time
+  // that Await has waited since the last call.
+  virtual absl::Duration FinishStep() = 0;
 
   // Takes a unit's memory back, whether it is loaded, under way or neither.
   virtual void Evict(int32_t unit) = 0;
@@ -74,9 +87,6 @@ class ExpertStore {
     absl::Duration reading;  // time that the lane spent on it
   };
   virtual std::vector<Ending> TakeEndings() = 0;
-
-  // Time that Await has waited since the last call.
-  virtual absl::Duration TakeStall() = 0;
 
   virtual int64_t unit_bytes(int32_t unit) const = 0;  // of memory, all layers
   virtual std::string_view method() const = 0;         // see DirectFile::method

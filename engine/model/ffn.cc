@@ -61,6 +61,7 @@ absl::Status Ffn::Run(const FfnWeights& ffn, int32_t layer, const Activations& a
     if (absl::Status status = AwaitExperts(layer); !status.ok()) return status;
   }
   RunExperts(ffn, a);
+  if (store_ != nullptr) store_->LayerRan(layer);
   return absl::OkStatus();
 }
 

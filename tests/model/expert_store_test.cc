@@ -214,6 +214,55 @@ TEST(ExpertStore, EvictedUnderWayItStops) {
   }
 }
 
+TEST(ExpertStore, StreamedPiecesComeAndGoLayerByLayer) {
+  Fixture f = MakeFake();
+  for (int step = 0; step < 20; ++step) {
+    f.store->Load(0, true);
+    f.store->Stream({1, 2}, /*window=*/2);
+    for (int layer = 0; layer < 3; ++layer) {
+      for (const int unit : {0, 1, 2}) {
+        ASSERT_TRUE(f.store->Await(unit, layer).ok());
+        ASSERT_TRUE(Holds(*f.store, unit, layer)) << unit << " " << layer;
+      }
+      // Never a third layer beside the two of the window.
+      if (layer == 0) {
+        EXPECT_EQ(BytesPresent(*f.store, 1, 2), 0);
+      }
+      f.store->LayerRan(layer);
+      EXPECT_EQ(BytesPresent(*f.store, 1, layer), 0);
+    }
+    // Three units have come; only one is there after the step.
+    EXPECT_EQ(f.store->TakeEndings().size(), 3u);
+    f.store->FinishStep();
+    EXPECT_TRUE(f.store->Loaded(0));
+    EXPECT_FALSE(f.store->Loaded(1));
+    f.store->Evict(0);
+  }
+}
+
+TEST(ExpertStore, AStepThatFailsLeavesNothingStreamed) {
+  Fixture f = MakeFake();
+  f.file->FailAt(static_cast<char*>(f.store->Address(1, 1)) -
+                 static_cast<char*>(f.store->Address(0, 0)));
+  f.store->Stream({1, 2}, /*window=*/2);
+  EXPECT_TRUE(f.store->Await(1, 0).ok());
+  f.store->LayerRan(0);
+  EXPECT_EQ(f.store->Await(1, 1).code(), absl::StatusCode::kDataLoss);
+  f.store->FinishStep();
+  for (const int unit : {1, 2}) {
+    for (int layer = 0; layer < 3; ++layer) EXPECT_EQ(BytesPresent(*f.store, unit, layer), 0);
+  }
+  // The next step finds all as it was.
+  f.file->FailAt(-1);
+  f.store->Stream({1, 2}, /*window=*/2);
+  for (int layer = 0; layer < 3; ++layer) {
+    ASSERT_TRUE(f.store->Await(1, layer).ok());
+    ASSERT_TRUE(f.store->Await(2, layer).ok());
+    f.store->LayerRan(layer);
+  }
+  f.store->FinishStep();
+}
+
 TEST(ExpertStore, WaitingIsCounted) {
   Fixture f = MakeFake();
   f.file->SetOpen(false);
@@ -224,9 +273,9 @@ TEST(ExpertStore, WaitingIsCounted) {
   });
   ASSERT_TRUE(f.store->Await(0, 0).ok());
   opener.join();
-  EXPECT_GT(f.store->TakeStall(), absl::Milliseconds(10));
+  EXPECT_GT(f.store->FinishStep(), absl::Milliseconds(10));
   ASSERT_TRUE(f.store->Await(0, 0).ok());
-  EXPECT_EQ(f.store->TakeStall(), absl::ZeroDuration());
+  EXPECT_EQ(f.store->FinishStep(), absl::ZeroDuration());
 }
 
 TEST(DirectFile, SaysWhereItCannotBeMade) {
