@@ -165,7 +165,8 @@ void Scheduler::Impl::ServeByExpert() {
   prefill_left_ = choice.prompt_rows;
   int32_t followers = static_cast<int32_t>(choice.chosen.size());
   ExpertMask warm = 0;  // the step runs these whatever is guessed
-  for (int32_t index : choice.chosen) warm |= candidates[index].prompt ? 0 : candidates[index].first;
+  for (int32_t index : choice.chosen)
+    warm |= candidates[index].prompt ? 0 : candidates[index].first;
   for (int32_t index : choice.chosen) {
     warm = KeepWarmDrafts(ready[index], warm);
     AddToPlan(ready[index], --followers, choice.experts | warm);
@@ -394,16 +395,16 @@ void Scheduler::Impl::Commit(const BatchPlan& plan, const std::vector<int32_t>& 
   }
 }
 
-// What was sampled joins the sequence, up to what ends it: how many tokens. The event of the last
-// is left to the caller. Nobody reads what was sampled for who has been cancelled.
+// What was sampled joins the sequence: how many tokens. The event of the last is left to the
+// caller. Nobody reads what was sampled for who has been cancelled.
 int32_t Scheduler::Impl::AppendSampled(Sequence* sequence, const BatchPlan& plan,
                                        const std::vector<int32_t>& token_ids, int32_t* logit,
                                        SequenceEvent* newest) {
   int32_t sampled = 0;
   for (; *logit < plan.logits() && plan.logit_slots[*logit] == sequence->slot; ++*logit) {
     if (plan.logit_targets[*logit] >= 0) continue;  // scored, not sampled
-    if (token_ids[*logit] == kNotSampled || newest->finish != FinishReason::kNone) continue;
-    if (sequence->ending != FinishReason::kNone) continue;
+    if (token_ids[*logit] == kNotSampled || sequence->ending != FinishReason::kNone) continue;
+    assert(newest->finish == FinishReason::kNone);  // nothing is guessed behind an end
     if (sampled++ > 0) events_.push_back(*newest);
     newest->logit_index = *logit;
     newest->token_id = token_ids[*logit];

@@ -71,6 +71,7 @@ struct Setting {
   int32_t step_sequences = 0;  // max_num_step_seqs
   int64_t expert_memory = 0;   // bytes; 0: all experts stay
   std::string expert_eviction = "planned";
+  int32_t draft_tokens = 0;
 };
 
 // Runs all requests at once and returns answers[request][n].
@@ -127,6 +128,7 @@ void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& 
     options.expert_cache_memory = setting.expert_memory;
     options.expert_storage = expert_storage;
     options.expert_eviction = setting.expert_eviction;
+    options.draft_tokens = setting.draft_tokens;
     options.expert_cache_dir = ::testing::TempDir();
     options.max_num_queued_tokens = 1 << 20;  // a small pool shall not make the queue small
     options.max_model_len = std::min(512, file->config().context_length);
@@ -163,6 +165,10 @@ void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& 
       if (setting.prefix_caching) {
         EXPECT_GT(stats.prefix_hits, 0) << setting.name;
       }
+      if (setting.draft_tokens > 0) {  // some were right, and some were wrong
+        EXPECT_GT(stats.accepted_tokens, 0) << setting.name;
+        EXPECT_GT(stats.draft_tokens, stats.accepted_tokens) << setting.name;
+      }
       if (setting.expert_memory > 0) {
         EXPECT_GT(stats.experts.loads[0], 8) << setting.name;
         EXPECT_GT(stats.experts.hits, 0) << setting.name;
@@ -174,16 +180,19 @@ void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& 
 
 TEST(Consistency, RandomModel) {
   const RandomModelSpec spec;
-  CheckConsistency([&] { return MakeRandomModel(spec); },
-                   RandomRequests(kRequests, spec.vocab_size, 150, 48, 1),
-                   {{"chunk 16", 16, 16, false, 0, "f16"},
-                    {"chunk 64, cache", 64, 64, true, 0, "f16"},
-                    {"chunk 300", 300, 64, false, 0, "f16"},
-                    {"chunk 2048, cache", 2048, 64, true, 0, "f16"},
-                    {"preemption", 256, 64, false, 224, "f16"},
-                    {"preemption, cache", 128, 64, true, 224, "f16"},
-                    {"q8_0, chunk 100, cache", 100, 64, true, 0, "q8_0"},
-                    {"q8_0, preemption", 256, 64, false, 224, "q8_0"}});
+  CheckConsistency(
+      [&] { return MakeRandomModel(spec); }, RandomRequests(kRequests, spec.vocab_size, 150, 48, 1),
+      {{"chunk 16", 16, 16, false, 0, "f16"},
+       {"chunk 64, cache", 64, 64, true, 0, "f16"},
+       {"chunk 300", 300, 64, false, 0, "f16"},
+       {"chunk 2048, cache", 2048, 64, true, 0, "f16"},
+       {"preemption", 256, 64, false, 224, "f16"},
+       {"preemption, cache", 128, 64, true, 224, "f16"},
+       {"q8_0, chunk 100, cache", 100, 64, true, 0, "q8_0"},
+       {"q8_0, preemption", 256, 64, false, 224, "q8_0"},
+       {"drafts, cache", 128, 8, true, 0, "f16", "auto", 0, 0, "planned", 4},
+       {"one draft, preemption", 256, 64, true, 224, "f16", "auto", 0, 0, "planned", 1},
+       {"drafts, q8_0", 300, 4, false, 0, "q8_0", "auto", 0, 0, "planned", 7}});
 }
 
 TEST(Consistency, MixtureOfExperts) {
@@ -195,7 +204,8 @@ TEST(Consistency, MixtureOfExperts) {
                    RandomRequests(kRequests, spec.vocab_size, 150, 32, 3),
                    {{"chunk 16", 16, 16, false, 0, "f16"},
                     {"chunk 300, cache", 300, 64, true, 0, "f16"},
-                    {"preemption, cache", 128, 64, true, 224, "f16"}});
+                    {"preemption, cache", 128, 64, true, 224, "f16"},
+                    {"drafts", 128, 8, false, 0, "f16", "auto", 0, 0, "planned", 5}});
 }
 
 // Who waits for whose expert must change no token either.
@@ -217,7 +227,10 @@ TEST(Consistency, ReadMe) {
        {"auto, preemption, cache", 128, 64, true, 224, "f16", "auto", 4},
        {"by cost, preemption", 256, 64, false, 224, "f16", "on", 5},
        {"answers first", 100, 64, true, 0, "q8_0", "decode-first", 7},
-       {"prompts first", 100, 64, true, 0, "q8_0", "prefill-first", 7}});
+       {"prompts first", 100, 64, true, 0, "q8_0", "prefill-first", 7},
+       {"drafts, cache", 128, 8, true, 0, "f16", "off", 0, 0, "planned", 4},
+       {"drafts, by cost, cap", 128, 16, false, 0, "f16", "on", 6, 0, "planned", 6},
+       {"drafts, preemption", 128, 64, true, 224, "f16", "auto", 0, 0, "planned", 3}});
 }
 
 // Nor must an expert that comes and goes. Each is a copy of half of the neurons; two of four fit.
@@ -236,7 +249,8 @@ TEST(Consistency, ExpertsThatDoNotFit) {
       RandomRequests(kRequests, spec.vocab_size, 150, 48, 4),
       {{"in order, lru", 64, 64, true, 0, "f16", "off", 0, kTwoExperts, "lru"},
        {"by cost, planned, cap", 128, 64, true, 0, "f16", "on", 8, kTwoExperts},
-       {"auto, random, preemption", 128, 64, true, 224, "f16", "auto", 4, kTwoExperts, "random"}},
+       {"auto, random, preemption", 128, 64, true, 224, "f16", "auto", 4, kTwoExperts, "random"},
+       {"drafts", 128, 8, true, 0, "f16", "on", 0, kTwoExperts, "planned", 4}},
       "copies");
 }
 

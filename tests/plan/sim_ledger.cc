@@ -87,6 +87,7 @@ void Ledger::Opened(const std::vector<Admission>& admissions) {
 void Ledger::Planned(const BatchPlan& plan, const std::vector<Admission>& admissions,
                      const FakeModel& model) {
   plan_ = plan;
+  in_step_ = !plan.empty();
   Require(plan.empty() == live_.empty(), "I15: there is work, and no plan for it (or the reverse)");
   for (auto& [id, account] : live_) account->planned = false;
   CheckBudgets(plan);
@@ -306,6 +307,7 @@ void Ledger::Between(const std::vector<SequenceEvent>& events) {
 
 // Whoever was cancelled has ended by now, and so has everybody of a failed step.
 void Ledger::CloseStep(bool step_failed) {
+  in_step_ = false;
   for (const auto& [id, account] : live_) {
     Require(account->asked == FinishReason::kNone, "I1: cancelled in a step, and no event", id);
     Require(!step_failed || !account->planned, "I1: outlived its failed step", id);
@@ -401,6 +403,7 @@ void Ledger::CheckCounts(const SchedulerStats& stats) {
               stats.blocks_used + stats.blocks_cached <= stats.blocks_total &&
               (config_.enable_prefix_caching || stats.blocks_cached == 0),
           "I3: blocks used and cached");
+  Require(in_step_ || stats.blocks_used <= MostBlocks(), "D4: blocks for guesses");
   if (routes()) CheckUnitCounts(stats);
 }
 

@@ -12,6 +12,7 @@
 //   D1  guesses follow the newest token of an answer, are few, and could be part of it
 //   D2  what is guessed is what the router was shown
 //   D3  where experts do not fit, no guess makes a step need one more
+//   D4  between steps nobody has a block for what was guessed
 //   E1  a row's expert is that of its prefix, found in what the router left in its blocks
 //   E2  units fit their memory, what a plan needs is there or on its way, and nothing else moves
 //   E3  nobody that was taken up is passed over longer than the bound
@@ -120,6 +121,7 @@ class Ledger {
   void CheckDraftedExperts(const BatchPlan& plan);
   void DropDrafts(Account* account);
   void SettleDrafts(int32_t index, int32_t size_before);
+  int64_t MostBlocks() const;
   RouterEntry Expected(const Account& account, int32_t position) const;
   static int32_t TokenAt(const Account& account, int32_t position);
 
@@ -158,6 +160,7 @@ class Ledger {
   std::vector<int64_t> block_written_;  // [num_blocks] number of the plan that writes it
   std::vector<int32_t> block_writer_;   // [num_blocks] index of its sequence in that plan
   BatchPlan plan_;                      // the last one
+  bool in_step_ = false;
   bool step_failed_ = false;
   int64_t plans_ = 0;
   int64_t resumed_ = 0;

@@ -70,6 +70,20 @@ void Ledger::DropDrafts(Account* account) {
   account->routed = std::min(account->routed, account->size());
 }
 
+// Blocks for what those who have been taken up have said, or can come to say once they have lost
+// their blocks as often as they may.
+int64_t Ledger::MostBlocks() const {
+  int64_t blocks = 0;
+  for (const auto& [id, account] : live_) {
+    int64_t positions = account->size();
+    if (account->resumed >= config_.max_preemptions) {
+      positions += account->request.max_tokens - account->delivered;
+    }
+    if (account->admitted) blocks += (positions + config_.block_tokens - 1) / config_.block_tokens;
+  }
+  return blocks;
+}
+
 // A sequence of the plan has come from `size_before` to where it is now: what was guessed and is
 // not the answer's is not computed and not routed.
 void Ledger::SettleDrafts(int32_t index, int32_t size_before) {
