@@ -26,6 +26,7 @@ struct PackedWeight {
   DType dtype = DType::kF32;  // of the matrix that was packed
   int64_t rows = 0;           // N
   int64_t cols = 0;           // K
+  bool by_tiles = false;      // how it was packed
 };
 
 // out[r, n] = sum_k x[r, k] * weight[n, k] + bias[n], over all rows and columns of the weight or
@@ -37,8 +38,9 @@ struct Product {
   // Column 32 i + j of out is row 32 out_tiles[i] + j of the weight; then N % 32 == 0. Empty: every
   // row.
   absl::Span<const int32_t> out_tiles = {};
-  // Column 32 i + j of x meets column 32 in_tiles[i] + j of the weight; then K % 32 == 0 and the
-  // weight's type is plain or has blocks of 32. Empty: every column, K' == K.
+  // Column 32 i + j of x meets column 32 in_tiles[i] + j of the weight; then K % 32 == 0, the
+  // weight's type is plain or has blocks of 32, and it is packed by tiles. Empty: every column, K'
+  // == K. Of a weight that is packed by tiles out_tiles pick nothing.
   absl::Span<const int32_t> in_tiles = {};
   const float* bias = nullptr;  // [N] or null; null where there are out_tiles
   bool accumulate = false;      // out += instead of out =
@@ -128,8 +130,10 @@ struct Kernels {
   // `cols` is a multiple of the type's block.
   int64_t (*packed_bytes)(DType dtype, int64_t rows, int64_t cols);
 
-  // Writes a weight in the table's own form to `out`, packed_bytes long and 64-byte aligned.
-  void (*pack)(Device&, ConstTensor weight, void* out);
+  // Writes a weight in the table's own form to `out`, packed_bytes long and 64-byte aligned. With
+  // `by_tiles` columns that in_tiles picks together lie together; the weight is one that in_tiles
+  // may pick from.
+  void (*pack)(Device&, ConstTensor weight, bool by_tiles, void* out);
 
   // out[r, :] = scale * table[ids[r], :]. table [vocab, H]; out [R, H] kF32.
   void (*embed)(Device&, const PackedWeight& table, const int32_t* ids, float scale, Tensor out);

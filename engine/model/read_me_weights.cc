@@ -172,14 +172,14 @@ void ReadMeFfns::MakeBlock(const Layer& layer, const std::vector<int32_t>& neuro
   const FfnPart& any = layer.parts[0];
   Device* const device = &device_;
   const auto rows = [&](ConstTensor FfnPart::*matrix, Linear* linear) {
-    load.Built((any.*matrix).dtype, width, (any.*matrix).cols, linear,
+    load.Built((any.*matrix).dtype, width, (any.*matrix).cols, false, linear,
                [=](char* out) { WriteRows(*places, matrix, *device, out); });
   };
   rows(&FfnPart::gate, &block.gate);
   rows(&FfnPart::up, &block.up);
   const DType down = DownType(any.down.dtype);
   const ModelFile* const file = &file_;
-  load.Built(down, any.down.rows, width, &block.down, [=](char* out) {
+  load.Built(down, any.down.rows, width, tied_, &block.down, [=](char* out) {
     WriteColumns(*places, down, *device, out);
     Release(*file, places->parts);
   });

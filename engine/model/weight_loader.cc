@@ -74,11 +74,12 @@ int64_t WeightLoader::Table(const std::string& name, int64_t rows, int64_t cols,
   return Place({.source = source, .write = nullptr, .packed = packed});
 }
 
-void WeightLoader::Built(DType dtype, int64_t out, int64_t in, Linear* linear,
+void WeightLoader::Built(DType dtype, int64_t out, int64_t in, bool by_tiles, Linear* linear,
                          std::function<void(char* rows)> write) {
   if (!status_.ok()) return;
   const ConstTensor shape = MakeView(static_cast<const void*>(nullptr), dtype, out, in);
   memory_.bytes += Place({.source = shape, .write = std::move(write), .packed = &linear->weight});
+  linear->weight.by_tiles = by_tiles;
   ChooseInput(linear);
 }
 
@@ -186,7 +187,7 @@ void WeightLoader::ChooseInput(Linear* linear) const {
 
 void WeightLoader::PackOne(const Unpacked& matrix, void* packed) const {
   if (!matrix.write) {
-    kernels_.pack(*device_, matrix.source, packed);
+    kernels_.pack(*device_, matrix.source, false, packed);
     file_.Release(matrix.source);
     return;
   }
@@ -195,7 +196,7 @@ void WeightLoader::PackOne(const Unpacked& matrix, void* packed) const {
   const auto built = std::make_unique_for_overwrite<char[]>(bytes);
   matrix.write(built.get());
   kernels_.pack(*device_, MakeView(static_cast<const void*>(built.get()), dtype, rows, cols),
-                packed);
+                matrix.packed->by_tiles, packed);
 }
 
 }  // namespace pregate

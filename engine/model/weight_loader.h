@@ -52,8 +52,8 @@ class WeightLoader {
   int64_t Table(const std::string& name, int64_t rows, int64_t cols, PackedWeight* packed);
 
   // A matrix that no tensor is: `write` is called by Pack with memory for its rows, densely packed.
-  // Its parameters are not counted.
-  void Built(DType dtype, int64_t out, int64_t in, Linear* linear,
+  // Its parameters are not counted. `by_tiles`: see Kernels::pack.
+  void Built(DType dtype, int64_t out, int64_t in, bool by_tiles, Linear* linear,
              std::function<void(char* rows)> write);
 
   // Matrices from here on are what a unit of expert weights has in `layer`; -1: of no unit.

@@ -126,25 +126,27 @@ void SetLane(uint16_t bits, int lane, Panel16<kLanes>* out) {
   out->bits[lane] = bits;
 }
 
-// Panel number `index` of a weight.
+// Panel number `index` of a weight, each 32 columns `step` times 32 columns behind the last.
 template <int kLanes, typename Block, typename Panel>
-void PackPanel(ConstTensor weight, int64_t index, void* out) {
+void PackPanel(ConstTensor weight, int64_t index, int64_t step, void* out) {
   Panel* const panel = static_cast<Panel*>(out);
-  const int64_t blocks = weight.cols / GetDTypeInfo(weight.dtype).block_elements;
+  const int64_t block_elements = GetDTypeInfo(weight.dtype).block_elements;
+  const int64_t blocks = weight.cols / block_elements;
+  const int64_t of_tile = std::max<int64_t>(1, 32 / block_elements);
   for (int lane = 0; lane < kLanes; ++lane) {
     const int64_t row = std::min(index * kLanes + lane, weight.rows - 1);
     const char* source = weight.Row<char>(row);
     for (int64_t i = 0; i < blocks; ++i, source += sizeof(Block)) {
       Block block;  // a copy: blocks in a file are not aligned
       std::memcpy(&block, source, sizeof(Block));
-      SetLane<kLanes>(block, lane, panel + i);
+      SetLane<kLanes>(block, lane, panel + i / of_tile * of_tile * step + i % of_tile);
     }
   }
 }
 
 struct PanelFormat {
   int64_t block_bytes;  // of a block of every row
-  void (*pack)(ConstTensor weight, int64_t index, void* out);
+  void (*pack)(ConstTensor weight, int64_t index, int64_t step, void* out);
 };
 template <int kLanes, typename Block, typename Panel>
 PanelFormat Format() {
@@ -197,12 +199,15 @@ int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols) {
 }
 
 template <int kLanes>
-void Pack(Device& device, ConstTensor weight, void* out) {
+void Pack(Device& device, ConstTensor weight, bool by_tiles, void* out) {
   const PanelFormat format = FormatOf<kLanes>(weight.dtype);
   const int64_t panel_bytes = PanelBytes(weight.dtype, weight.cols, kLanes);
+  const int64_t tile_bytes = PanelBytes(weight.dtype, 32, kLanes);
+  const int64_t group = by_tiles ? GroupPanels(weight.rows, kLanes) : 1;
   device.ParallelFor(NumPanels(weight.rows, kLanes), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      format.pack(weight, i, static_cast<char*>(out) + i * panel_bytes);
+      const int64_t offset = i / group * group * panel_bytes + i % group * tile_bytes;
+      format.pack(weight, i, group, static_cast<char*>(out) + offset);
     }
   });
 }
@@ -211,6 +216,14 @@ void Pack(Device& device, ConstTensor weight, void* out) {
 
 int64_t PanelBytes(DType dtype, int64_t cols, int lanes) {
   return cols / GetDTypeInfo(dtype).block_elements * FormatOf(dtype, lanes).block_bytes;
+}
+
+// As many as may be, all groups alike, and at least two where there are two panels.
+int64_t GroupPanels(int64_t rows, int lanes) {
+  const int64_t panels = NumPanels(rows, lanes);
+  int64_t group = std::max<int64_t>(1, std::min<int64_t>(kMaxGroupRows / lanes, panels / 2));
+  while (panels % group != 0) --group;
+  return group;
 }
 
 void FillPanels(int lanes, Kernels* table) {

@@ -2,6 +2,9 @@
 // to last byte. Lane n of every array belongs to row n of the panel; a matrix is its panels, one
 // after the other, the last one filled up with copies of the last row.
 //
+// A matrix that is packed by tiles has its panels in groups: the first 32 columns of each panel of
+// a group, then the next 32 of each. Who picks tiles of columns reads longer runs so.
+//
 // A panel holds the numbers of the file's format (formats.h), only their order differs, so its size
 // is that of the rows; Q4_K and Q5_K are 2 or 3 % larger, because their six-bit scales take a byte.
 #ifndef PREGATE_KERNELS_QUANT_PANELS_H_
@@ -101,6 +104,12 @@ struct Panel16 {
 // Bytes of a panel whose rows have `cols` elements; 0 for types that are no weights. `lanes` is 8
 // or 16 here and below.
 int64_t PanelBytes(DType dtype, int64_t cols, int lanes);
+
+// Rows of a group at most: their sums for a few rows of activations stay in the level-1 cache.
+inline constexpr int kMaxGroupRows = 320;
+
+// How many panels make a group of a matrix of `rows` rows that is packed by tiles.
+int64_t GroupPanels(int64_t rows, int lanes);
 
 // Sets Kernels::packed_bytes and Kernels::pack to those of panels of `lanes` rows.
 void FillPanels(int lanes, Kernels* table);

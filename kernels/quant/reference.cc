@@ -40,7 +40,7 @@ int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols) {
   return weight ? rows * RowBytes(dtype, cols) : 0;
 }
 
-void Pack(Device&, ConstTensor weight, void* out) {
+void Pack(Device&, ConstTensor weight, bool /*by_tiles*/, void* out) {
   const int64_t row_bytes = RowBytes(weight.dtype, weight.cols);
   for (int64_t r = 0; r < weight.rows; ++r) {
     std::memcpy(static_cast<char*>(out) + r * row_bytes, weight.Row<char>(r),

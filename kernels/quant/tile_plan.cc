@@ -1,6 +1,7 @@
 #include "kernels/quant/tile_plan.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <functional>
 
@@ -14,8 +15,11 @@ namespace {
 constexpr int64_t kPanelRows = 2;
 // Activations that stay in a core's level-2 cache while panels pass through: as a block of rows.
 constexpr int64_t kMaxTogetherBytes = 384 << 10;
-// From as many rows on, a strip is a tile of its own where several meet a panel.
-constexpr int kRowsOfATile = 8;
+// Up to as many rows a product alone goes through a group of panels at once, tile by tile: as fast
+// as memory gives.
+constexpr int64_t kRowsOfATile = 8;
+// Panels before the end of a run during which the next run is asked for.
+constexpr int64_t kPanelsBeforeGap = 3;
 
 // Rows of the weight that a product multiplies with.
 int64_t UsedRows(const Product& product) {
@@ -30,36 +34,44 @@ int64_t UsedRows(const Product& product) {
   const bool tiled = weight.cols % 32 == 0 && GetDTypeInfo(weight.dtype).block_elements <= 32;
   return product.x.cols == depth && (!listed || tiled) &&
          (product.out_tiles.empty() || (weight.rows % 32 == 0 && product.bias == nullptr)) &&
+         (listed ? product.weight.by_tiles : true) &&
+         !(product.weight.by_tiles && !product.out_tiles.empty()) &&
          product.out.rows == product.x.rows && product.out.cols == UsedRows(product) &&
          product.out.dtype == DType::kF32;
 }
 
-// The rows of several tiles of the same panel as one tile.
-class JoinedTile {
+// Strips of the same panel as one tile.
+class TileJoiner {
  public:
-  void Add(TileFunction run, const Tile& tile) {
-    if (run != run_ || count_ + tile.rows > kMaxBlockRows) Run();
+  TileJoiner() { SetSteps({}, 1, 1); }
+  void Add(JoinedFunction run, const Tile& tile) {
+    if (run != run_ || joined_.rows + tile.rows > kMaxBlockRows) Run();
     run_ = run;
-    tile_ = tile;
-    char* out = reinterpret_cast<char*>(tile.out);
-    for (int r = 0; r < tile.rows; ++r, out += tile.out_stride) {
-      rows_[count_++] = {tile.groups + r, tile.rows, reinterpret_cast<float*>(out),
-                         tile.accumulate};
-    }
+    strips_[count_++] = {tile.groups, tile.rows, tile.out, tile.out_stride, tile.accumulate};
+    joined_.rows += tile.rows;
+    joined_.panel = tile.panel;
+    joined_.cols = tile.cols;
+    joined_.columns = tile.columns;
+  }
+  // `steps` of `panels` panels, if those are more than this one.
+  void SetSteps(absl::Span<const TileStep> steps, int panels, int64_t group) {
+    joined_.steps = steps;
+    joined_.panels = panels;
+    joined_.group = group;
   }
   void Run() {
     if (count_ == 0) return;
-    tile_.rows = count_;
-    tile_.joined = rows_;
-    run_(tile_);
+    joined_.strips = absl::MakeConstSpan(strips_, count_);
+    run_(joined_);
     count_ = 0;
+    joined_.rows = 0;
   }
 
  private:
-  TileFunction run_ = nullptr;
-  Tile tile_;  // the last one's, for what they share
-  JoinedRow rows_[kMaxBlockRows];
-  int count_ = 0;
+  JoinedFunction run_ = nullptr;
+  JoinedTile joined_ = {};
+  JoinedStrip strips_[kMaxBlockRows];
+  size_t count_ = 0;
 };
 
 int64_t ActivationBytes(const Product& product) {
@@ -70,7 +82,8 @@ int64_t ActivationBytes(const Product& product) {
 
 }  // namespace
 
-TilePlan::TilePlan(const TileSet& tiles, absl::Span<const Product> products) : tiles_(tiles) {
+TilePlan::TilePlan(const TileSet& tiles, int threads, absl::Span<const Product> products)
+    : tiles_(tiles), threads_(threads) {
   absl::InlinedVector<const Product*, 4> order;
   for (const Product& product : products) {
     assert(ShapesFit(product));
@@ -83,16 +96,30 @@ TilePlan::TilePlan(const TileSet& tiles, absl::Span<const Product> products) : t
   absl::InlinedVector<Member, 4> members;
   for (auto first = order.begin(); first != order.end();) {
     members.clear();
-    int64_t bytes = 0;
+    int64_t bytes = 0, rows = 0;
     auto next = first;
     for (; next != order.end() && data(*next) == data(*first); ++next) {
       members.push_back(MakeMember(**next));
       bytes += ActivationBytes(**next);
+      rows += (*next)->x.rows;
     }
-    if (members.size() > 1 && bytes <= kMaxTogetherBytes) {
+    const auto joined = [&](const Member& member) {
+      return strips_[static_cast<size_t>(member.first_strip)].joined;
+    };
+    const bool joins = std::all_of(members.begin(), members.end(), [&](const Member& member) {
+      return joined(member) != nullptr && joined(member) == joined(members[0]);
+    });
+    const bool few = bytes <= kMaxTogetherBytes && members.size() <= 64;
+    if (!few || (*first)->weight.by_tiles) {
+      if (few && joins && rows <= kMaxBlockRows && (members.size() > 1 || rows <= kRowsOfATile)) {
+        AddTogetherByInTile(members, rows);
+      } else {
+        for (const Member& member : members) AddSeparate(member);
+      }
+    } else if (members.size() > 1) {
       AddTogether(members);
     } else {
-      for (const Member& member : members) AddSeparate(member);
+      AddSeparate(members[0]);
     }
     first = next;
   }
@@ -109,6 +136,9 @@ TilePlan::Member TilePlan::MakeMember(const Product& product) {
               : x.dtype == DType::kQ16Act ? tiles_.q16[type]
                                           : tiles_.q8[type];
   assert(strip.run != nullptr);
+  strip.joined = !integer || product.bias != nullptr ? nullptr
+                 : x.dtype == DType::kQ16Act         ? tiles_.joined_q16[type]
+                                                     : tiles_.joined_q8[type];
   strip.columns = product.out.cols;
   strip.tile = {};
   strip.tile.cols = x.cols;
@@ -123,23 +153,23 @@ TilePlan::Member TilePlan::MakeMember(const Product& product) {
     strip.tile.groups = integer ? ActivationMatrix(x).Block(block) : nullptr;
     strip.tile.x = integer ? nullptr : x.Row<float>(blocks.Begin(block));
     strip.tile.out = product.out.Row<float>(blocks.Begin(block));
-    strip.joins = integer && product.in_tiles.empty() && product.bias == nullptr &&
-                  strip.tile.rows < kRowsOfATile;
-    strip.work = (strip.tile.rows + kPanelRows) * std::max<int64_t>(1, x.cols / 32);
     strips_.push_back(strip);
   }
   return {&product, first, static_cast<int32_t>(strips_.size())};
 }
 
 int64_t TilePlan::AddInTiles(const Product& product) {
-  const absl::Span<const int32_t> list = product.in_tiles;
-  if (list.empty()) return -1;
+  const PackedWeight& weight = product.weight;
+  if (!weight.by_tiles) return -1;
+  const auto group = static_cast<int32_t>(GroupPanels(weight.rows, tiles_.lanes));
+  const int64_t tiles = product.x.cols / 32;
   const auto first = static_cast<int64_t>(in_tiles_.size());
-  in_tiles_.insert(in_tiles_.end(), list.begin(), list.end());
-  const auto tiles_of_panel = static_cast<int32_t>(product.weight.cols / 32);
-  for (int i = 0; i < kTilesAhead; ++i) {
-    in_tiles_.push_back(*(in_tiles_.end() - static_cast<int64_t>(list.size())) + tiles_of_panel);
+  for (int64_t i = 0; i < tiles; ++i) {
+    const auto at = static_cast<size_t>(i);
+    in_tiles_.push_back(
+        group * (product.in_tiles.empty() ? static_cast<int32_t>(i) : product.in_tiles[at]));
   }
+  for (int i = 0; i < kTilesAhead; ++i) in_tiles_.push_back(*(in_tiles_.end() - tiles) + 1);
   return first;
 }
 
@@ -149,19 +179,33 @@ void TilePlan::AddMeetings(const Member& member, int64_t column) {
   }
 }
 
-void TilePlan::AddBatch(const PackedWeight& weight, int64_t first_row, int64_t rows) {
+TilePlan::Batch& TilePlan::AddBatch(const PackedWeight& weight, int64_t first_row, int64_t rows,
+                                    bool together) {
   Batch batch;
   batch.panel_bytes = PanelBytes(weight.dtype, weight.cols, tiles_.lanes);
   batch.panels =
       static_cast<const char*>(weight.data) + first_row / tiles_.lanes * batch.panel_bytes;
+  batch.panels_count = (rows + tiles_.lanes - 1) / tiles_.lanes;
+  batch.group = weight.by_tiles ? GroupPanels(weight.rows, tiles_.lanes) : 1;
+  batch.tile_bytes = weight.by_tiles ? PanelBytes(weight.dtype, 32, tiles_.lanes) : 0;
+  batch.unit_panels = 1;
+  batch.together = together;
   batch.first_meeting = batches_.empty() ? 0 : batches_.back().last_meeting;
   batch.last_meeting = static_cast<int32_t>(meetings_.size());
   batches_.push_back(batch);
+  return batches_.back();
+}
+
+void TilePlan::AddWork(const Batch& batch) {
   int64_t work = 0;
-  for (int32_t i = batch.first_meeting; i < batch.last_meeting; ++i) {
-    work += strips_[static_cast<size_t>(meetings_[static_cast<size_t>(i)].strip)].work;
+  bool first = true;
+  for (int32_t i = batch.first_meeting; i < batch.last_meeting; ++i, first = false) {
+    const Strip& strip = strips_[static_cast<size_t>(meetings_[static_cast<size_t>(i)].strip)];
+    const bool decodes = first || strip.joined == nullptr;
+    work +=
+        (strip.tile.rows + (decodes ? kPanelRows : 0)) * std::max<int64_t>(1, strip.tile.cols / 32);
   }
-  work_.Add((rows + tiles_.lanes - 1) / tiles_.lanes, work);
+  work_.Add(batch.panels_count / batch.unit_panels, batch.unit_panels * work);
 }
 
 void TilePlan::AddSeparate(const Member& member) {
@@ -171,38 +215,91 @@ void TilePlan::AddSeparate(const Member& member) {
     const Member alone = {&product, strip, strip + 1};
     if (tiles.empty()) {
       AddMeetings(alone, 0);
-      AddBatch(product.weight, 0, product.weight.rows);
+      AddWork(AddBatch(product.weight, 0, product.weight.rows, false));
       continue;
     }
     for (size_t i = 0, next; i < tiles.size(); i = next) {
       next = i + 1;
       while (next < tiles.size() && tiles[next] == tiles[next - 1] + 1) ++next;
       AddMeetings(alone, 32 * static_cast<int64_t>(i));
-      AddBatch(product.weight, 32 * int64_t{tiles[i]}, 32 * static_cast<int64_t>(next - i));
+      AddWork(AddBatch(product.weight, 32 * int64_t{tiles[i]}, 32 * static_cast<int64_t>(next - i),
+                       false));
     }
   }
 }
 
 void TilePlan::AddTogether(Members members) {
   const auto whole = [](const Member& member) { return member.product->out_tiles.empty(); };
-  if (!std::all_of(members.begin(), members.end(), whole)) return AddTogetherByTile(members);
+  if (!std::all_of(members.begin(), members.end(), whole)) return AddTogetherByOutTile(members);
   for (const Member& member : members) AddMeetings(member, 0);
   const PackedWeight& weight = members[0].product->weight;
-  AddBatch(weight, 0, weight.rows);
+  AddWork(AddBatch(weight, 0, weight.rows, true));
 }
 
-void TilePlan::AddTogetherByTile(Members members) {
+// Tiles next to each other that the same members meet are one batch.
+void TilePlan::AddTogetherByOutTile(Members members) {
   const PackedWeight& weight = members[0].product->weight;
   absl::InlinedVector<size_t, 8> next(members.size(), 0);  // of each member's tiles
-  for (int32_t tile = 0; tile < weight.rows / 32; ++tile) {
-    bool met = false;
-    for (size_t i = 0; i < members.size(); ++i) {
-      const absl::Span<const int32_t> tiles = members[i].product->out_tiles;
-      if (!tiles.empty() && (next[i] == tiles.size() || tiles[next[i]] != tile)) continue;
-      AddMeetings(members[i], 32 * static_cast<int64_t>(next[i]++));
-      met = true;
+  const auto tiles = static_cast<int32_t>(weight.rows / 32);
+  uint64_t last = 0;
+  int32_t first_tile = 0;
+  for (int32_t tile = 0; tile <= tiles; ++tile) {
+    uint64_t met = 0;
+    for (size_t i = 0; tile < tiles && i < members.size(); ++i) {
+      const absl::Span<const int32_t> list = members[i].product->out_tiles;
+      if (list.empty() || (next[i] < list.size() && list[next[i]] == tile)) met |= uint64_t{1} << i;
     }
-    if (met) AddBatch(weight, 32 * int64_t{tile}, 32);
+    if (met != last) {
+      if (last != 0) {
+        AddWork(AddBatch(weight, 32 * int64_t{first_tile}, 32 * int64_t{tile - first_tile}, true));
+      }
+      for (uint64_t set = met; set != 0; set &= set - 1) {
+        const auto i = static_cast<size_t>(std::countr_zero(set));
+        AddMeetings(members[i], 32 * static_cast<int64_t>(next[i]));
+      }
+      last = met;
+      first_tile = tile;
+    }
+    for (uint64_t set = met; set != 0; set &= set - 1) {
+      ++next[static_cast<size_t>(std::countr_zero(set))];
+    }
+  }
+}
+
+void TilePlan::AddTogetherByInTile(Members members, int64_t rows) {
+  const PackedWeight& weight = members[0].product->weight;
+  for (const Member& member : members) AddMeetings(member, 0);
+  Batch& batch = AddBatch(weight, 0, weight.rows, true);
+  // As much of a group as its sums allow and as leaves work for every thread.
+  const int64_t sums = kMaxJoinedSums / tiles_.lanes / rows;
+  int64_t panels =
+      std::max<int64_t>(1, std::min({batch.group, sums, batch.panels_count / threads_}));
+  while (batch.group % panels != 0) --panels;
+  batch.unit_panels = static_cast<int>(panels);
+  batch.first_step = static_cast<int32_t>(steps_.size());
+  AddSteps(members);
+  batch.last_step = static_cast<int32_t>(steps_.size());
+  AddWork(batch);
+}
+
+// The union of the members' lists.
+void TilePlan::AddSteps(Members members) {
+  const PackedWeight& weight = members[0].product->weight;
+  const int64_t group = GroupPanels(weight.rows, tiles_.lanes);
+  absl::InlinedVector<size_t, 8> next(members.size(), 0);
+  for (int32_t tile = 0; tile < weight.cols / 32; ++tile) {
+    TileStep step = {tile * group, 0};
+    int strip = 0;
+    for (size_t i = 0; i < members.size(); ++i) {
+      const absl::Span<const int32_t> list = members[i].product->in_tiles;
+      const int strips = members[i].last_strip - members[i].first_strip;
+      if (list.empty() || (next[i] < list.size() && list[next[i]] == tile)) {
+        step.strips |= ((uint64_t{1} << strips) - 1) << strip;
+        ++next[i];
+      }
+      strip += strips;
+    }
+    if (step.strips != 0) steps_.push_back(step);
   }
 }
 
@@ -211,29 +308,47 @@ Tile TilePlan::TileOf(const Batch& batch, const Meeting& meeting, int64_t panel)
   const int64_t column = meeting.column + panel * tiles_.lanes;
   Tile tile = strip.tile;
   if (strip.in_tiles >= 0) tile.in_tiles = in_tiles_.data() + strip.in_tiles;
-  tile.panel = batch.panels + panel * batch.panel_bytes;
+  tile.panel = batch.panels + panel / batch.group * batch.group * batch.panel_bytes +
+               panel % batch.group * batch.tile_bytes;
   tile.bias = tile.bias == nullptr ? nullptr : tile.bias + column;
   tile.out += column;
-  tile.columns = static_cast<int>(std::min<int64_t>(tiles_.lanes, strip.columns - column));
+  tile.columns =
+      static_cast<int>(std::min<int64_t>(batch.unit_panels * tiles_.lanes, strip.columns - column));
   return tile;
 }
 
-void TilePlan::RunPanel(int64_t batch, int64_t panel) const {
+const char* TilePlan::Ahead(int64_t batch, int64_t panel) const {
   const Batch& b = batches_[static_cast<size_t>(batch)];
-  if (b.last_meeting - b.first_meeting > 1) return RunTogether(b, panel);
+  const int64_t behind = panel + kPanelsBeforeGap - b.panels_count;
+  if (behind < 0 || static_cast<size_t>(batch) + 1 == batches_.size()) return nullptr;
+  return batches_[static_cast<size_t>(batch) + 1].panels + behind * b.panel_bytes / 2;
+}
+
+void TilePlan::RunUnit(int64_t batch, int64_t unit) const {
+  const Batch& b = batches_[static_cast<size_t>(batch)];
+  const int64_t panel = unit * b.unit_panels;
+  if (b.together) return RunTogether(b, panel);
   const Meeting& meeting = meetings_[static_cast<size_t>(b.first_meeting)];
-  strips_[static_cast<size_t>(meeting.strip)].run(TileOf(b, meeting, panel));
+  Tile tile = TileOf(b, meeting, panel);
+  tile.ahead = Ahead(batch, panel);
+  strips_[static_cast<size_t>(meeting.strip)].run(tile);
 }
 
 void TilePlan::RunTogether(const Batch& batch, int64_t panel) const {
-  JoinedTile joined;
+  TileJoiner joiner;
+  if (batch.last_step > batch.first_step) {
+    joiner.SetSteps(absl::MakeConstSpan(steps_).subspan(
+                        static_cast<size_t>(batch.first_step),
+                        static_cast<size_t>(batch.last_step - batch.first_step)),
+                    batch.unit_panels, batch.group);
+  }
   for (int32_t i = batch.first_meeting; i < batch.last_meeting; ++i) {
     const Meeting& meeting = meetings_[static_cast<size_t>(i)];
     const Strip& strip = strips_[static_cast<size_t>(meeting.strip)];
     const Tile tile = TileOf(batch, meeting, panel);
-    strip.joins ? joined.Add(strip.run, tile) : strip.run(tile);
+    strip.joined != nullptr ? joiner.Add(strip.joined, tile) : strip.run(tile);
   }
-  joined.Run();
+  joiner.Run();
 }
 
 }  // namespace pregate

@@ -10,18 +10,18 @@ namespace pregate {
 namespace {
 
 // Pieces of work for each thread, so that a thread that comes late or runs slow holds up few.
-constexpr int64_t kPiecesPerThread = 4;
+constexpr int64_t kPiecesPerThread = 8;
 // Rows of a table that a thread looks up at a time: some microseconds.
 constexpr int64_t kEmbedGrain = 4;
 
 }  // namespace
 
 void RunMatmul(Device& device, const TileSet& tiles, absl::Span<const Product> products) {
-  const TilePlan plan(tiles, products);
+  const TilePlan plan(tiles, device.num_threads(), products);
   const int64_t pieces = device.num_threads() == 1 ? 1 : device.num_threads() * kPiecesPerThread;
   plan.work().Run(device, plan.work().work() / pieces,
                   [&](int64_t batch, int64_t begin, int64_t end) {
-                    for (int64_t i = begin; i < end; ++i) plan.RunPanel(batch, i);
+                    for (int64_t i = begin; i < end; ++i) plan.RunUnit(batch, i);
                   });
 }
 

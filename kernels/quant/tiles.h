@@ -21,29 +21,20 @@ namespace pregate {
 // Tiles whose weights are asked for before those in use, where a list says which come next.
 inline constexpr int kTilesAhead = 16;
 
-// A row of a tile that lies apart from the others: one of several products' rows.
-struct JoinedRow {
-  const ActivationGroup* x;
-  int64_t step;  // from one group to the next
-  float* out;
-  bool accumulate;
-};
-
 // One tile's work.
 struct Tile {
   const void* panel;  // weights of `lanes` rows, see panels.h
   int64_t cols;       // K' of x
-  // Product::in_tiles, or null; behind them stand kTilesAhead more, of the panels that follow.
+  // Where Product::in_tiles stand in the panel, in 32 columns, or null: one after the other. Behind
+  // them stand kTilesAhead more, of the panel that follows.
   const int32_t* in_tiles;
+  // What the thread will want after the panel, or null: asked for at half the panel's pace.
+  const void* ahead;
 
   int rows;                       // of this block, 1 .. kMaxBlockRows
   const ActivationGroup* groups;  // [K' / 32][rows] (integer tiles)
   const float* x;                 // [rows][K'], x_stride bytes apart (float tiles)
   int64_t x_stride;
-  // Instead of groups, out, accumulate (integer tiles without in_tiles and bias): [rows]. Null:
-  // those.
-  const JoinedRow* joined;
-
   const float* bias;  // [columns], or null
   float* out;         // [rows][columns], out_stride bytes apart
   int64_t out_stride;
@@ -52,12 +43,46 @@ struct Tile {
 };
 using TileFunction = void (*)(const Tile&);
 
+// Rows of one product among those of a joined tile.
+struct JoinedStrip {
+  const ActivationGroup* groups;  // [K' / 32][rows]
+  int rows;
+  float* out;  // [rows][columns], out_stride bytes apart
+  int64_t out_stride;
+  bool accumulate;
+};
+
+// 32 columns of a weight that is packed by tiles, and whom they concern.
+struct TileStep {
+  int64_t block;    // where they stand in the first panel, in 32 columns
+  uint64_t strips;  // bit i: strip i, whose next group they meet
+};
+
+// Rows times panels times lanes of a joined tile at most: its sums stay in the level-1 cache.
+inline constexpr int kMaxJoinedSums = 2560;
+
+// Work of several products of one weight without bias: weights are decoded once for all of them.
+struct JoinedTile {
+  const void* panel;
+  int64_t cols;  // K, where there are no steps
+  // Of a weight that is packed by tiles; empty: one panel, which all strips meet from end to end.
+  absl::Span<const TileStep> steps;
+  int panels;                            // side by side
+  int64_t group;                         // panels of a group
+  absl::Span<const JoinedStrip> strips;  // up to 64
+  int rows;                              // of all strips, 1 .. kMaxBlockRows
+  int columns;                           // outputs that exist, of all panels
+};
+using JoinedFunction = void (*)(const JoinedTile&);
+
 // How an instruction set multiplies, by the weight's type; null: it cannot.
 struct TileSet {
   int lanes = 0;
   TileFunction floating[kNumDTypes] = {};  // reads Tile::x
   TileFunction q16[kNumDTypes] = {};       // reads Tile::groups, of kQ16Act
   TileFunction q8[kNumDTypes] = {};        // reads Tile::groups, of kQ8Act
+  JoinedFunction joined_q16[kNumDTypes] = {};
+  JoinedFunction joined_q8[kNumDTypes] = {};
   // out[0, cols) = the weights of one lane of a panel.
   void (*decode_lane[kNumDTypes])(const void* panel, int64_t cols, int lane, float* out) = {};
 };

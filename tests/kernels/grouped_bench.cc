@@ -153,7 +153,7 @@ const std::vector<Layer>& Layers(const ExpertCase& c, const Kernels& kernels) {
     for (int64_t e = 0; e < count; ++e) {
       layer.gate.emplace_back(BenchDevice(), kernels, up.view());
       layer.up.emplace_back(BenchDevice(), kernels, up.view());
-      layer.down.emplace_back(BenchDevice(), kernels, down.view());
+      layer.down.emplace_back(BenchDevice(), kernels, down.view(), c.tied);
     }
   }
   return layers;

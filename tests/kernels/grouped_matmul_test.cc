@@ -94,7 +94,7 @@ class GroupedMatmulTest : public WeightTest {
   std::vector<PackedMatrix> MakePacked() {
     std::vector<PackedMatrix> weights;
     for (uint64_t i = 0; i < 4; ++i)
-      weights.push_back(Pack(MakeWeights(dtype(), kSide, Depth(), i)));
+      weights.push_back(Pack(MakeWeights(dtype(), kSide, Depth(), i), i == 1 && TakesInTiles()));
     return weights;
   }
 };
@@ -102,21 +102,23 @@ INSTANTIATE_TEST_SUITE_P(Tables, GroupedMatmulTest, TablesAndTypes(), TableAndTy
 
 TEST_P(GroupedMatmulTest, ListsPickRowsAndColumns) {
   const GuardedMatrix weight = MakeWeights(dtype(), kSide, Depth(), 1);
-  const PackedMatrix packed = Pack(weight);
-  for (const DType type : ActivationTypes()) {
-    for (const Tiles& out_tiles : kTileLists) {
-      for (const Tiles& in_tiles : kTileLists) {
-        if (!in_tiles.empty() && !TakesInTiles()) continue;
-        for (const int64_t rows : {1, 3, 8, 21}) {
+  for (const bool columns : {false, true}) {
+    if (columns && !TakesInTiles()) continue;
+    const PackedMatrix packed = Pack(weight, columns);
+    EXPECT_TRUE(packed.GuardIntact());
+    for (const Tiles& tiles : kTileLists) {
+      const Tiles out_tiles = columns ? Tiles() : tiles, in_tiles = columns ? tiles : Tiles();
+      const PackedMatrix picked = Pack(PickTiles(weight, out_tiles, in_tiles));
+      for (const DType type : ActivationTypes()) {
+        for (const int64_t rows : {1, 3, 8, 9, 21, 70}) {
           Call call;
           Add(type, packed.view(), out_tiles, in_tiles, rows, &call);
           kernels().matmul(*device_, call.products);
-          const PackedMatrix picked = Pack(PickTiles(weight, out_tiles, in_tiles));
           GuardedMatrix want(DType::kF32, rows, picked.view().rows);
           kernels().matmul(*device_,
                            {{.x = call.x[0].view(), .weight = picked.view(), .out = want.view()}});
-          ASSERT_TRUE(call.out[0].SameBits(want))
-              << rows << " rows, " << out_tiles.size() << " and " << in_tiles.size() << " tiles";
+          ASSERT_TRUE(call.out[0].SameBits(want)) << rows << " rows, " << tiles.size()
+                                                  << " tiles of " << (columns ? "columns" : "rows");
         }
       }
     }
@@ -149,26 +151,29 @@ TEST_P(GroupedMatmulTest, ManyProductsAreProductsAlone) {
 TEST_P(GroupedMatmulTest, RowsOfAnExpertAreIndependent) {
   const std::vector<PackedMatrix> weights = MakePacked();
   const Tiles tiles = {0, 2, 3, 5};
-  const Tiles in_tiles = TakesInTiles() ? tiles : Tiles();
-  const int64_t cols = TakesInTiles() ? 32 * 4 : Depth();
-  const GuardedMatrix x = RandomMatrix(70, cols, 31);
-  for (const DType type : ActivationTypes()) {
-    const auto multiply = [&](int64_t first, int64_t rows) {
-      const GuardedMatrix some = Activations(type, SomeRows(x, first, rows));
-      GuardedMatrix out(DType::kF32, rows, 32 * 4);
-      kernels().matmul(*device_, {{.x = some.view(),
-                                   .weight = weights[0].view(),
-                                   .out_tiles = tiles,
-                                   .in_tiles = in_tiles,
-                                   .out = out.view()}});
-      return out;
-    };
-    const GuardedMatrix whole = multiply(0, 70);
-    for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 33}) {
-      const GuardedMatrix part = multiply(70 - rows, rows);
-      for (int64_t r = 0; r < rows; ++r) {
-        ASSERT_EQ(std::memcmp(part.Row(r), whole.Row(70 - rows + r), 32 * 4 * sizeof(float)), 0)
-            << "row " << r << " of " << rows;
+  for (const bool columns : {false, true}) {
+    if (columns && !TakesInTiles()) continue;
+    const int64_t width = columns ? kSide : 32 * 4;
+    const GuardedMatrix x = RandomMatrix(70, columns ? 32 * 4 : Depth(), 31);
+    for (const DType type : ActivationTypes()) {
+      const auto multiply = [&](int64_t first, int64_t rows) {
+        const GuardedMatrix some = Activations(type, SomeRows(x, first, rows));
+        GuardedMatrix out(DType::kF32, rows, width);
+        kernels().matmul(*device_, {{.x = some.view(),
+                                     .weight = weights[columns ? 1 : 0].view(),
+                                     .out_tiles = columns ? Tiles() : tiles,
+                                     .in_tiles = columns ? tiles : Tiles(),
+                                     .out = out.view()}});
+        return out;
+      };
+      const GuardedMatrix whole = multiply(0, 70);
+      for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 33}) {
+        const GuardedMatrix part = multiply(70 - rows, rows);
+        for (int64_t r = 0; r < rows; ++r) {
+          const auto bytes = static_cast<size_t>(width) * sizeof(float);
+          ASSERT_EQ(std::memcmp(part.Row(r), whole.Row(70 - rows + r), bytes), 0)
+              << "row " << r << " of " << rows;
+        }
       }
     }
   }

@@ -58,8 +58,12 @@ class WeightTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
     return Activations(type, RandomMatrix(rows, cols, seed).view());
   }
 
-  PackedMatrix Pack(ConstTensor weight) { return PackedMatrix(*device_, kernels(), weight); }
-  PackedMatrix Pack(const GuardedMatrix& weight) { return Pack(weight.view()); }
+  PackedMatrix Pack(ConstTensor weight, bool by_tiles = false) {
+    return PackedMatrix(*device_, kernels(), weight, by_tiles);
+  }
+  PackedMatrix Pack(const GuardedMatrix& weight, bool by_tiles = false) {
+    return Pack(weight.view(), by_tiles);
+  }
 
   const std::unique_ptr<Device> device_ = MakeCpuDevice(2);
 };

@@ -141,13 +141,14 @@ std::vector<double> PartsOfRow(ConstTensor weight, int64_t row) {
   return parts;
 }
 
-PackedMatrix::PackedMatrix(Device& device, const Kernels& kernels, ConstTensor weight)
-    : view_{nullptr, weight.dtype, weight.rows, weight.cols} {
+PackedMatrix::PackedMatrix(Device& device, const Kernels& kernels, ConstTensor weight,
+                           bool by_tiles)
+    : view_{nullptr, weight.dtype, weight.rows, weight.cols, by_tiles} {
   const auto bytes =
       static_cast<size_t>(kernels.packed_bytes(weight.dtype, weight.rows, weight.cols));
   memory_ = *device.Allocate(bytes + kGuardBytes);
   std::memset(static_cast<char*>(memory_.data()) + bytes, kGuard, kGuardBytes);
-  kernels.pack(device, weight, memory_.data());
+  kernels.pack(device, weight, by_tiles, memory_.data());
   view_.data = memory_.data();
 }
 

@@ -34,7 +34,7 @@ std::vector<double> PartsOfRow(ConstTensor weight, int64_t row);
 // A weight in the form of a table, with a guard behind it.
 class PackedMatrix {
  public:
-  PackedMatrix(Device& device, const Kernels& kernels, ConstTensor weight);
+  PackedMatrix(Device& device, const Kernels& kernels, ConstTensor weight, bool by_tiles = false);
   const PackedWeight& view() const { return view_; }
   bool GuardIntact() const;
 

@@ -162,9 +162,10 @@ class FfnUnderTest {
     const std::vector<uint8_t> bytes = EncodeTensor(*values, dtype_);
     const auto size = static_cast<size_t>(kernels_.packed_bytes(dtype_, rows, cols));
     auto buffer = device_->Allocate(size);
-    kernels_.pack(*device_, MakeView(bytes.data(), dtype_, rows, cols), buffer->data());
+    const bool by_tiles = name.ends_with("down") && cols % 32 == 0;
+    kernels_.pack(*device_, MakeView(bytes.data(), dtype_, rows, cols), by_tiles, buffer->data());
     Linear linear;
-    linear.weight = {buffer->data(), dtype_, rows, cols};
+    linear.weight = {buffer->data(), dtype_, rows, cols, by_tiles};
     const DType wanted = kernels_.activation_dtype[static_cast<size_t>(dtype_)];
     if (wanted == DType::kQ16Act && cols % 32 == 0) linear.input = activations_;
     memory_.push_back(*std::move(buffer));
