@@ -10,9 +10,9 @@ namespace {
 
 constexpr double kStickinessMemory = 256;  // sampled tokens
 constexpr double kGapMemory = 1024;        // rows
-constexpr double kGainMemory = 64;         // plans
-constexpr double kGainToStart = 1.05;
-constexpr double kGainToStop = 1.02;
+constexpr double kGainMemory = 64;         // plans that could gain
+constexpr double kGainToStart = 1.03;      // less does not pay for the unequal waits
+constexpr double kGainToStop = 1.015;
 constexpr double kAssumedLoadRate = 1e9;  // bytes a second, until one has been seen
 
 ExpertMask MaskOf(const BatchPlan& plan) {
@@ -135,8 +135,9 @@ void ExpertPlanner::Open() {
   }
 }
 
-// Compares, in each plan, what the model of cost expects of both ways. A mean over many plans
-// decides, and staying is easier than changing.
+// Nobody waits who need not: only plans that have to pass somebody over, or to load, may choose by
+// cost. Each of these compares both ways; a mean over many decides, and staying is easier than
+// changing.
 ExpertChoice ExpertPlanner::ChooseAutomatically(const std::vector<ExpertCandidate>& candidates,
                                                 const ExpertLimits& limits) {
   ExpertChoice in_order = ChooseInOrder(ExpertPolicy::kFcfs, candidates, limits, costs_);
@@ -145,22 +146,39 @@ ExpertChoice ExpertPlanner::ChooseAutomatically(const std::vector<ExpertCandidat
                       (static_cast<int32_t>(in_order.chosen.size()) >= limits.sequences ||
                        in_order.rows >= limits.rows);
   const bool was_on = batching_ == ExpertBatching::kOn;
-  if (!model_.ready() || (!cache_ && !capped && !was_on)) {
-    batching_ = model_.ready() ? ExpertBatching::kNothingToGain : ExpertBatching::kLearning;
-    gain_ += (1 - gain_) / kGainMemory;
+  if (!model_.ready() || (!cache_ && !capped)) {
+    if (!was_on) {
+      batching_ = model_.ready() ? ExpertBatching::kNothingToGain : ExpertBatching::kLearning;
+    }
     return in_order;
   }
-  ExpertChoice by_cost = ChooseByCost(candidates, limits, costs_);
-  const auto seconds_each = [this](const ExpertChoice& choice) {
-    return costs_.Seconds(choice.rows, choice.experts) / choice.served;
-  };
-  const double by_cost_seconds = seconds_each(by_cost);
-  if (by_cost_seconds > 0) {
-    gain_ += (seconds_each(in_order) / by_cost_seconds - gain_) / kGainMemory;
-  }
+  gain_ += (GainByCost(candidates, limits, in_order) - gain_) / kGainMemory;
   const bool on = gain_ > (was_on ? kGainToStop : kGainToStart);
   batching_ = on ? ExpertBatching::kOn : ExpertBatching::kTooLittle;
-  return on ? by_cost : in_order;
+  return on ? ChooseByCost(candidates, limits, costs_) : in_order;
+}
+
+// Sequences served a second, by cost over in order, if both were the rule: as if nobody had waited
+// yet, since who waits for long is served first by cost and would never have waited in order. The
+// rows are to be computed in either case, so each sequence pays for its share of those in order.
+double ExpertPlanner::GainByCost(std::vector<ExpertCandidate> candidates,
+                                 const ExpertLimits& limits, const ExpertChoice& in_order) const {
+  for (ExpertCandidate& candidate : candidates) {
+    candidate.plans_waited = 0;
+    candidate.overdue = false;
+  }
+  const ExpertChoice by_cost = ChooseByCost(candidates, limits, costs_);
+  if (in_order.chosen.empty() || by_cost.chosen.empty()) return 1;
+  const auto each = [](double seconds, const ExpertChoice& choice) {
+    return seconds / static_cast<double>(choice.chosen.size());
+  };
+  const double rows = each(costs_.per_row * in_order.rows, in_order);
+  const auto seconds = [&](const ExpertChoice& choice) {
+    const double all = costs_.Seconds(choice.rows, choice.experts);
+    return rows + each(all - costs_.per_row * choice.rows, choice);
+  };
+  const double by_cost_seconds = seconds(by_cost);
+  return by_cost_seconds > 0 ? seconds(in_order) / by_cost_seconds : 1;
 }
 
 // --- What is loaded ---

@@ -109,6 +109,8 @@ class ExpertPlanner {
   bool LeavesRoom(int32_t expert) const;
   ExpertChoice ChooseAutomatically(const std::vector<ExpertCandidate>& candidates,
                                    const ExpertLimits& limits);
+  double GainByCost(std::vector<ExpertCandidate> candidates, const ExpertLimits& limits,
+                    const ExpertChoice& in_order) const;
   void Prefetch(const std::vector<ExpertCandidate>& left, const std::vector<double>& queue,
                 const std::vector<double>& expected, BatchPlan* plan);
   // [experts] rows that will need each next: those of `left`, and of the plan by stickiness.

@@ -215,9 +215,12 @@ Filling FillByCost(const std::vector<ExpertCandidate>& candidates, const ExpertL
                    const ExpertCosts& costs) {
   Filling filling(candidates, limits, costs, /*streams=*/false);
   filling.TakeWhatMustGo();
+  const auto beside_rows = [&costs](int32_t rows, ExpertMask experts) {
+    return costs.Seconds(rows, experts) - costs.per_row * rows;
+  };
   while (!filling.full()) {
     const ExpertChoice& so_far = filling.choice();
-    const Gain average = {filling.weight(), filling.seconds()};
+    const Gain average = {filling.weight(), beside_rows(so_far.rows, so_far.experts)};
     const Queue* best = nullptr;
     Gain best_gain;
     const std::vector<Queue> queues = Queues(candidates, filling);
@@ -226,7 +229,7 @@ Filling FillByCost(const std::vector<ExpertCandidate>& candidates, const ExpertL
       const int32_t room = limits.sequences - filling.sequences();
       const double more = filling.sequences() == 0 ? 0 : average.seconds;
       const Gain gain = {queue.weight * std::min(queue.count, room) / queue.count,
-                         costs.Seconds(rows, so_far.experts | queue.experts) - more};
+                         beside_rows(rows, so_far.experts | queue.experts) - more};
       if (best == nullptr || gain.Beats(best_gain)) {
         best = &queue;
         best_gain = gain;

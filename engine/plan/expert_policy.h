@@ -110,9 +110,10 @@ ExpertChoice ChooseLongestQueue(const std::vector<ExpertCandidate>& candidates,
 
 // Takes experts that fit as long as they raise the sequences served a second, the one that raises
 // them most first: so those in memory come before those to be loaded, and long queues before short
-// ones. A sequence counts for more the longer it was passed over. Where not all experts fit, the
-// other way is a step for everybody that streams them: it is dear, but a prompt, which changes its
-// expert every few tokens, gets on as far in it as in dozens of steps by expert.
+// ones. What rows cost does not count: they are computed now or later, so a prompt is as welcome as
+// an answer. A sequence counts for more the longer it was passed over. Where not all experts fit,
+// the other way is a step for everybody that streams them: it is dear, but a prompt, which changes
+// its expert every few tokens, gets on as far in it as in dozens of steps by expert.
 ExpertChoice ChooseByCost(const std::vector<ExpertCandidate>& candidates,
                           const ExpertLimits& limits, const ExpertCosts& costs);
 
