@@ -55,8 +55,8 @@ absl::Status CheckTrace(const Workload& workload, const SchedulerConfig& config)
   return absl::OkStatus();
 }
 
-// A server that nobody has recorded: copies of experts, room for every sequence.
-SchedulerConfig DefaultScheduler(int32_t num_experts) {
+// A server that nobody has recorded, with room for every sequence.
+SchedulerConfig DefaultScheduler(int32_t num_experts, bool tied) {
   SchedulerConfig config;
   config.max_num_batched_tokens = 2048;
   config.max_num_prefill_tokens = 512;
@@ -67,7 +67,8 @@ SchedulerConfig DefaultScheduler(int32_t num_experts) {
   config.num_blocks = 1;
   config.experts.num_experts = num_experts;
   config.experts.num_layers = kLayers;
-  for (int32_t expert = 0; num_experts > 1 && expert < num_experts; ++expert) {
+  if (tied) config.experts.units = TiedUnits(kDrawnExpertBytes);
+  for (int32_t expert = 0; !tied && num_experts > 1 && expert < num_experts; ++expert) {
     config.experts.units.push_back({ExpertMask{1} << expert, kDrawnExpertBytes});
   }
   return config;
@@ -185,7 +186,7 @@ class Simulation {
   absl::Status Open() {
     if (options_.trace == kSyntheticTrace) {
       workload_ = Draw(options_.rate);
-      config_ = DefaultScheduler(options_.experts);
+      config_ = DefaultScheduler(options_.experts, options_.tied);
     } else if (absl::Status status = OpenTrace(); !status.ok()) {
       return status;
     }
@@ -236,7 +237,7 @@ class Simulation {
         ReadServerConfig(*text, workload_.num_experts);
     if (!config.ok()) return refuse(std::string(config.status().message()));
     config_recorded_ = config->has_value();
-    config_ = config_recorded_ ? **config : DefaultScheduler(workload_.num_experts);
+    config_ = config_recorded_ ? **config : DefaultScheduler(workload_.num_experts, false);
     if (const absl::Status status = CheckTrace(workload_, config_); !status.ok()) {
       return refuse(std::string(status.message()));
     }
@@ -248,6 +249,11 @@ class Simulation {
     if (options_.replay && (workload_.steps.empty() || !config_recorded_)) {
       return absl::InvalidArgumentError(
           "replay: must have a trace with a server's steps; got one without");
+    }
+    if (options_.tied && (options_.trace != kSyntheticTrace || options_.experts != kTiedExperts)) {
+      return absl::InvalidArgumentError(absl::StrCat("tied: must be with a synthetic trace of ",
+                                                     kTiedExperts, " experts; got ", options_.trace,
+                                                     " of ", workload_.num_experts));
     }
     const bool open_loop = options_.rate > 0 || !options_.load.empty();
     if (options_.clients > 0 && open_loop) {
@@ -330,12 +336,15 @@ class Simulation {
     return run;
   }
 
-  // Requests a second that decode-first serves when there is always another.
+  // Requests a second that decode-first serves when there is always another. Tokens tell it: of the
+  // requests, those that are there at the end have been served in part and do not count.
   double MeasureCapacity() const {
     SimulateOptions run = Options(ExpertPolicy::kDecodeFirst);
     run.clients = config_.max_num_seqs;
-    const SimulateReport report = SimulateWorkload(workload_, run);
-    return report.seconds > 0 ? static_cast<double>(report.requests) / report.seconds : 0;
+    double tokens = 0;
+    for (const WorkloadRequest& request : workload_.requests) tokens += request.answer();
+    return SimulateWorkload(workload_, run).tokens_per_second *
+           static_cast<double>(workload_.requests.size()) / tokens;
   }
 
   Workload Draw(double rate) const {

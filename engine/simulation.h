@@ -51,6 +51,7 @@ struct SimulationOptions {
   int32_t requests = 1000;
   int32_t prompt_tokens = 70;   // mean
   int32_t answer_tokens = 200;  // mean
+  bool tied = false;            // seven experts share neurons (TiedUnits); else they are copies
   double stickiness = 0.61;     // tokens that do not ask the request's preference; all in all
                                 // 71 % then have the expert of the token before
 };

@@ -289,6 +289,19 @@ StepTimes TimeOf(const BatchPlan& plan, const SimulateOptions& options, Lane* la
 
 }  // namespace
 
+std::vector<ExpertUnit> TiedUnits(int64_t expert_bytes) {
+  // Of one expert's bytes, those owned by 1 to 7 experts, and sets of so many.
+  constexpr double kOwned[kTiedExperts] = {0.265, 0.345, 0.175, 0, 0.546, 0, 0.399};
+  constexpr int32_t kSets[kTiedExperts] = {7, 21, 35, 35, 21, 7, 1};
+  std::vector<ExpertUnit> units;
+  for (ExpertMask owners = 1; owners < ExpertMask{1} << kTiedExperts; ++owners) {
+    const int32_t others = std::popcount(owners) - 1;
+    const double bytes = static_cast<double>(expert_bytes) * kOwned[others] / kSets[others];
+    if (bytes > 0) units.push_back({owners, static_cast<int64_t>(bytes)});
+  }
+  return units;
+}
+
 SimulateReport SimulateWorkload(const Workload& workload, const SimulateOptions& options) {
   Driver driver(workload, options.scheduler, options.recorder);
   Lane lane(options.machine, options.scheduler.experts.units);

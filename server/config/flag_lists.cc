@@ -190,6 +190,7 @@ void AppendArrivalFlags(SimulationOptions* options, std::vector<Flag>* flags) {
       IntegerFlag("answer-tokens", "synthetic: mean of answers", &options->answer_tokens, 1, 1024));
   flags->push_back(RealFlag("stickiness", "synthetic: share of tokens that keep their expert",
                             &options->stickiness, 0, 1));
+  flags->push_back(SwitchFlag("tied", "synthetic: 7 experts that share neurons", &options->tied));
   flags->push_back(SeedFlag("seed", "synthetic: of the random numbers", &options->seed));
 }
 

@@ -119,6 +119,122 @@ TEST(SimulateTest, PromptsThatWaitForTheirRowsAreNoCap) {
   EXPECT_EQ(report.experts.batching, ExpertBatching::kNothingToGain);
 }
 
+// Where ordering by expert pays, and where it does not: machines whose step of 32 sequences is
+// bound by a constant, by reading experts that are copies or tied, or by rows (ms: a step, a row,
+// an expert's worth of weights).
+struct Machine {
+  const char* name;
+  double fixed, row, expert;
+  bool tied;
+};
+constexpr Machine kMachines[] = {{"L", 31, 0.03, 2.5, false},
+                                 {"W", 10, 0.04, 9.5, false},
+                                 {"T", 10, 0.04, 9.5, true},
+                                 {"C", 10, 2, 9.5, false}};
+
+class UnderLoad {
+ public:
+  UnderLoad(const Machine& machine, int32_t cap) : options_(Options(ExpertPolicy::kFcfs, 7)) {
+    options_.scheduler.max_num_seqs = options_.scheduler.max_logits = 48;
+    options_.scheduler.max_num_step_seqs = cap;
+    options_.scheduler.max_num_batched_tokens = 2048;
+    options_.scheduler.max_num_prefill_tokens = 512;
+    options_.scheduler.max_num_queued_reqs = kRequests;
+    options_.scheduler.max_num_queued_tokens = 1 << 30;
+    options_.scheduler.num_blocks = 48 * 128;
+    if (machine.tied) options_.scheduler.experts.units = TiedUnits(kExpertBytes);
+    options_.machine = {.fixed = machine.fixed * 1e-3,
+                        .per_row = machine.row * 1e-3,
+                        .per_byte = machine.expert * 1e-3 / kExpertBytes};
+    options_.warm_up_requests = kRequests / 10;
+    double tokens = 0;
+    for (const WorkloadRequest& request : Requests(0).requests) {
+      tokens += request.answer();
+    }
+    capacity_ = Run(ExpertPolicy::kFcfs, 0).tokens_per_second * kRequests / tokens;
+  }
+
+  // At a share of the capacity; 0: in a closed loop.
+  SimulateReport Run(ExpertPolicy policy, double load) {
+    options_.scheduler.experts.policy = policy;
+    options_.clients = load > 0 ? 0 : options_.scheduler.max_num_seqs;
+    const SimulateReport report =
+        SimulateWorkload(DrawWorkload({.requests = kRequests, .rate = load * capacity_}), options_);
+    EXPECT_EQ(report.broken, "");
+    EXPECT_EQ(report.refused, 0);
+    return report;
+  }
+
+ private:
+  static constexpr int32_t kRequests = 3000;
+  static Workload Requests(double rate) {
+    return DrawWorkload(
+        {.requests = kRequests, .rate = rate, .prompt_mean = 35, .answer_mean = 100});
+  }
+  SimulateOptions options_;
+  double capacity_ = 0;
+};
+
+TEST(SimulateTest, AutoIsAtMostTwoPercentWorseThanInOrderAtAnyLoad) {
+  for (const Machine& machine : kMachines) {
+    for (const int32_t cap : {16, 0}) {
+      UnderLoad server(machine, cap);
+      const std::vector<double> loads =
+          cap > 0 ? std::vector<double>{0.5, 0.7, 0.9, 0.98} : std::vector<double>{0.98};
+      for (const double load : loads) {
+        SCOPED_TRACE(testing::Message() << machine.name << ", cap " << cap << ", load " << load);
+        const SimulateReport in_order = server.Run(ExpertPolicy::kFcfs, load);
+        const SimulateReport chosen = server.Run(ExpertPolicy::kAuto, load);
+        EXPECT_GE(chosen.tokens_per_second, 0.98 * in_order.tokens_per_second);
+        EXPECT_LE(chosen.end_to_end.mean, 1.02 * in_order.end_to_end.mean);
+        EXPECT_LE(chosen.end_to_end.p95, 1.02 * in_order.end_to_end.p95);
+        EXPECT_LE(chosen.end_to_end.p99, 1.02 * in_order.end_to_end.p99);
+      }
+    }
+  }
+}
+
+// The figures of the Read-ME paper (section 5), which does not tell its load.
+TEST(SimulateTest, AutoGainsUnderACapThatBindsWhatThePaperGains) {
+  for (const Machine& machine : kMachines) {
+    SCOPED_TRACE(machine.name);
+    UnderLoad server(machine, 16);
+    const SimulateReport chosen = server.Run(ExpertPolicy::kAuto, 0.98);
+    if (machine.tied) {
+      EXPECT_NE(chosen.experts.batching, ExpertBatching::kOn);
+      continue;
+    }
+    EXPECT_EQ(chosen.experts.batching, ExpertBatching::kOn);
+    for (const ExpertPolicy other : {ExpertPolicy::kDecodeFirst, ExpertPolicy::kPrefillFirst}) {
+      const SimulateReport base = server.Run(other, 0.98);
+      EXPECT_LE(chosen.end_to_end.mean, 0.939 * base.end_to_end.mean);
+      EXPECT_LE(chosen.end_to_end.p95, 0.9 * base.end_to_end.p95);
+      EXPECT_LT(chosen.distinct_experts, base.distinct_experts);
+    }
+  }
+}
+
+// In a closed loop most are prompts that have waited for long: what waits is no reason to stay off.
+TEST(SimulateTest, AutoServesMoreInAClosedLoopUnderACap) {
+  for (const Machine& machine : kMachines) {
+    UnderLoad server(machine, 16);
+    const double in_order = server.Run(ExpertPolicy::kFcfs, 0).tokens_per_second;
+    const double chosen = server.Run(ExpertPolicy::kAuto, 0).tokens_per_second;
+    EXPECT_GE(chosen, (machine.tied ? 1 : 1.1) * in_order) << machine.name;
+  }
+}
+
+TEST(SimulateTest, UnionsOfTiedExpertsAreThoseMeasured) {
+  constexpr double kMeasured[] = {1, 1.30, 1.46, 1.56, 1.64, 1.69, 1.73};
+  const std::vector<ExpertUnit> units = TiedUnits(1'000'000);
+  for (int32_t count = 1; count <= kTiedExperts; ++count) {
+    const ExpertMask experts = (ExpertMask{1} << count) - 1;
+    int64_t bytes = 0;
+    for (const ExpertUnit& unit : units) bytes += (unit.owners & experts) != 0 ? unit.bytes : 0;
+    EXPECT_NEAR(static_cast<double>(bytes) / 1e6, kMeasured[count - 1], 0.01);
+  }
+}
+
 // A recorded run and its replay agree in every plan, hit and load: tokens with shared prefixes,
 // answers that stop early, priorities, and any policy.
 TEST(SimulateTest, AReplayIsTheRecordedRun) {
