@@ -276,7 +276,12 @@ ExpertChoice ChooseByCost(const std::vector<ExpertCandidate>& candidates,
   const Filling by_expert = FillByCost(candidates, limits, costs);
   if (costs.all_fit) return by_expert.choice();
   const Filling everybody = FillInOrder(ExpertPolicy::kFcfs, candidates, limits, costs);
-  const Gain gain = {everybody.weight(), everybody.seconds()};
+  // An expert in memory has to make room for the stream, and comes back for the next step.
+  double back = 0;
+  if (!costs.Fits(everybody.choice().experts)) {
+    for (const ExpertCosts::Unit& unit : costs.units) back = std::max(back, unit.load);
+  }
+  const Gain gain = {everybody.weight(), everybody.seconds() + back};
   const bool better = gain.Beats({by_expert.weight(), by_expert.seconds()});
   return (better ? everybody : by_expert).choice();
 }
