@@ -4,16 +4,20 @@
 Usage: load_tests/figures/simulate.py [--pregate build/release/pregate] [--trace FILE] [--quick]
 
 Runs `pregate simulate`: 7 experts that are copies, 64 clients, 16 sequences a step, 2 to 5 experts
-in memory, 40 and 170 ms to load one; then all experts resident, 96 sequences of which 32 a step, at
-50 to 98 % of capacity. Prints the hit ratios beside the paper's (arXiv 2410.19123, table 4) and the
-throughputs and latencies, and writes load_tests/results/figures/simulate.{md,json,png}. It computes
-and measures nothing, so any machine gives the same figures (1 min). --trace FILE, one of `pregate
-serve --record-trace`, adds what its server did and what the other policies would have done.
+in memory, 40 and 170 ms to load one; then all experts resident, 96 sequences of which 32 a step or
+any number, at 50 to 98 % of capacity, before four machines. Prints the hit ratios beside the
+paper's (arXiv 2410.19123, table 4) and the throughputs and latencies, and writes
+load_tests/results/figures/simulate.{md,json,png}. It computes and measures nothing, so any machine
+gives the same figures (5 min). --trace FILE, one of `pregate serve --record-trace`, adds what its
+server did and what the other policies would have done.
 """
 
 import argparse
+import concurrent.futures
 import json
+import os
 import pathlib
+import statistics
 import subprocess
 
 import matplotlib
@@ -23,6 +27,7 @@ import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen first
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "load_tests/results/figures"
+EXPERTS = 7
 FITS = (2, 3, 4, 5)
 LOADS = (50, 70, 90, 98)
 # Hit ratios in percent with 2, 3, 4 and 5 of 7 experts in memory.
@@ -31,6 +36,16 @@ PAPER = {"random": (34.19, 50.14, 67.52, 82.91), "lru": (33.90, 52.42, 66.95, 83
 SHADOWS = ("random", "lru", "lfu", "static", "belady_offline")
 POLICIES = ("off", "paper", "on", "auto")
 BASELINES = ("decode-first", "prefill-first")
+# What a step costs, in ms: itself, a row, an expert's worth of weights.
+MACHINES = {"L": ("launch-bound, fitted to the paper's A100", (31, 0.03, 2.5), ()),
+            "W": ("bound by reading copies of experts", (10, 0.04, 9.5), ()),
+            "T": ("the same, tied experts", (10, 0.04, 9.5), ("--tied",)),
+            "C": ("a CPU, on which rows cost", (10, 2, 9.5), ())}
+SEEDS = (1, 2)
+KEPT = ("policy", "recorded", "experts_resident", "load_percent", "requests", "tokens_per_s",
+        "end_to_end_s", "time_to_first_token_s", "longest_gap_s", "distinct_experts", "stall_s",
+        "seconds", "hit_ratio", "floor_hit_ratio", "shadow_hit_ratio", "hits", "late", "misses",
+        "wasted_bytes", "batching")
 
 
 def simulate(args, trace, *flags):
@@ -39,7 +54,9 @@ def simulate(args, trace, *flags):
                          capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise SystemExit(run.stderr)
-    return json.loads(run.stdout)
+    report = json.loads(run.stdout)
+    report["rows"] = [{key: row[key] for key in KEPT} for row in report["rows"]]
+    return report
 
 
 def numbers(values):
@@ -62,45 +79,65 @@ def percents(values):
 def hit_table(reports):
     """Hit ratios: the paper's, other caches on the schedule of its algorithm, and ours."""
     rows = [[f"{name}, the paper", *percents(values)] for name, values in PAPER.items()]
-    report = reports[0][1]
+    report = next(iter(reports.values()))
     rows.append(["the share that fits", *percents(100 * row["floor_hit_ratio"]
                                                   for row in only(report, "paper"))])
     for shadow in SHADOWS:
         rows.append([f"{shadow}, schedule of Algorithm 1", *percents(
             100 * row["shadow_hit_ratio"][shadow] for row in only(report, "paper"))])
-    for load_ms, report in reports:
-        for policy in POLICIES:
-            rows.append([f"{policy}, {load_ms} ms", *percents(100 * row["hit_ratio"]
-                                                              for row in only(report, policy))])
+    for name, report in reports.items():
+        for policy in dict.fromkeys(row["policy"] for row in report["rows"]):
+            rows.append([f"{policy}, {name}", *percents(100 * row["hit_ratio"]
+                                                        for row in only(report, policy))])
     return markdown(["hit ratio, %", *(f"{fit} of 7" for fit in FITS)], rows)
 
 
 def cache_table(reports):
     rows = []
-    for load_ms, report in reports:
+    for name, report in reports.items():
         for row in report["rows"]:
-            rows.append([row["policy"], str(load_ms), str(row["experts_resident"]),
+            needed = row["hits"] + row["late"] + row["misses"]
+            rows.append([row["policy"], name, str(row["experts_resident"]),
                          f"{row['tokens_per_s']:.0f}", f"{row['distinct_experts']:.2f}",
+                         f"{100 * row['late'] / needed:.0f}",
                          f"{100 * row['stall_s'] / row['seconds']:.0f}",
                          f"{row['longest_gap_s']['p95']:.1f}",
                          f"{row['wasted_bytes'] / report['expert_bytes']:.0f}"])
-    return markdown(["policy", "ms to load an expert", "in memory", "tokens/s", "experts a step",
-                     "stall, %", "longest gap p95, s", "experts loaded in vain"], rows)
+    return markdown(["policy", "a load", "in memory", "tokens/s", "experts a step",
+                     "on their way when needed, %", "stall, %", "longest gap p95, s",
+                     "experts loaded in vain"], rows)
 
 
-def load_table(report):
+def changes(reports, load, policy, key):
+    """End to end beside decode-first, in percent, for each seed."""
+    values = []
+    for report in reports:
+        here = {row["policy"]: row["end_to_end_s"][key] for row in report["rows"]
+                if row["load_percent"] == load}
+        values.append(100 * (here[policy] / here["decode-first"] - 1))
+    return values
+
+
+def load_table(loaded):
+    """`loaded`: for each machine a report for each seed."""
     rows = []
-    for load in LOADS:
-        here = [row for row in report["rows"] if row["load_percent"] == load]
-        base = next(row for row in here if row["policy"] == "decode-first")["end_to_end_s"]
-        for row in here:
-            latency = row["end_to_end_s"]
-            rows.append([str(load), row["policy"],
-                         *(f"{latency[key]:.1f} ({100 * (latency[key] / base[key] - 1):+.1f} %)"
-                           for key in ("mean", "p95", "p99")),
-                         f"{row['time_to_first_token_s']['mean']:.2f}",
-                         f"{row['longest_gap_s']['p95']:.2f}", f"{row['distinct_experts']:.2f}"])
-    return markdown(["load, %", "policy", "mean, s", "p95, s", "p99, s", "first token, s",
+    for name, reports in loaded.items():
+        for load in LOADS:
+            for policy in dict.fromkeys(row["policy"] for row in reports[0]["rows"]):
+                here = [row for report in reports for row in only(report, policy)
+                        if row["load_percent"] == load]
+                cells = []
+                for key in ("mean", "p95", "p99"):
+                    seconds = statistics.mean(row["end_to_end_s"][key] for row in here)
+                    change = changes(reports, load, policy, key)
+                    cells.append(f"{seconds:.1f} s" if policy == "decode-first" else
+                                 f"{statistics.mean(change):+.1f} % ({max(change):+.1f})")
+                rows.append([name, str(load), policy, *cells, *(
+                    f"{statistics.mean(value(row) for row in here):.2f}" for value in (
+                        lambda row: row["time_to_first_token_s"]["mean"],
+                        lambda row: row["longest_gap_s"]["p95"],
+                        lambda row: row["distinct_experts"]))])
+    return markdown(["machine", "load, %", "policy", "mean", "p95", "p99", "first token, s",
                      "longest gap p95, s", "experts a step"], rows)
 
 
@@ -120,21 +157,24 @@ def draw(reports, loaded, path):
     figure, (hits, speed, latency) = plt.subplots(1, 3, figsize=(15, 4.5), constrained_layout=True)
     for name, values in PAPER.items():
         hits.plot(FITS, values, "--", marker="x", label=f"{name}, the paper")
-    hits.plot(FITS, [100 * fit / 7 for fit in FITS], ":", color="gray", label="the share that fits")
-    for load_ms, report in reports:
-        rows = only(report, "auto")
-        hits.plot(FITS, [100 * row["hit_ratio"] for row in rows], marker="o",
-                  label=f"auto, {load_ms} ms a load")
+    hits.plot(FITS, [100 * fit / EXPERTS for fit in FITS], ":", color="gray",
+              label="the share that fits")
+    for name, report in reports.items():
+        hits.plot(FITS, [100 * row["hit_ratio"] for row in only(report, "auto")], marker="o",
+                  label=f"auto, {name}")
     for policy in POLICIES:
-        speed.plot(FITS, [row["tokens_per_s"] for row in only(reports[-1][1], policy)], marker="o",
-                   label=policy)
-    for policy in (*BASELINES, *POLICIES):
-        beside = zip(only(loaded, policy), only(loaded, "decode-first"))
-        latency.plot(LOADS, [100 * (row["end_to_end_s"]["p95"] / base["end_to_end_s"]["p95"] - 1)
-                             for row, base in beside], marker="o", label=policy)
+        speed.plot(FITS, [row["tokens_per_s"] for row in only(reports["170 ms"], policy)],
+                   marker="o", label=policy)
+    speed.plot(FITS, [row["tokens_per_s"]
+                      for row in only(reports["170 ms, no prefetch"], "auto")], marker="o",
+               label="auto, no prefetch")
+    for name in MACHINES:
+        for policy, style in (("auto", "-"), ("on", ":")):
+            latency.plot(LOADS, [statistics.mean(changes(loaded[name], load, policy, "p95"))
+                                 for load in LOADS], style, marker="o", label=f"{name}, {policy}")
     hits.set(title="experts found in memory", xlabel="experts in memory, of 7", ylabel="%",
              xticks=FITS, ylim=(0, 100))
-    speed.set(title=f"64 clients, {reports[-1][0]} ms a load", xticks=FITS, ylim=(0, None),
+    speed.set(title="64 clients, 170 ms a load", xticks=FITS, ylim=(0, None),
               xlabel="experts in memory, of 7", ylabel="tokens/s")
     latency.set(title="all experts in memory, 32 of 96 a step", xticks=LOADS,
                 xlabel="load, % of capacity", ylabel="end to end p95 beside decode-first, %")
@@ -144,41 +184,79 @@ def draw(reports, loaded, path):
     figure.savefig(path, dpi=110)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__,
+def run_cache(args):
+    reports = {}
+    for load_ms in (40, 170):
+        for prefetch in (True, False):
+            flags = () if prefetch else ("--no-expert-prefetch",)
+            reports[f"{load_ms} ms" + ("" if prefetch else ", no prefetch")] = simulate(
+                args, "synthetic", "--max-num-seqs", "64", "--max-num-step-seqs", "16",
+                "--experts-resident", numbers(FITS), "--load-ms", str(load_ms), "--policies",
+                numbers(POLICIES if prefetch else ("on", "auto")), *flags)
+    return reports
+
+
+def run_load(args, cap, seeds, policies):
+    """For each machine a report for each seed."""
+    def run(name, seed):
+        _, costs, flags = MACHINES[name]
+        step, row, expert = map(str, costs)
+        return simulate(args, "synthetic", "--max-num-seqs", "96", "--max-num-step-seqs", str(cap),
+                        "--load", numbers(LOADS), "--requests", "6000", "--seed", str(seed),
+                        "--step-ms", step, "--row-ms", row, "--expert-ms", expert, *flags,
+                        "--policies", numbers(policies))
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = {name: [pool.submit(run, name, seed) for seed in seeds] for name in MACHINES}
+        return {name: [future.result() for future in futures] for name, futures in runs.items()}
+
+
+def arguments(doc):
+    """Command line of a script about virtual time; `doc` is its docstring."""
+    parser = argparse.ArgumentParser(description=doc,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pregate", default=ROOT / "build/release/pregate")
-    parser.add_argument("--trace", help="a file of `pregate serve --record-trace`")
     parser.add_argument("--quick", action="store_true", help="try it out; keeps no result")
+    return parser
+
+
+def keep(name, lines, data):
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def main():
+    parser = arguments(__doc__)
+    parser.add_argument("--trace", help="a file of `pregate serve --record-trace`")
     args = parser.parse_args()
 
-    reports = [(load_ms, simulate(args, "synthetic", "--max-num-seqs", "64", "--max-num-step-seqs",
-                                  "16", "--experts-resident", numbers(FITS), "--load-ms",
-                                  str(load_ms), "--policies", numbers(POLICIES)))
-               for load_ms in (40, 170)]
-    loaded = simulate(args, "synthetic", "--max-num-seqs", "96", "--max-num-step-seqs", "32",
-                      "--load", numbers(LOADS), "--requests", "6000", "--policies",
-                      numbers((*BASELINES, *POLICIES)))
-    machine = loaded["machine"]
+    reports = run_cache(args)
+    capped = run_load(args, 32, SEEDS, (*BASELINES, "paper", "on", "auto"))
+    free = run_load(args, 0, SEEDS[:1], ("decode-first", "on", "auto"))
     lines = ["# Policies of experts in virtual time", "",
-             "`load_tests/figures/simulate.py`. The scheduler that serves, before a machine that "
-             f"is a formula: a step takes {machine['step_ms']:g} ms, {machine['row_ms']:g} ms a "
-             f"row, {machine['expert_ms']:g} ms an expert (fitted to the paper's A100).", "",
-             "## Experts that do not fit: 64 clients, 16 sequences a step", "", *hit_table(reports),
-             "", *cache_table(reports), "",
+             "`load_tests/figures/simulate.py`. The scheduler that serves, before machines that "
+             "are formulas. A step takes (ms):", "",
+             *markdown(["machine", "", "any step", "a row", "an expert's worth of weights"],
+                       [[name, what, *map(str, costs)]
+                        for name, (what, costs, _) in MACHINES.items()]), "",
+             "## Experts that do not fit: machine L, 64 clients, 16 sequences a step", "",
+             *hit_table(reports), "", *cache_table(reports), "",
+             "A hit is in memory when the step is planned. Prefetching puts an expert on its way "
+             "before it is needed, and often not long before: fewer hits, more tokens/s.", "",
              "## All experts resident: 96 sequences, 32 a step, open loop", "",
-             "Beside decode-first at the same load.", "", *load_table(loaded)]
-    data = {"cache": dict(reports), "load": loaded}
+             "6,000 requests; capacity is what decode-first serves in a closed loop. End to end "
+             f"beside decode-first: the mean over {len(SEEDS)} seeds (the worst of them). `off` is "
+             "decode-first here: answers are older than prompts.", "", *load_table(capped), "",
+             "## The same without a cap, one seed", "", *load_table(free)]
+    data = {"cache": reports, "capped": capped, "free": free}
     if args.trace:
         data["trace"] = simulate(args, args.trace)
         lines += ["", "## A recorded trace", "", *trace_table(data["trace"])]
     print("\n".join(lines))
-    if args.quick:
-        return
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "simulate.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (RESULTS / "simulate.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    draw(reports, loaded, RESULTS / "simulate.png")
+    if not args.quick:
+        keep("simulate", lines, data)
+        draw(reports, capped, RESULTS / "simulate.png")
 
 
 if __name__ == "__main__":
