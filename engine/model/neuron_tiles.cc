@@ -212,15 +212,19 @@ int64_t Readings(const NeuronTiles& tiles) {
 // An order in which neighbours have readers in common, so that each expert reads few long runs:
 // from each tile to the nearest, then turned around piece by piece while that makes it shorter
 // (2-opt: Croes, "A method for solving traveling-salesman problems", 1958).
-std::vector<size_t> OrderTiles(const std::vector<uint64_t>& readers) {
-  std::vector<size_t> order(readers.size());
-  std::iota(order.begin(), order.end(), size_t{0});
+std::vector<size_t> OrderTiles(std::vector<uint64_t> readers) {
+  // From nobody to nobody: a run begins and ends at an end, too.
+  const size_t tiles = readers.size();
+  readers.insert(readers.end(), 2, 0);
+  std::vector<size_t> order(tiles + 2);
+  std::iota(order.begin() + 1, order.end(), size_t{0});
+  order[0] = tiles + 1;
   const auto distance = [&](size_t i, size_t j) {
     return Count(readers[order[i]] ^ readers[order[j]]);
   };
-  for (size_t i = 1; i < order.size(); ++i) {
+  for (size_t i = 1; i <= tiles; ++i) {
     size_t nearest = i;
-    for (size_t j = i + 1; j < order.size(); ++j) {
+    for (size_t j = i + 1; j <= tiles; ++j) {
       if (distance(i - 1, j) < distance(i - 1, nearest)) nearest = j;
     }
     std::swap(order[i], order[nearest]);
@@ -239,6 +243,8 @@ std::vector<size_t> OrderTiles(const std::vector<uint64_t>& readers) {
       }
     }
   }
+  order.pop_back();
+  order.erase(order.begin());
   return order;
 }
 
