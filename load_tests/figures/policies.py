@@ -6,8 +6,8 @@ Usage: load_tests/figures/policies.py [--duration 60] [--loads 50,70,90,98] [--c
        [--clients 32] [--storage tied|copies] [--policies A,B]
 
 Serves SmolLM2 with the Read-ME overlay of tests/testdata. Its capacity is what decode-first serves
-in a closed loop; then, at shares of it, every policy gets the same Poisson arrivals with prompts that
-are pieces of this repository's texts and programs, and lognormal lengths (means of 32 and 48
+in a closed loop; then, at shares of it, every policy gets the same Poisson arrivals with prompts
+that are pieces of this repository's texts and programs, and lognormal lengths (means of 32 and 48
 tokens). Prints end to end latency, the longest gap between tokens and the experts a step; writes
 load_tests/results/figures/policies.{md,json,png}, policies_copies with copies of the experts. Exit
 status 1 if a bar is missed: `auto` at most 2 % worse than `off` in throughput, mean or p99; at 98 %
