@@ -75,11 +75,6 @@ class Filling {
         streams_(streams),
         taken_(candidates.size()) {
     choice_.prompt_rows = limits.prompt_rows;
-    if (!streams || costs.all_fit) return;
-    ExpertMask all = 0;
-    for (const ExpertCandidate& candidate : candidates) all |= candidate.experts;
-    choice_.prompt_rows = std::clamp(costs.FreeRows(all), limits.prompt_rows,
-                                     std::max(limits.rows, limits.prompt_rows));
   }
 
   bool full() const {
@@ -104,13 +99,14 @@ class Filling {
   void Take(int32_t i) {
     if (taken_[i] || full()) return;
     const ExpertCandidate& candidate = candidates_[i];
-    const int32_t room = limits_.rows - choice_.rows;
-    const int32_t rows = std::min(
-        {candidate.rows, room, candidate.prompt ? choice_.prompt_rows - prompt_rows_ : room});
-    if (rows <= 0) return;
     const ExpertMask fitting = Fitting(i);
-    if (fitting == 0) return;
+    const int32_t prompt_rows = PromptRows(fitting);
+    const int32_t room = limits_.rows - choice_.rows;
+    const int32_t rows =
+        std::min({candidate.rows, room, candidate.prompt ? prompt_rows - prompt_rows_ : room});
+    if (rows <= 0 || fitting == 0) return;
     taken_[i] = true;
+    choice_.prompt_rows = prompt_rows;
     choice_.experts |= fitting;
     choice_.chosen.push_back(i);
     choice_.rows += rows;
@@ -152,6 +148,14 @@ class Filling {
   bool Fits(ExpertMask more) const {
     const ExpertMask experts = choice_.experts | more;
     return costs_.Fits(experts) || (streams_ && costs_.CanStream(experts));
+  }
+
+  // That prompts may have beside answers if the plan takes these experts as well: more than it is
+  // said, where loads leave the time.
+  int32_t PromptRows(ExpertMask more) const {
+    if (!streams_ || costs_.all_fit) return choice_.prompt_rows;
+    const int32_t free = std::min(costs_.FreeRows(choice_.experts | more), limits_.rows);
+    return std::max(choice_.prompt_rows, free);
   }
 
   const std::vector<ExpertCandidate>& candidates_;

@@ -239,7 +239,9 @@ void Ledger::CheckPrefill(const BatchPlan& plan, const std::vector<Admission>& a
     answers |= decodes && !is_new;
     if (!decodes) prefill += plan.row_start[s + 1] - plan.row_start[s];
   }
-  Require(!answers || prefill <= config_.max_num_prefill_tokens, "I6: rows beside answers");
+  // While experts are loaded there is time for more.
+  Require(!answers || prefill <= config_.max_num_prefill_tokens || config_.experts.cache_bytes > 0,
+          "I6: rows beside answers");
 }
 
 // A block that is written belongs to its writer alone, and no place is written twice.
