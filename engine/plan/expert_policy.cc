@@ -191,6 +191,8 @@ std::vector<Queue> Queues(const std::vector<ExpertCandidate>& candidates, const 
   for (int32_t i = 0; i < static_cast<int32_t>(candidates.size()); ++i) {
     const ExpertMask experts = filling.taken(i) ? 0 : filling.Fitting(i);
     if (experts == 0) continue;
+    // A prompt in pieces would load as often as its expert changes: it only comes along.
+    if (candidates[i].prompt && experts != candidates[i].experts) continue;
     auto queue = std::find_if(queues.begin(), queues.end(),
                               [&](const Queue& q) { return q.experts == experts; });
     if (queue == queues.end()) queue = queues.insert(queue, {.experts = experts, .first = i});
@@ -287,7 +289,15 @@ ExpertChoice ChooseByCost(const std::vector<ExpertCandidate>& candidates,
   }
   const Gain gain = {everybody.weight(), everybody.seconds() + back};
   const bool better = gain.Beats({by_expert.weight(), by_expert.seconds()});
-  return (better ? everybody : by_expert).choice();
+  double waited = 0;
+  bool answers = false;
+  for (const ExpertCandidate& candidate : candidates) {
+    if (candidate.prompt) waited += candidate.waited;
+    answers |= !candidate.prompt;
+  }
+  const bool due = !answers || waited >= everybody.seconds();
+  if (by_expert.sequences() == 0) return everybody.choice();
+  return (better && due ? everybody : by_expert).choice();
 }
 
 ExpertChoice ChooseExperts(ExpertPolicy policy, const std::vector<ExpertCandidate>& candidates,

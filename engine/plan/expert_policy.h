@@ -35,6 +35,7 @@ struct ExpertCandidate {
   int32_t rows = 1;          // that it wants
   int32_t runs = 1;          // of one expert each, among them
   int64_t plans_waited = 0;  // since it last had rows
+  double waited = 0;         // seconds, the same
   bool prompt = false;       // not an answer that goes on
   bool overdue = false;      // has waited as long as it may
 };
@@ -113,7 +114,9 @@ ExpertChoice ChooseLongestQueue(const std::vector<ExpertCandidate>& candidates,
 // ones. What rows cost does not count: they are computed now or later, so a prompt is as welcome as
 // an answer. A sequence counts for more the longer it was passed over. Where not all experts fit,
 // the other way is a step for everybody that streams them: it is dear, but a prompt, which changes
-// its expert every few tokens, gets on as far in it as in dozens of steps by expert.
+// its expert every few tokens, gets on as far in it as in dozens of steps by expert. Beside answers
+// that go on it is taken once prompts have waited as long for it, all together, as it lasts: so
+// they share it when many come, and it costs at most twice what one who knew the future would pay.
 ExpertChoice ChooseByCost(const std::vector<ExpertCandidate>& candidates,
                           const ExpertLimits& limits, const ExpertCosts& costs);
 

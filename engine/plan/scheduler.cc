@@ -183,6 +183,7 @@ ExpertCandidate Scheduler::Impl::CandidateOf(const Sequence& sequence) const {
   ExpertCandidate candidate;
   candidate.prompt = !sequence.decodes();
   candidate.plans_waited = plan_number_ - sequence.waiting_since - 1;
+  candidate.waited = experts_.now() - sequence.served_at;
   candidate.overdue = Overdue(sequence);
   candidate.first = ExpertMask{1} << sequence.experts[sequence.computed];
   // A step that has to load leaves time for more rows of prompts.
