@@ -296,8 +296,8 @@ ExpertChoice ChooseByCost(const std::vector<ExpertCandidate>& candidates,
     answers |= !candidate.prompt;
   }
   const bool due = !answers || waited >= everybody.seconds();
-  if (by_expert.sequences() == 0) return everybody.choice();
-  return (better && due ? everybody : by_expert).choice();
+  const bool stuck = by_expert.sequences() == 0;
+  return (stuck || (better && due) ? everybody : by_expert).choice();
 }
 
 ExpertChoice ChooseExperts(ExpertPolicy policy, const std::vector<ExpertCandidate>& candidates,

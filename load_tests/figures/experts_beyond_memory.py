@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Experts that do not fit in memory: Pregate's order, loads and evictions beside loading on demand.
 
-Usage: load_tests/figures/experts_beyond_memory.py [--rounds 3] [--width 8] [--fits 2,4,5]
-       [--clients 32] [--requests 64] [--max-tokens 64]
+Usage: load_tests/figures/experts_beyond_memory.py [--rounds 1] [--width 8] [--fits 2,4,5]
+       [--caps 0,8] [--clients 32] [--requests 64] [--max-tokens 32]
 
 Widens SmolLM2 with the Read-ME overlay of tests/testdata (widen_model.py: seven experts of some 212 MB
 each at a width of 8, as copies, in a file that is read past the page cache), then serves it with
@@ -13,11 +13,12 @@ memory for 2, 4 and 5 of 7 experts to a closed loop of clients whose prompts are
   demand    everybody in order; what a layer needs and is not there is loaded then; LRU, no prefetch
             (still layer by layer beside the layers before: it is no straw man)
 
-All answers must come whole. Prints tokens a second, the share of time that steps
+without a cap of the sequences a step runs, and with 8 of 32, the share of the paper's batches. All
+answers must come whole. Prints tokens a second, the share of time that steps
 wait for the disk, what was loaded and what of it in vain; writes
-load_tests/results/figures/experts_beyond_memory.{md,json,png}. Exit status 1 if a bar is missed: 3 times
-the tokens a second at 2 of 7, 2 times at 4. Wants numpy, gguf and safetensors (engine/refactor's
-environment) for the widening, and about five minutes a round.
+load_tests/results/figures/experts_beyond_memory.{md,json,png}. Exit status 1 if a bar is missed under
+the first or the last cap: 3 times the tokens a second at 2 of 7, 2 times at 4. Wants numpy, gguf and
+safetensors (engine/refactor's environment) for the widening, and about a quarter of an hour a round.
 """
 
 import argparse
@@ -66,19 +67,20 @@ def total(change, family):
     return sum(value for name, value in change.items() if name.split("{")[0] == f"pregate_{family}")
 
 
-def measure(args, folder, way, capacity):
+def measure(args, folder, way, capacity, cap):
     """One closed loop on a server that has just started; after one to warm it up."""
     port, metrics = lab.free_port(), lab.free_port()
     flags = ["--read-me", f"{folder}/read_me", "--expert-storage", "copies",
              "--expert-cache-memory", str(capacity), "--expert-cache-dir", str(args.cache_dir),
-             "--max-num-seqs", str(args.clients), *WAYS[way]]
+             "--max-num-seqs", str(args.clients), *WAYS[way],
+             *(["--max-num-step-seqs", str(cap)] if cap else [])]
     load = ["--concurrency", str(args.clients), "--text", str(TEXT), "--prompt-tokens",
             args.prompt_tokens, "--max-tokens", str(args.max_tokens), "--timeout", "600"]
     with lab.running(args.pregate, "serve", f"{folder}/model.gguf", "--grpc-port", str(port),
                      "--metrics-port", str(metrics), *flags):
         address = f"127.0.0.1:{port}"
-        lab.run_loadgen(args.loadgen, address, *load, "--requests", str(args.clients), "--seed",
-                        "2", "--wait", "120")
+        lab.run_loadgen(args.loadgen, address, *load, "--requests", str(args.clients // 2),
+                        "--seed", "2", "--wait", "120")
         before = counters(metrics)
         result = lab.run_loadgen(args.loadgen, address, *load, "--requests",
                                  str(args.requests))["summary"]
@@ -94,8 +96,13 @@ def measure(args, folder, way, capacity):
             "wasted": total(change, "expert_wasted_bytes_total"), "seconds": seconds}
 
 
-def median(rounds, fits, way, key):
-    return statistics.median(r[fits][way][key] for r in rounds)
+def median(rounds, setting, way, key):
+    return statistics.median(r[setting][way][key] for r in rounds)
+
+
+def name(setting):
+    fits, cap = setting
+    return f"{fits} of {EXPERTS}" + (f", {cap} a step" if cap else "")
 
 
 def table(args, about, rounds, one_expert):
@@ -107,41 +114,45 @@ def table(args, about, rounds, one_expert):
              "| in memory | | tokens/s | ÷ demand | first token p50, s | longest gap p50, s | waits for the "
              "disk, % | stall, s | MB loaded a token | MB loaded in vain |",
              "| --- |" + " --- |" * 9]
-    met = True
-    for fits in args.fits:
-        gain = statistics.median(r[fits]["planned"]["tokens_per_s"] /
-                                 r[fits]["demand"]["tokens_per_s"] for r in rounds)
-        met &= gain >= BARS.get(fits, 0)
+    missed = []
+    for setting in args.settings:
+        gain = statistics.median(r[setting]["planned"]["tokens_per_s"] /
+                                 r[setting]["demand"]["tokens_per_s"] for r in rounds)
+        if gain < BARS.get(setting[0], 0):
+            missed.append(name(setting))
         for way in WAYS:
-            rates = [r[fits][way]["tokens_per_s"] for r in rounds]
-            first = [r[fits][way]["result"]["time_to_first_token_s"]["p50"] for r in rounds]
-            gap = [r[fits][way]["result"]["longest_gap_s"]["p50"] for r in rounds]
-            per_token = [r[fits][way]["loaded"] / 1e6 /
-                         (r[fits][way]["tokens_per_s"] * r[fits][way]["seconds"]) for r in rounds]
+            runs = [r[setting][way] for r in rounds]
+            first = [run["result"]["time_to_first_token_s"]["p50"] for run in runs]
+            gap = [run["result"]["longest_gap_s"]["p50"] for run in runs]
+            per_token = [run["loaded"] / 1e6 / (run["tokens_per_s"] * run["seconds"])
+                         for run in runs]
             lines.append(
-                f"| {fits} of {EXPERTS} | {way} | {lab.spread(rates)} | "
+                f"| {name(setting)} | {way} | "
+                f"{lab.spread([run['tokens_per_s'] for run in runs])} | "
                 f"{f'{gain:.2f}' if way == 'planned' else ''} | {statistics.median(first):.1f} | "
-                f"{statistics.median(gap):.1f} | {100 * median(rounds, fits, way, 'stall'):.0f} | "
-                f"{median(rounds, fits, way, 'stall_seconds'):.0f} | "
+                f"{statistics.median(gap):.1f} | "
+                f"{100 * median(rounds, setting, way, 'stall'):.0f} | "
+                f"{median(rounds, setting, way, 'stall_seconds'):.0f} | "
                 f"{statistics.median(per_token):.0f} | "
-                f"{median(rounds, fits, way, 'wasted') / 1e6:.0f} |")
+                f"{median(rounds, setting, way, 'wasted') / 1e6:.0f} |")
     lines += ["", "Bars: " + ", ".join(f"{bar:g} × at {fits} of {EXPERTS}"
                                        for fits, bar in BARS.items()) +
-              (": met." if met else ": **missed**.")]
-    return "\n".join(lines), met
+              (f". **Missed** with {'; '.join(missed)}." if missed else ": met.")]
+    return "\n".join(lines), not missed
 
 
 def draw(path, args, rounds):
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
     for offset, way in enumerate(WAYS):
-        places = [i + 0.4 * offset for i in range(len(args.fits))]
-        left.bar(places, [median(rounds, fits, way, "tokens_per_s") for fits in args.fits], 0.38,
+        places = [i + 0.4 * offset for i in range(len(args.settings))]
+        left.bar(places, [median(rounds, s, way, "tokens_per_s") for s in args.settings], 0.38,
                  label=way)
-        right.bar(places, [100 * median(rounds, fits, way, "stall") for fits in args.fits], 0.38,
+        right.bar(places, [100 * median(rounds, s, way, "stall") for s in args.settings], 0.38,
                   label=way)
     for axes, label in ((left, "tokens/s"), (right, "time that waits for the disk, %")):
-        axes.set(ylabel=label, xlabel=f"experts of {EXPERTS} that fit")
-        axes.set_xticks([i + 0.2 for i in range(len(args.fits))], [str(f) for f in args.fits])
+        axes.set(ylabel=label)
+        axes.set_xticks([i + 0.2 for i in range(len(args.settings))],
+                        [name(s).replace(", ", "\n") for s in args.settings])
         axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
@@ -150,19 +161,22 @@ def draw(path, args, rounds):
 def parse():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--fits", default="2,4,5", type=lambda s: [int(n) for n in s.split(",")])
+    parser.add_argument("--caps", default="0,8", type=lambda s: [int(n) for n in s.split(",")],
+                        help="sequences of a step; 0: any")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--prompt-tokens", default="64")
-    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--max-tokens", type=int, default=32)
     parser.add_argument("--cache-dir", type=pathlib.Path, default=pathlib.Path("/var/tmp"))
     parser.add_argument("--python", default=lab.ROOT / "build/torch_venv/bin/python",
                         help="with numpy, gguf and safetensors")
     lab.add_server_flags(parser)
     args = parser.parse_args()
     args.model = args.model or lab.fetch_model("smollm2")
+    args.settings = [(fits, cap) for cap in args.caps for fits in args.fits]
     return args
 
 
@@ -175,15 +189,18 @@ def main():
         one_expert = expert_bytes(args, folder)
         rounds = []
         for _ in range(args.rounds):
-            rounds.append({fits: {way: measure(args, folder, way,
-                                               int((fits + 0.05) * one_expert)) for way in WAYS}
-                           for fits in args.fits})
-            print({fits: {way: round(m["tokens_per_s"], 1) for way, m in ways.items()}
-                   for fits, ways in rounds[-1].items()}, file=sys.stderr)
+            rounds.append({})
+            for fits, cap in args.settings:
+                capacity = int((fits + 0.05) * one_expert)
+                runs = {way: measure(args, folder, way, capacity, cap) for way in WAYS}
+                rounds[-1][fits, cap] = runs
+                print(name((fits, cap)), {way: round(run["tokens_per_s"], 1)
+                                          for way, run in runs.items()}, file=sys.stderr)
     about = lab.machine(watch)
     text, met = table(args, about, rounds, one_expert)
     if lab.report("figures/experts_beyond_memory", text,
-                  {"machine": about, "expert_bytes": one_expert, "rounds": rounds}):
+                  {"machine": about, "expert_bytes": one_expert,
+                   "rounds": [{name(s): runs for s, runs in r.items()} for r in rounds]}):
         draw(lab.RESULTS / "figures/experts_beyond_memory.png", args, rounds)
     return not met
 

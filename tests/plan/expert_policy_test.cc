@@ -149,6 +149,51 @@ TEST(ExpertPolicyTest, WhatIsInMemoryComesBeforeALongerQueueThatIsNot) {
   EXPECT_EQ(ChooseByCost(candidates, kRoomy, costs).experts, E(1));
 }
 
+// Four experts of four bytes, of which two fit: 0 and 1 are in memory, the others take 20 s each.
+ExpertCosts TwoFit() {
+  ExpertCosts costs = {.fixed = 1, .per_row = 0.1, .layers = 4, .capacity = 8, .units = {}};
+  for (int32_t e = 0; e < 4; ++e) {
+    costs.units.push_back({.owners = E(e), .bytes = 4, .read = 0.1, .load = e < 2 ? 0.0 : 20.0});
+  }
+  return costs;
+}
+
+TEST(ExpertPolicyTest, APromptThatDoesNotFitWaitsForAStepForEverybody) {
+  std::vector<ExpertCandidate> candidates = {Answer(2), Prompt({3, 2, 0, 1}, 40)};
+  candidates[1].runs = 20;
+  const auto choose = [&] {
+    return ChooseExperts(ExpertPolicy::kPlanned, candidates, {100, 5, 100}, TwoFit());
+  };
+  // That step takes 50 s: two experts are loaded, and of four layers the first one's share first.
+  candidates[1].waited = 49;
+  EXPECT_THAT(choose().chosen, ElementsAre(0));
+  EXPECT_EQ(choose().experts, E(2));
+  candidates[1].waited = 51;
+  EXPECT_THAT(choose().chosen, ElementsAre(0, 1));
+  EXPECT_EQ(choose().experts, E(0) | E(1) | E(2) | E(3));
+  EXPECT_EQ(choose().prompt_rows, 100);  // while it loads there is time for more than 5
+}
+
+TEST(ExpertPolicyTest, APromptAloneDoesNotWait) {
+  const std::vector<ExpertCandidate> candidates = {Prompt({2, 3, 0}, 40)};
+  EXPECT_THAT(ChooseExperts(ExpertPolicy::kPlanned, candidates, kRoomy, TwoFit()).chosen,
+              ElementsAre(0));
+}
+
+TEST(ExpertPolicyTest, InOrderEverybodyStreams) {
+  const std::vector<ExpertCandidate> candidates = {Answer(3), Answer(2), Answer(1), Answer(0)};
+  EXPECT_THAT(ChooseExperts(ExpertPolicy::kFcfs, candidates, kRoomy, TwoFit()).chosen,
+              ElementsAre(0, 1, 2, 3));
+}
+
+TEST(ExpertPolicyTest, AStreamNeedsRoomForTwoLayersOfEach) {
+  ExpertCosts costs = TwoFit();
+  EXPECT_TRUE(costs.CanStream(E(0) | E(1) | E(2) | E(3)));
+  costs.units[0].held = true;  // 4 bytes are taken: 2 for each of the others are too many
+  EXPECT_FALSE(costs.CanStream(E(0) | E(1) | E(2) | E(3)));
+  EXPECT_TRUE(costs.CanStream(E(0) | E(1) | E(2)));
+}
+
 TEST(ExpertPolicyTest, NobodyIsNobody) {
   EXPECT_THAT(ChooseByCost({}, kRoomy, Costs()).chosen, IsEmpty());
   EXPECT_THAT(ChooseLongestQueue({}, kRoomy, Costs()).chosen, IsEmpty());
