@@ -7,26 +7,25 @@
 
 namespace pregate {
 
-double ExpertCosts::Seconds(int32_t rows, ExpertMask experts) const {
-  double compute = fixed + per_row * rows;
-  double load = 0;
+ExpertCosts::Work ExpertCosts::WorkOf(ExpertMask experts) const {
+  Work work = {.compute = fixed};
   for (const Unit& unit : units) {
     if ((unit.owners & experts) == 0) continue;
-    compute += unit.read;
-    load += unit.load;
+    work.compute += unit.read;
+    work.load += unit.load;
   }
-  return std::max(compute, load) + load / layers;
+  return work;
+}
+
+double ExpertCosts::Seconds(int32_t rows, ExpertMask experts) const {
+  const Work work = WorkOf(experts);
+  return std::max(work.compute + per_row * rows, work.load) + work.load / layers;
 }
 
 int32_t ExpertCosts::FreeRows(ExpertMask experts) const {
-  double load = 0, compute = fixed;
-  for (const Unit& unit : units) {
-    if ((unit.owners & experts) == 0) continue;
-    compute += unit.read;
-    load += unit.load;
-  }
-  if (per_row <= 0 || load <= compute) return 0;
-  return static_cast<int32_t>(std::min((load - compute) / per_row, 1e6));
+  const Work work = WorkOf(experts);
+  if (per_row <= 0 || work.load <= work.compute) return 0;
+  return static_cast<int32_t>(std::min((work.load - work.compute) / per_row, 1e6));
 }
 
 int64_t ExpertCosts::Bytes(ExpertMask experts) const {

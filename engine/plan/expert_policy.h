@@ -74,6 +74,12 @@ struct ExpertCosts {
   ExpertMask promised = 0;  // were loaded for somebody who waits, and have had no rows since
   std::vector<Unit> units;
 
+  // Seconds of a step without rows: what it computes, and what it loads meanwhile.
+  struct Work {
+    double compute = 0;
+    double load = 0;
+  };
+  Work WorkOf(ExpertMask experts) const;
   double Seconds(int32_t rows, ExpertMask experts) const;
   // Rows that a step with these experts can have for nothing, while it loads.
   int32_t FreeRows(ExpertMask experts) const;
