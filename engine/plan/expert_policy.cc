@@ -111,7 +111,6 @@ class Filling {
     choice_.rows += rows;
     const double share = static_cast<double>(rows) / candidate.rows;
     const double runs = fitting == candidate.experts ? std::max(share * candidate.runs, 1.0) : 1;
-    choice_.served += runs;
     weight_ += runs * Weight(candidate);
     if (candidate.prompt) prompt_rows_ += rows;
   }

@@ -102,7 +102,6 @@ struct ExpertChoice {
   std::vector<int32_t> chosen;  // candidates, in the order in which they are served
   int32_t rows = 0;             // of those, about
   int32_t prompt_rows = 0;      // that prompts may have in this step
-  double served = 0;  // sequences, about; a prompt for as many as it has runs of one expert each
 };
 
 // Serves the candidates in order, whatever experts they need.
