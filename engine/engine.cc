@@ -87,6 +87,10 @@ class StepEngine : public Engine {
     return id;
   }
 
+  absl::StatusOr<uint64_t> Encode(EncodingRequest /*request*/, EncodingCallback) override {
+    return absl::UnimplementedError("model: does not embed");
+  }
+
   void Cancel(uint64_t request_id) override { Enqueue({request_id, std::nullopt}); }
 
   void CancelAnswer(uint64_t request_id, int32_t index) override { Enqueue({request_id, index}); }

@@ -107,6 +107,37 @@ struct GenerationOutput {
 // last call for each answer carries `finish`; after all answers have finished it is destroyed.
 using OutputCallback = std::function<void(GenerationOutput)>;
 
+// How the rows of a text become its one vector.
+enum class Pooling : uint8_t {
+  kNone,  // as the model file says
+  kCls,   // the first row
+  kMean,  // the mean of all rows
+  kLast,  // the last row
+};
+
+// One text to be read whole: for its vector or, by a cross-encoder, for its score.
+struct EncodingRequest {
+  std::vector<int32_t> ids;  // special tokens included
+  // Ids from here on belong to the second text of a pair; 0: there is one text.
+  int32_t second_begin = 0;
+  Pooling pooling = Pooling::kNone;
+  int32_t priority = 0;
+  uint64_t cache_salt = 0;
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+struct EncodingOutput {
+  // DEADLINE_EXCEEDED, CANCELLED, INTERNAL: how it may end without values.
+  absl::Status status;
+  // [embedding_size] as the model gives it, neither normalised nor cut; or [1], the score.
+  std::vector<float> values;
+  absl::Duration queue;    // submission to first step
+  absl::Duration compute;  // first step to last
+};
+
+// Called once, on the engine's thread; must not block or call the engine, except Cancel.
+using EncodingCallback = std::function<void(EncodingOutput)>;
+
 // One step, for metrics.
 struct StepStats {
   absl::Duration pregate, plan, execute, sample, commit;
@@ -175,6 +206,11 @@ struct ModelInfo {
   int32_t block_tokens = 0;
   std::string device;  // "cpu (avx512vnni, 2 threads)"
   std::string chat_template;
+
+  bool generates = true;             // Submit can be called
+  int32_t embedding_size = 0;        // width of a vector; 0: Encode gives none
+  Pooling pooling = Pooling::kNone;  // of kNone requests
+  bool scores = false;               // Encode gives the score of a pair instead
 };
 
 class Engine {
@@ -194,6 +230,10 @@ class Engine {
   // INVALID_ARGUMENT (ValidateRequest), RESOURCE_EXHAUSTED (queue full), UNAVAILABLE (draining).
   virtual absl::StatusOr<uint64_t> Submit(GenerationRequest request, OutputCallback callback) = 0;
 
+  // Queues a text to be read, of the same queue and with the same errors as Submit; UNIMPLEMENTED
+  // when the model gives neither vectors nor scores.
+  virtual absl::StatusOr<uint64_t> Encode(EncodingRequest request, EncodingCallback callback) = 0;
+
   // Ends a request with kCancelled, at the next step at the latest; thread-safe, idempotent;
   // unknown ids are ignored.
   virtual void Cancel(uint64_t request_id) = 0;
@@ -212,6 +252,7 @@ class Engine {
 
 // The one check below every front end: INVALID_ARGUMENT "<field>: <rule>; got <value>".
 absl::Status ValidateRequest(const GenerationRequest& request, const ModelInfo& model);
+absl::Status ValidateRequest(const EncodingRequest& request, const ModelInfo& model);
 
 }  // namespace pregate
 

@@ -140,4 +140,15 @@ absl::Status ValidateRequest(const GenerationRequest& request, const ModelInfo& 
   return absl::OkStatus();
 }
 
+absl::Status ValidateRequest(const EncodingRequest& request, const ModelInfo& model) {
+  const int64_t size = static_cast<int64_t>(request.ids.size());
+  if (size < 1 || size > model.max_prompt_tokens) {
+    return Refuse("input_tokens", absl::StrCat("in [1, ", model.max_prompt_tokens, "]"), size);
+  }
+  if (request.second_begin < 0 || request.second_begin >= size) {
+    return Refuse("second_begin", absl::StrCat("in [0, ", size, ")"), request.second_begin);
+  }
+  return ValidateIds("input_tokens", request.ids, model);
+}
+
 }  // namespace pregate

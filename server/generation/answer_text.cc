@@ -4,6 +4,24 @@
 #include <utility>
 
 namespace pregate {
+
+std::string FinishName(FinishReason finish) {
+  switch (finish) {
+    case FinishReason::kNone:
+      return "";
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kDeadline:
+      return "deadline";
+    case FinishReason::kError:
+      break;
+  }
+  return "error";
+}
 namespace {
 
 void Append(std::vector<PositionLogprobs> from, std::vector<PositionLogprobs>* to) {

@@ -30,6 +30,9 @@ struct AnswerDelta {
   bool empty() const { return token_ids.empty() && text.empty() && finish == FinishReason::kNone; }
 };
 
+// "stop", "length", "cancelled", "deadline", "error"; "" for kNone.
+std::string FinishName(FinishReason finish);
+
 class AnswerText {
  public:
   // Stop strings are looked for from the token number `min_tokens` on.

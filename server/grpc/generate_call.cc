@@ -30,24 +30,6 @@ absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
   return time - std::min(left / kLeadShare, kLongestLead);
 }
 
-absl::string_view FinishName(FinishReason finish) {
-  switch (finish) {
-    case FinishReason::kNone:
-      return "";
-    case FinishReason::kStop:
-      return "stop";
-    case FinishReason::kLength:
-      return "length";
-    case FinishReason::kCancelled:
-      return "cancelled";
-    case FinishReason::kDeadline:
-      return "deadline";
-    case FinishReason::kError:
-      break;
-  }
-  return "error";
-}
-
 }  // namespace
 
 GenerateCall* GenerateCall::Begin(const CallEnvironment* environment,
@@ -156,7 +138,7 @@ void GenerateCall::OnDone() {
   line.peer = context_->peer();
   if (generation_ != nullptr) {
     line.answer = generation_->record();
-    line.finish = std::string(FinishName(line.answer.finish));
+    line.finish = FinishName(line.answer.finish);
     line.answers = generation_->answers();
   }
   environment_->log->Write(line);

@@ -13,7 +13,7 @@
 #include "absl/synchronization/mutex.h"
 #include "pregate/v1/inference.pb.h"
 #include "server/generation/generation.h"
-#include "server/grpc/stream_pump.h"
+#include "server/generation/stream_pump.h"
 #include "server/log/request_log.h"
 
 namespace pregate {

@@ -18,6 +18,9 @@ class FakeEngine : public Engine {
   absl::StatusOr<uint64_t> Submit(GenerationRequest, OutputCallback) override {
     return absl::UnimplementedError("engine: a fake");
   }
+  absl::StatusOr<uint64_t> Encode(EncodingRequest, EncodingCallback) override {
+    return absl::UnimplementedError("engine: a fake");
+  }
   void Cancel(uint64_t) override {}
   void CancelAnswer(uint64_t, int32_t) override {}
   void StartDrain() override {}

@@ -1,6 +1,6 @@
 // StreamPump: the thread that moves what the engine has generated on to the streams of clients.
-#ifndef PREGATE_SERVER_GRPC_STREAM_PUMP_H_
-#define PREGATE_SERVER_GRPC_STREAM_PUMP_H_
+#ifndef PREGATE_SERVER_GENERATION_STREAM_PUMP_H_
+#define PREGATE_SERVER_GENERATION_STREAM_PUMP_H_
 
 #include <chrono>
 #include <functional>
@@ -66,4 +66,4 @@ class StreamPump {
 
 }  // namespace pregate
 
-#endif  // PREGATE_SERVER_GRPC_STREAM_PUMP_H_
+#endif  // PREGATE_SERVER_GENERATION_STREAM_PUMP_H_

@@ -1,4 +1,4 @@
-#include "server/grpc/stream_pump.h"
+#include "server/generation/stream_pump.h"
 
 #include <algorithm>
 #include <iterator>
