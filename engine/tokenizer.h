@@ -22,6 +22,8 @@ struct TokenizerSpec {
     kByteBpe,           // byte-level BPE: GGUF "gpt2", Hugging Face BPE with ByteLevel
     kSentencePieceBpe,  // SentencePiece BPE by score with byte fallback: GGUF "llama"
     kMergedBpe,         // BPE by merges over characters with byte fallback: HF Llama 2, Gemma
+    kWordPiece,         // the longest pieces of a word, first to last: GGUF "bert"
+    kUnigram,           // SentencePiece's unigram model, likeliest pieces: GGUF "t5"
   };
   // GGUF `tokenizer.ggml.token_type`.
   enum TokenType : uint8_t {
@@ -57,6 +59,24 @@ struct TokenizerSpec {
   bool fuse_unknown = true;          // neighbours that are not in the vocabulary give one token
   // Added tokens that swallow the white space before / after them (HF lstrip, rstrip).
   std::vector<int32_t> strip_before_ids, strip_after_ids;
+
+  // What stands between the two texts of a pair; BOS and EOS, as the file asks for, stand around
+  // it. Empty: the tokenizer makes no pairs.
+  std::vector<int32_t> pair_separators;
+
+  // WordPiece. Pieces that continue a word carry "##". What happens to a text before it is cut into
+  // words (BertNormalizer): control characters go, Chinese characters stand alone, marks above and
+  // below letters go, letters become small.
+  bool clean_text = true;
+  bool part_chinese = true;
+  bool strip_accents = true;
+  bool lowercase = true;
+  int32_t max_word_characters = 100;  // longer words are unknown
+
+  // Unigram. `charsmap`: SentencePiece's precompiled rules that rewrite characters, or "".
+  std::string charsmap;
+  bool split_whitespace = false;  // words end at every white space, not at spaces alone
+  bool collapse_spaces = false;   // runs of spaces count as one, those at the ends as none
 };
 
 // Reads tokenizer.json (and the optional tokenizer_config.json and generation_config.json texts).
@@ -109,6 +129,21 @@ class Tokenizer {
   // Text of a whole sequence (with SentencePiece's first space removed). Bytes that form no
   // character become U+FFFD, one for each maximal part of a character (Unicode 15, section 3.9).
   virtual std::string Decode(absl::Span<const int32_t> ids, bool show_special = false) const = 0;
+
+  // Two texts as a cross-encoder reads them, [CLS] a [SEP] b [SEP].
+  struct Pair {
+    std::vector<int32_t> ids;
+    int32_t second_begin = 0;  // ids from here on belong to the second text
+  };
+  bool makes_pairs() const { return !spec().pair_separators.empty(); }
+  // From the ids of the two without special tokens, which may have been cut to fit; those of two
+  // empty texts are the tokens that every pair has beside them. Only if makes_pairs().
+  Pair JoinPair(absl::Span<const int32_t> first, absl::Span<const int32_t> second) const;
+  Pair EncodePair(std::string_view first, std::string_view second,
+                  bool parse_special = false) const {
+    return JoinPair(EncodeParts({{first, parse_special}}, false),
+                    EncodeParts({{second, parse_special}}, false));
+  }
 
   virtual int32_t vocab_size() const = 0;
   // What the tokenizer was made of, without the merges, which are dropped to save memory.

@@ -71,6 +71,10 @@ std::string_view TokenizerModelName(TokenizerSpec::Model model) {
       return "SentencePiece BPE by score";
     case TokenizerSpec::Model::kMergedBpe:
       return "BPE by merges with byte fallback";
+    case TokenizerSpec::Model::kWordPiece:
+      return "WordPiece";
+    case TokenizerSpec::Model::kUnigram:
+      return "SentencePiece unigram";
   }
   return "";
 }

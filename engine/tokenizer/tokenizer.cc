@@ -92,6 +92,21 @@ std::string BpeTokenizer::Decode(absl::Span<const int32_t> ids, bool show_specia
 
 }  // namespace
 
+Tokenizer::Pair Tokenizer::JoinPair(absl::Span<const int32_t> first,
+                                    absl::Span<const int32_t> second) const {
+  const TokenizerSpec& around = spec();
+  assert(makes_pairs());
+  Pair pair;
+  pair.ids.reserve(first.size() + second.size() + around.pair_separators.size() + 2);
+  if (around.add_bos) pair.ids.push_back(*around.bos_id);
+  pair.ids.insert(pair.ids.end(), first.begin(), first.end());
+  pair.ids.insert(pair.ids.end(), around.pair_separators.begin(), around.pair_separators.end());
+  pair.second_begin = static_cast<int32_t>(pair.ids.size());
+  pair.ids.insert(pair.ids.end(), second.begin(), second.end());
+  if (around.add_eos) pair.ids.push_back(*around.eos_id);
+  return pair;
+}
+
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Create(TokenizerSpec spec) {
   const bool byte_level = spec.model == TokenizerSpec::Model::kByteBpe;
   const PreTokenizer* named = FindPreTokenizer(spec.pre_tokenizer);

@@ -83,6 +83,7 @@ absl::Status Vocabulary::CheckIds() const {
     if (absl::Status status = check(field, id); !status.ok()) return status;
   }
   for (const auto& [field, ids] : {std::pair{"end_of_turn_ids", &spec_.end_of_turn_ids},
+                                   std::pair{"pair_separators", &spec_.pair_separators},
                                    std::pair{"strip_before_ids", &spec_.strip_before_ids},
                                    std::pair{"strip_after_ids", &spec_.strip_after_ids}}) {
     for (const int32_t id : *ids) {
