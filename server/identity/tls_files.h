@@ -29,14 +29,17 @@ struct TlsMaterial {
 // Thread-safe.
 class TlsFiles {
  public:
-  // FAILED_PRECONDITION: a file cannot be read, the key does not belong to the certificate, or only
-  // one of the two is given.
+  // Null when no path is given: no TLS. FAILED_PRECONDITION: a file cannot be read or holds nothing
+  // of its kind, the key is encrypted or does not belong to the certificate, only one of the two is
+  // given, or the library would not use them. An expired certificate is taken: who asks for its
+  // not_after can say so, and a new one may come while the server runs.
   static absl::StatusOr<std::unique_ptr<TlsFiles>> Open(const TlsPaths& paths);
   virtual ~TlsFiles() = default;
 
   // The newest material that was sound.
   virtual std::shared_ptr<const TlsMaterial> material() const = 0;
-  // Reads the files again if they have changed; the old material stays when that fails.
+  // Reads the files again if they have changed; the old material stays when that fails, or when the
+  // new certificate has expired and the old one has not. Connections that are open stay open.
   virtual absl::Status Reload() = 0;
 };
 
