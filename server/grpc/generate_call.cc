@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/generation/retry_delay.h"
 #include "server/grpc/messages.h"
 #include "server/grpc/status.h"
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "server/generation/retry_delay.h"
 #include "server/grpc/messages.h"
 #include "server/grpc/status.h"
 

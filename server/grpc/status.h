@@ -14,10 +14,6 @@ namespace pregate {
 // Trailer in which gRPC clients look for how many milliseconds they must wait.
 inline constexpr char kRetryPushbackTrailer[] = "grpc-retry-pushback-ms";
 
-// When a client that was refused for lack of room should come back: about a second, spread so that
-// those refused together do not come back together.
-absl::Duration NextRetryDelay();
-
 // INVALID_ARGUMENT gets a google.rpc.BadRequest that names the field (what the message begins
 // with), RESOURCE_EXHAUSTED a google.rpc.RetryInfo with `retry_delay`.
 grpc::Status ToGrpcStatus(const absl::Status& status, absl::Duration retry_delay);

@@ -31,6 +31,8 @@ class AnswerFormat {
   // Every answer has ended. Of a stream: its last words (`status` not OK: what cut it); else the
   // body of the response, asked for only if `status` is OK.
   virtual std::string End(const absl::Status& status) = 0;
+  // After End, of no stream: what else its response needs to be understood.
+  virtual void Complete(HttpResponse* /*response*/) {}
 };
 
 // Questions that are answered together.
@@ -68,9 +70,10 @@ class AnswerExchange : public PumpedStream,
   AnswerExchange(const HttpEnvironment* environment, std::shared_ptr<HttpExchange> exchange,
                  AnswerJob job);
 
-  absl::Status Submit(std::vector<ClientRequest> requests) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Submit(std::vector<ClientRequest> requests) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CancelAll(const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool AllDone() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void BeginOnce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Outcome() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Finish(std::string piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const HttpEnvironment* const environment_;
@@ -82,12 +85,13 @@ class AnswerExchange : public PumpedStream,
   absl::Mutex mutex_;
   std::unique_ptr<AnswerFormat> format_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Generation>> generations_ ABSL_GUARDED_BY(mutex_);
-  // Held while the engine or the connection may still call.
-  std::shared_ptr<AnswerExchange> self_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<AnswerExchange> self_ ABSL_GUARDED_BY(mutex_);  // until it has finished
+  bool has_tokens_ ABSL_GUARDED_BY(mutex_) = false;               // something has been generated
   bool begun_ ABSL_GUARDED_BY(mutex_) = false;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Status left_ ABSL_GUARDED_BY(mutex_);  // not OK: nothing can be written any more
+  absl::Status refused_ ABSL_GUARDED_BY(mutex_);  // not OK: one of the prompts was
+  absl::Status left_ ABSL_GUARDED_BY(mutex_);     // not OK: nothing can be written any more
 };
 
 }  // namespace pregate

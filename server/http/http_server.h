@@ -20,9 +20,11 @@ struct HttpRoute {
   // Compared byte by byte: no form of a path but its own reaches a route. "{name}" stands for one
   // segment, "{name...}" at the end for the rest. Of several that fit, the first counts.
   std::string path;
-  // Called on a worker's thread, where it may take the time to read the request. It may keep the
-  // exchange and answer later, from any thread.
+  // Called on a worker's thread, where it may take the time to read the request, or `at_once` on an
+  // I/O thread, which it must not hold up. It may keep the exchange and answer later, from any
+  // thread.
   std::function<void(std::shared_ptr<HttpExchange>)> handler;
+  bool at_once = false;
   HttpErrorFormat error = nullptr;                // of what is refused before the handler
   bool needs_token = true;                        // where the server has tokens at all
   std::string content_type = "application/json";  // that a body must have; "": any
@@ -46,6 +48,8 @@ struct HttpServerOptions {
   // Told of refusals that no handler has seen (no token, no such path, too large, ...). May be
   // null. Called on an I/O thread: must not block.
   std::function<void(const HttpRequest& request, const absl::Status& status)> on_refused;
+  // The same for connections that end before TLS is agreed on.
+  std::function<void()> on_failed_handshake;
 };
 
 // The library's headers stay behind this one. A fixed number of threads serves any number of

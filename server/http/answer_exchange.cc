@@ -1,0 +1,180 @@
+#include "server/http/answer_exchange.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace pregate {
+namespace {
+
+RequestLogLine LineOf(const HttpRequest& request, const absl::Status& status) {
+  RequestLogLine line;
+  line.request_id = request.request_id;
+  line.method = absl::StrCat(request.method, " ", request.path);
+  line.status = absl::StatusCodeToString(status.code());
+  line.peer = request.peer;
+  return line;
+}
+
+// Tokens of all answers together, times of the first.
+void AddTo(const Generation& generation, RequestLogLine* line) {
+  const AnswerRecord& record = generation.record();
+  if (line->answers == 0) {
+    line->answer = record;
+  } else {
+    line->answer.prompt_tokens += record.prompt_tokens;
+    line->answer.cached_prompt_tokens += record.cached_prompt_tokens;
+    line->answer.completion_tokens += record.completion_tokens;
+  }
+  line->answers += generation.answers();
+  line->finish = FinishName(line->answer.finish);
+}
+
+}  // namespace
+
+AnswerExchange::AnswerExchange(const HttpEnvironment* environment,
+                               std::shared_ptr<HttpExchange> exchange, AnswerJob job)
+    : environment_(environment),
+      exchange_(std::move(exchange)),
+      error_(job.error),
+      stream_(job.stream),
+      content_type_(std::move(job.content_type)),
+      format_(std::move(job.format)) {}
+
+void AnswerExchange::Start(const HttpEnvironment* environment,
+                           std::shared_ptr<HttpExchange> exchange, AnswerJob job) {
+  std::vector<ClientRequest> requests = std::move(job.requests);
+  std::shared_ptr<AnswerExchange> answer(
+      new AnswerExchange(environment, std::move(exchange), std::move(job)));
+  {
+    absl::MutexLock lock(&answer->mutex_);
+    answer->self_ = answer;
+    answer->Submit(std::move(requests));
+  }
+  environment->pump->Add(answer);
+  answer->exchange_->Observe(answer);
+  answer->Advance();  // if nothing was submitted, nobody else will
+}
+
+void AnswerExchange::Refuse(const HttpEnvironment& environment, HttpExchange* exchange,
+                            const absl::Status& status, HttpErrorFormat error) {
+  environment.model->metrics().CountRejection(
+      absl::IsUnimplemented(status) ? Rejection::kUnimplemented : Rejection::kInvalid);
+  environment.log->Write(LineOf(exchange->request(), status));
+  exchange->Respond(HttpRefusal(status, error));
+}
+
+// When one of them is refused, those before it end too, and it decides what the client is told.
+void AnswerExchange::Submit(std::vector<ClientRequest> requests) {
+  for (ClientRequest& request : requests) {
+    request.stream = stream_;
+    StreamPump* pump = environment_->pump;
+    auto generation = Generation::Start(
+        environment_->model, std::move(request),
+        [pump, stream = std::weak_ptr<PumpedStream>(self_)] { pump->Wake(stream); });
+    if (!generation.ok()) {
+      refused_ = generation.status();
+      return CancelAll(absl::CancelledError("call: another prompt of it was refused"));
+    }
+    generations_.push_back(*std::move(generation));
+  }
+}
+
+void AnswerExchange::Advance() {
+  std::shared_ptr<AnswerExchange> self;  // outlives the lock
+  absl::MutexLock lock(&mutex_);
+  if (writing_ || finished_) return;
+  std::string piece;
+  for (size_t prompt = 0; prompt < generations_.size(); ++prompt) {
+    for (AnswerDelta& delta : generations_[prompt]->Take()) {
+      has_tokens_ = has_tokens_ || !delta.token_ids.empty();
+      if (left_.ok()) piece += format_->Add(static_cast<int>(prompt), std::move(delta));
+    }
+  }
+  const bool done = std::all_of(generations_.begin(), generations_.end(),
+                                [](const auto& generation) { return generation->done(); });
+  if (done) {
+    self = std::move(self_);
+    Finish(std::move(piece));
+  } else if (!piece.empty() && left_.ok()) {
+    BeginOnce();
+    writing_ = true;
+    exchange_->Write(std::move(piece));
+  }
+}
+
+void AnswerExchange::BeginOnce() {
+  if (std::exchange(begun_, true)) return;
+  HttpResponse head;
+  head.content_type = content_type_;
+  head.headers = {{"cache-control", "no-cache"}, {"x-accel-buffering", "no"}};
+  exchange_->Begin(std::move(head));
+}
+
+absl::Status AnswerExchange::Outcome() const {
+  if (!left_.ok()) return left_;
+  if (!refused_.ok()) return refused_;
+  for (const auto& generation : generations_) {
+    if (!generation->status().ok()) return generation->status();
+  }
+  return absl::OkStatus();
+}
+
+void AnswerExchange::Finish(std::string piece) {
+  finished_ = true;
+  const absl::Status status = Outcome();
+  RequestLogLine line = LineOf(exchange_->request(), status);
+  for (const auto& generation : generations_) AddTo(*generation, &line);
+  environment_->log->Write(line);
+  if (!left_.ok()) return;
+  if (status.ok() && !stream_) {
+    HttpResponse response;
+    response.body = format_->End(status);
+    format_->Complete(&response);
+    return exchange_->Respond(std::move(response));
+  }
+  // As long as nothing has been said, a status can be.
+  if (!status.ok() && !begun_ && !(stream_ && has_tokens_)) {
+    return exchange_->Respond(HttpRefusal(status, error_));
+  }
+  BeginOnce();
+  piece += format_->End(status);
+  if (status.ok()) {
+    exchange_->End(std::move(piece));
+  } else {
+    exchange_->Cut(std::move(piece));
+  }
+}
+
+// The connection itself gives up a client that does not read: see HttpServer.
+void AnswerExchange::CheckStall(std::chrono::steady_clock::time_point /*now*/) {}
+
+void AnswerExchange::Abort(const absl::Status& why) {
+  absl::MutexLock lock(&mutex_);
+  CancelAll(why);
+}
+
+void AnswerExchange::OnWritten() {
+  {
+    absl::MutexLock lock(&mutex_);
+    writing_ = false;
+  }
+  Advance();
+}
+
+void AnswerExchange::OnGone(const absl::Status& why) {
+  {
+    absl::MutexLock lock(&mutex_);
+    left_ = why;
+    writing_ = false;
+    CancelAll(why);
+  }
+  Advance();  // what the engine has ended already it does not tell again
+}
+
+void AnswerExchange::CancelAll(const absl::Status& why) {
+  for (const auto& generation : generations_) generation->Cancel(why);
+}
+
+}  // namespace pregate

@@ -1,0 +1,132 @@
+#include "server/openai/completion_request.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/openai/unserved_fields.h"
+
+namespace pregate {
+namespace {
+
+using nlohmann::json;
+using Prompt = decltype(ClientRequest::prompt);
+
+constexpr int64_t kDefaultMaxTokens = 16;  // OpenAI's
+constexpr absl::string_view kPromptRule =
+    "be a string, a list of strings, a list of token ids or a list of such lists";
+
+// `name` in errors: "prompt", "prompt[3]".
+Prompt ReadIdsPrompt(JsonFields* fields, const std::string& name, const json& ids,
+                     int32_t max_model_len) {
+  const int64_t size = static_cast<int64_t>(ids.size());
+  if (size > max_model_len) {
+    fields->Fail(FieldError(
+        name, absl::StrCat("be at most ", max_model_len, " tokens (context_length_exceeded)"),
+        size));
+    return {};
+  }
+  return ReadJsonIds(fields, name, ids, max_model_len);
+}
+
+std::vector<Prompt> ReadPrompts(JsonFields* fields, int32_t max_model_len) {
+  const json* prompt = fields->Find("prompt");
+  if (prompt == nullptr) {
+    fields->Fail(JsonFieldError("prompt", kPromptRule, nullptr));
+    return {};
+  }
+  if (prompt->is_string()) return {prompt->get<std::string>()};
+  if (!prompt->is_array() || prompt->empty()) {
+    fields->Fail(JsonFieldError("prompt", kPromptRule, *prompt));
+    return {};
+  }
+  if (prompt->front().is_number()) {
+    return {ReadIdsPrompt(fields, "prompt", *prompt, max_model_len)};
+  }
+  if (absl::Status status = CheckCount("prompt", *prompt, kMaxPrompts); !status.ok()) {
+    fields->Fail(status);
+    return {};
+  }
+  std::vector<Prompt> prompts;
+  for (const json& one : *prompt) {
+    const std::string name = absl::StrCat("prompt[", prompts.size(), "]");
+    if (one.is_string()) {
+      prompts.emplace_back(one.get<std::string>());
+    } else if (one.is_array()) {
+      prompts.push_back(ReadIdsPrompt(fields, name, one, max_model_len));
+    } else {
+      fields->Fail(JsonFieldError(name, "be a string or a list of token ids", one));
+    }
+    if (!fields->status().ok()) return {};
+  }
+  return prompts;
+}
+
+// The prompt of `request` with its ids, which it then has in place of a text.
+absl::StatusOr<Echo> EchoOf(const ServedModel& model, ClientRequest* request) {
+  Echo echo;
+  if (auto* text = std::get_if<std::string>(&request->prompt)) {
+    if (text->empty()) return FieldError("prompt", "not be empty", *text);
+    absl::StatusOr<std::vector<int32_t>> ids = model.Tokenize(request->model, *text, {});
+    if (!ids.ok()) return ids.status();
+    echo.text = std::move(*text);
+    echo.ids = *std::move(ids);
+    request->prompt = echo.ids;
+    return echo;
+  }
+  echo.ids = std::get<std::vector<int32_t>>(request->prompt);
+  absl::StatusOr<std::string> text =
+      model.Detokenize(request->model, echo.ids, /*show_special=*/false);
+  if (!text.ok()) return text.status();
+  echo.text = *std::move(text);
+  return echo;
+}
+
+// With `echo`, `logprobs` are the prompt's too, and max_tokens may be 0: the prompt is only read.
+absl::StatusOr<bool> ReadEcho(JsonFields* fields, ClientRequest* request) {
+  bool echo = false;
+  fields->Bool("echo", &echo);
+  if (!fields->status().ok()) return fields->status();
+  if (!echo) return false;
+  if (request->logprobs.has_value()) request->prompt_logprobs = request->logprobs;
+  // The engine reads a prompt without answering only for its log-probabilities.
+  if (request->max_tokens == 0 && !request->prompt_logprobs.has_value()) {
+    request->prompt_logprobs = 0;
+  }
+  return true;
+}
+
+}  // namespace
+
+absl::StatusOr<CompletionRequest> ReadCompletionRequest(const json& body,
+                                                        const ServedModel& model) {
+  if (absl::Status status = RefuseUnservedFields(body); !status.ok()) return status;
+  JsonFields fields(&body);
+  ClientRequest common;
+  common.max_tokens = kDefaultMaxTokens;
+  ReadSampling(&fields, &common);
+  fields.Integer("max_tokens", &common.max_tokens);
+  fields.Integer("logprobs", &common.logprobs);
+  CompletionRequest request;
+  request.stream = ReadStream(&fields);
+  request.logprobs = common.logprobs.has_value();
+  const absl::StatusOr<bool> echo = ReadEcho(&fields, &common);
+  if (!echo.ok()) return echo.status();
+  if (*echo && request.logprobs && request.stream.stream) {
+    return UnservedError("echo", "be false in a stream with logprobs, both are not served", true);
+  }
+  std::vector<Prompt> prompts = ReadPrompts(&fields, model.engine().model().max_model_len);
+  if (!fields.status().ok()) return fields.status();
+  for (Prompt& prompt : prompts) {
+    ClientRequest one = common;
+    one.prompt = std::move(prompt);
+    if (*echo) {
+      absl::StatusOr<Echo> given_back = EchoOf(model, &one);
+      if (!given_back.ok()) return given_back.status();
+      request.echo.push_back(*std::move(given_back));
+    }
+    request.prompts.push_back(std::move(one));
+  }
+  return request;
+}
+
+}  // namespace pregate
