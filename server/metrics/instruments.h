@@ -50,8 +50,9 @@ class BucketCounter {
 
 // The values of each label, in the order of the arrays below.
 inline constexpr std::array kFinishLabels = {"stop", "length", "abort", "deadline", "error"};
-inline constexpr std::array kRejectionLabels = {"invalid", "queue_full", "draining", "not_found",
-                                                "unimplemented"};
+inline constexpr std::array kRejectionLabels = {"invalid",   "queue_full",    "draining",
+                                                "not_found", "unimplemented", "unauthenticated"};
+inline constexpr std::array kListenerLabels = {"grpc", "http"};
 inline constexpr std::array kPhaseLabels = {"pregate", "plan", "execute", "sample", "commit"};
 inline constexpr std::array kCauseLabels = {"known", "guessed", "demand"};
 inline constexpr std::array kShadowLabels = {"random", "lru", "lfu", "static", "belady_offline"};
@@ -74,6 +75,8 @@ struct Instruments {
   EventCounter generation_tokens;
   std::array<EventCounter, kFinishLabels.size()> finished;
   std::array<EventCounter, kRejectionLabels.size()> rejected;
+  std::array<EventCounter, kListenerLabels.size()> failed_handshakes;
+  std::atomic<int64_t> certificate_expiry = 0;  // seconds since 1970; 0: there is no TLS
 
   std::array<BucketCounter, kPhaseLabels.size()> step_seconds = {
       BucketCounter(PhaseEdges()), BucketCounter(PhaseEdges()), BucketCounter(PhaseEdges()),

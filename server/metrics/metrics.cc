@@ -1,5 +1,7 @@
 #include "server/metrics/metrics.h"
 
+#include <prometheus/text_serializer.h>
+
 #include <utility>
 
 #include "server/metrics/instruments.h"
@@ -14,7 +16,8 @@ size_t FinishIndex(FinishReason reason) {
   static_assert(static_cast<size_t>(FinishReason::kError) == kFinishLabels.size());
   return static_cast<size_t>(reason) - 1;
 }
-static_assert(static_cast<size_t>(Rejection::kUnimplemented) + 1 == kRejectionLabels.size());
+static_assert(static_cast<size_t>(Rejection::kUnauthenticated) + 1 == kRejectionLabels.size());
+static_assert(static_cast<size_t>(Listener::kHttp) + 1 == kListenerLabels.size());
 
 }  // namespace
 
@@ -69,6 +72,18 @@ void Metrics::ObserveAnswer(const AnswerRecord& answer) {
 
 void Metrics::CountRejection(Rejection reason) {
   instruments_->rejected[static_cast<size_t>(reason)].Add(1);
+}
+
+void Metrics::CountFailedHandshakes(Listener where, int64_t count) {
+  instruments_->failed_handshakes[static_cast<size_t>(where)].Add(count);
+}
+
+void Metrics::SetCertificateExpiry(absl::Time not_after) {
+  instruments_->certificate_expiry.store(absl::ToUnixSeconds(not_after), std::memory_order_relaxed);
+}
+
+std::string Metrics::Text() const {
+  return prometheus::TextSerializer().Serialize(page_->Collect());
 }
 
 absl::Status Metrics::StartServer(const std::string& host, int port) {

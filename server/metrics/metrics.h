@@ -24,7 +24,17 @@ struct AnswerRecord {
 };
 
 // Why a request was turned away before the engine took it.
-enum class Rejection : uint8_t { kInvalid, kQueueFull, kDraining, kNotFound, kUnimplemented };
+enum class Rejection : uint8_t {
+  kInvalid,
+  kQueueFull,
+  kDraining,
+  kNotFound,
+  kUnimplemented,
+  kUnauthenticated
+};
+
+// Where clients connect with TLS.
+enum class Listener : uint8_t { kGrpc, kHttp };
 
 struct Instruments;
 class MetricsListener;
@@ -45,9 +55,16 @@ class Metrics {
   void ObserveInterToken(absl::Duration gap);  // between two outputs of one answer
   void ObserveAnswer(const AnswerRecord& answer);
   void CountRejection(Rejection reason);
+  // Connections that ended before TLS was agreed on.
+  void CountFailedHandshakes(Listener where, int64_t count);
+  // The end of the server's certificate. Without a call the page has no such series.
+  void SetCertificateExpiry(absl::Time not_after);
 
-  // Serves /metrics over HTTP. Port 0 takes any free one. Call once. UNAVAILABLE when the address
-  // cannot be listened on.
+  // The page, in Prometheus' text format.
+  std::string Text() const;
+
+  // Serves /metrics over HTTP, in plain text: no TLS. Port 0 takes any free one. Call once.
+  // UNAVAILABLE when the address cannot be listened on.
   absl::Status StartServer(const std::string& host, int port);
   int port() const;  // in use; 0 before StartServer
 

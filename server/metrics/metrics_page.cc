@@ -92,6 +92,22 @@ Families SchedulerFamilies(const EngineStats& stats) {
   };
 }
 
+// What the outside world makes of tokens and certificates.
+Families IdentityFamilies(const Instruments& from) {
+  Families families = {
+      CounterFamily("tls_handshakes_failed_total",
+                    "Connections that ended before TLS was agreed on.", "listener", kListenerLabels,
+                    from.failed_handshakes),
+  };
+  const int64_t expiry = from.certificate_expiry.load(std::memory_order_relaxed);
+  if (expiry != 0) {
+    families.push_back(GaugeFamily("tls_certificate_expiry_timestamp_seconds",
+                                   "The end of the server's certificate.",
+                                   static_cast<double>(expiry)));
+  }
+  return families;
+}
+
 // What only we have.
 Families OwnFamilies(const Instruments& from, absl::Duration last_step_age) {
   return {
@@ -127,6 +143,7 @@ Families MetricsPage::Collect() const {
   const absl::Duration age = absl::Now() - std::max(stats.last_step, started_);
   Append(WithPrefix("pregate_", OwnFamilies(*instruments_, std::max(age, absl::ZeroDuration()))),
          &page);
+  Append(WithPrefix("pregate_", IdentityFamilies(*instruments_)), &page);
   Append(WithPrefix("pregate_", ExpertFamilies(stats.experts, *instruments_)), &page);
   Append(ProcessFamilies(), &page);
   if (compat_ == MetricsCompat::kVllm) {

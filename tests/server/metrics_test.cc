@@ -231,6 +231,29 @@ TEST_F(MetricsTest, ExpertsAreThereWithARouterAlone) {
   EXPECT_THAT(PromtoolFindings(Page()), ::testing::SizeIs(1));
 }
 
+TEST_F(MetricsTest, WhoIsTurnedAwayAtTheDoorIsCounted) {
+  Start();
+  std::map<std::string, double> values = Values(Page());
+  for (const char* listener : {"grpc", "http"}) {
+    const std::string series =
+        absl::StrCat("pregate_tls_handshakes_failed_total{listener=\"", listener, "\"}");
+    ASSERT_TRUE(values.contains(series));
+    EXPECT_EQ(values[series], 0);
+  }
+  EXPECT_EQ(values["pregate_requests_rejected_total{reason=\"unauthenticated\"}"], 0);
+  EXPECT_FALSE(values.contains("pregate_tls_certificate_expiry_timestamp_seconds"));
+
+  metrics_->CountRejection(Rejection::kUnauthenticated);
+  metrics_->CountFailedHandshakes(Listener::kHttp, 3);
+  metrics_->SetCertificateExpiry(absl::FromUnixSeconds(1'900'000'000));
+  values = Values(Page());
+  EXPECT_EQ(values["pregate_requests_rejected_total{reason=\"unauthenticated\"}"], 1);
+  EXPECT_EQ(values["pregate_tls_handshakes_failed_total{listener=\"http\"}"], 3);
+  EXPECT_EQ(values["pregate_tls_handshakes_failed_total{listener=\"grpc\"}"], 0);
+  EXPECT_EQ(values["pregate_tls_certificate_expiry_timestamp_seconds"], 1'900'000'000);
+  EXPECT_TRUE(absl::StrContains(metrics_->Text(), "pregate_requests_rejected_total{reason="));
+}
+
 // Names and types that other programs are written against.
 constexpr std::pair<const char*, const char*> kSharedWithVllm[] = {
     {"num_requests_waiting", "gauge"},
@@ -258,11 +281,9 @@ constexpr std::pair<const char*, const char*> kSharedWithVllm[] = {
     {"spec_decode_num_accepted_tokens_total", "counter"},
 };
 constexpr std::pair<const char*, const char*> kOurs[] = {
-    {"requests_rejected_total", "counter"},
-    {"step_seconds", "histogram"},
-    {"step_rows", "histogram"},
-    {"last_step_age_seconds", "gauge"},
-    {"build_info", "gauge"},
+    {"requests_rejected_total", "counter"}, {"tls_handshakes_failed_total", "counter"},
+    {"step_seconds", "histogram"},          {"step_rows", "histogram"},
+    {"last_step_age_seconds", "gauge"},     {"build_info", "gauge"},
 };
 
 TEST_F(MetricsTest, TheAgreedNamesAreThere) {
