@@ -53,7 +53,8 @@ struct Quantization {
   Tensor out;     // [R, K] kQ16Act or kQ8Act
 };
 
-enum class Activation : uint8_t { kSilu, kGeluTanh, kRelu };
+// kGeluTanh approximates kGelu, x times the normal distribution's share below x.
+enum class Activation : uint8_t { kSilu, kGeluTanh, kRelu, kGelu, kTanh };
 
 // out[r, i] = activation(gate[r, i]) * up[r, i].
 struct GatedRows {
@@ -112,6 +113,16 @@ struct AttentionParams {
   float soft_cap = 0.0f;  // 0: none; c: scores become c * tanh(score / c)
 };
 
+// Rows of some sequences, of which each sees all of its own and nothing else: sequence s owns rows
+// [row_start[s], row_start[s+1]), row_start[0] being 0.
+struct SelfAttention {
+  ConstTensor q, k, v;                  // [R, num_heads * head_dim] kF32
+  absl::Span<const int32_t> row_start;  // [sequences + 1]
+  int32_t num_heads = 0;
+  float scale = 1.0f;  // multiplies q.k before the softmax
+  Tensor out;          // [R, num_heads * head_dim] kF32
+};
+
 struct Kernels {
   // "reference", "avx2", "avx512", "avx512vnni", ...
   std::string_view name;
@@ -125,6 +136,12 @@ struct Kernels {
   // x, out [R, H] kF32 and may alias; weight [1, H] kF32. Per-head norms pass heads as rows.
   void (*rms_norm)(Device&, ConstTensor x, ConstTensor weight, float weight_offset, float eps,
                    Tensor out);
+
+  // With y = x + residual (x alone, where residual has no data):
+  // out[r, :] = (y[r, :] - mean(y[r, :])) / sqrt(variance(y[r, :]) + eps) * weight + bias.
+  // x, residual, out [R, H] kF32, out may alias either; weight, bias [1, H] kF32.
+  void (*layer_norm)(Device&, ConstTensor x, ConstTensor residual, ConstTensor weight,
+                     ConstTensor bias, float eps, Tensor out);
 
   // Bytes that a [rows, cols] weight takes once packed; 0: the table cannot multiply by this type.
   // `cols` is a multiple of the type's block.
@@ -146,7 +163,8 @@ struct Kernels {
 
   // Computes every product; no two share an `out`. What does not wait for each other belongs into
   // one call: its work is shared out together, and products of one weight with few rows read it
-  // from memory once.
+  // from memory once. Of a kQ13 weight x is kF32 and rounded first, each 128 elements as
+  // quantize_rows would with m = 4095; there are no lists of tiles.
   void (*matmul)(Device&, absl::Span<const Product> products);
 
   // cos_sin[r, 2i] = m * cos(positions[r] * inv_freq[i]), cos_sin[r, 2i + 1] = m * sin(same), for
@@ -166,6 +184,9 @@ struct Kernels {
   // themselves. q, out [R, num_heads * head_dim] kF32.
   void (*attention)(Device&, ConstTensor q, KvLayerView kv, const AttentionBatch& batch,
                     const AttentionParams& params, Tensor out);
+
+  // Attention of each row over all rows of its sequence, those behind it included, without a cache.
+  void (*self_attention)(Device&, const SelfAttention& call);
 
   // Computes each group of rows.
   void (*gated_activation)(Device&, Activation activation, absl::Span<const GatedRows> groups);

@@ -7,7 +7,7 @@
 namespace pregate {
 namespace {
 
-// Block layouts of `ggml_type`; kQ16Act, kQ8Act: see ActivationGroup.
+// Block layouts of `ggml_type`; kQ16Act, kQ8Act: see ActivationGroup; kQ13: BlockQ13.
 constexpr std::array<DTypeInfo, kNumDTypes> kInfo = {{
     {"F32", 1, 4},
     {"F16", 1, 2},
@@ -23,6 +23,7 @@ constexpr std::array<DTypeInfo, kNumDTypes> kInfo = {{
     {"Q6_K", 256, 210},
     {"Q16_ACT", 32, 92},
     {"Q8_ACT", 32, 92},
+    {"Q13", 128, 260},
 }};
 
 }  // namespace

@@ -9,8 +9,7 @@
 namespace pregate {
 
 // Element types of a tensor. The quantised ones are the block formats of the GGUF specification
-// (ggml docs/gguf.md and the block layouts of `ggml_type`); `kQ16Act` and
-// `kQ8Act` are ours.
+// (ggml docs/gguf.md and the block layouts of `ggml_type`); the last three are ours.
 enum class DType : uint8_t {
   kF32,
   kF16,
@@ -32,8 +31,12 @@ enum class DType : uint8_t {
   // The same with one byte: half the work, but the likeliest token changes at 3 to 4 of 100
   // positions.
   kQ8Act,
+  // Weights quantised at load to 13 bits, in groups of 128 (formats.h, BlockQ13): a product with
+  // them rounds its other operand alike and multiplies in integers, as fast as with bytes where a
+  // processor has no instruction for those. Ours, in no file.
+  kQ13,
 };
-inline constexpr int kNumDTypes = 14;
+inline constexpr int kNumDTypes = 15;
 
 // Static facts of an element type.
 struct DTypeInfo {

@@ -7,6 +7,7 @@
 #include "kernels/cpu/cpu_tables.h"
 #include "kernels/cpu/gated_rows.h"
 #include "kernels/cpu/rope_table.h"
+#include "kernels/cpu/self_attention.h"
 #include "kernels/cpu/work_split.h"
 #include "kernels/kv_layout.h"
 
@@ -27,6 +28,8 @@ namespace {
 #include "kernels/cpu/routing.inc"
 //
 #include "kernels/cpu/attention.inc"
+//
+#include "kernels/cpu/encoder.inc"
 
 }  // namespace
 }  // namespace pregate::avx2
@@ -37,10 +40,12 @@ namespace pregate {
 
 void FillCpuAvx2(Kernels* kernels) {
   kernels->rms_norm = avx2::RmsNorm;
+  kernels->layer_norm = avx2::LayerNorm;
   kernels->rope_table = RopeTable;
   kernels->rope = avx2::Rope;
   kernels->kv_append = avx2::KvAppend;
   kernels->attention = avx2::Attention;
+  kernels->self_attention = avx2::SelfAttend;
   kernels->gated_activation = avx2::GatedActivation;
   kernels->add = avx2::Add;
   kernels->gather_rows = avx2::GatherRows;

@@ -7,6 +7,7 @@
 #include "kernels/cpu/cpu_tables.h"
 #include "kernels/cpu/gated_rows.h"
 #include "kernels/cpu/rope_table.h"
+#include "kernels/cpu/self_attention.h"
 #include "kernels/cpu/work_split.h"
 #include "kernels/kv_layout.h"
 
@@ -30,6 +31,8 @@ namespace {
 #include "kernels/cpu/routing.inc"
 //
 #include "kernels/cpu/attention.inc"
+//
+#include "kernels/cpu/encoder.inc"
 
 }  // namespace
 }  // namespace pregate::avx512
@@ -40,10 +43,12 @@ namespace pregate {
 
 void FillCpuAvx512(Kernels* kernels) {
   kernels->rms_norm = avx512::RmsNorm;
+  kernels->layer_norm = avx512::LayerNorm;
   kernels->rope_table = RopeTable;
   kernels->rope = avx512::Rope;
   kernels->kv_append = avx512::KvAppend;
   kernels->attention = avx512::Attention;
+  kernels->self_attention = avx512::SelfAttend;
   kernels->gated_activation = avx512::GatedActivation;
   kernels->add = avx512::Add;
   kernels->gather_rows = avx512::GatherRows;

@@ -57,6 +57,10 @@ void Dequantize(const BlockQ6_K& b, float* out) {
   }
 }
 
+void Dequantize(const BlockQ13& b, float* out) {
+  for (int i = 0; i < 128; ++i) out[i] = b.d * static_cast<float>(b.q[i]);
+}
+
 template <typename Block>
 void DequantizeBlocks(const void* src, int64_t cols, int block_elements, float* out) {
   const char* bytes = static_cast<const char*>(src);
@@ -105,6 +109,8 @@ void DequantizeRow(DType dtype, const void* src, int64_t cols, float* out) {
       return DequantizeBlocks<BlockQ5_K>(src, cols, block, out);
     case DType::kQ6_K:
       return DequantizeBlocks<BlockQ6_K>(src, cols, block, out);
+    case DType::kQ13:
+      return DequantizeBlocks<BlockQ13>(src, cols, block, out);
     case DType::kI32:
     case DType::kQ16Act:
     case DType::kQ8Act:

@@ -5,12 +5,16 @@
 #include "absl/types/span.h"
 #include "kernels/device.h"
 #include "kernels/kernels.h"
+#include "kernels/quant/wide.h"
 
 namespace pregate {
 
 // Kernels::quantize_rows, the same bytes from each.
 void QuantizeRowsAvx2(Device& device, absl::Span<const Quantization> matrices);
 void QuantizeRowsAvx512(Device& device, absl::Span<const Quantization> matrices);
+
+// What products with kQ13 weights round their rows with.
+void QuantizeWideAvx2(const float* x, int64_t stride, int rows, int64_t groups, WideRowGroup* out);
 
 }  // namespace pregate
 

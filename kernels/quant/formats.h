@@ -79,6 +79,16 @@ struct BlockQ6_K {
 };
 static_assert(sizeof(BlockQ6_K) == 210);
 
+// 128 elements: value = d * q, |q| <= 4095. Ours, see kQ13. So many products of two such quants fit
+// an int32.
+struct BlockQ13 {
+  float d;
+  int16_t q[128];
+};
+static_assert(sizeof(BlockQ13) == 260);
+inline constexpr int kMaxQ13 = 4095;
+static_assert(int64_t{kMaxQ13} * kMaxQ13 * 128 < int64_t{1} << 31);
+
 }  // namespace pregate
 
 #endif  // PREGATE_KERNELS_QUANT_FORMATS_H_

@@ -11,6 +11,7 @@
 #include "kernels/quant/matmul.h"
 #include "kernels/quant/panels.h"
 #include "kernels/quant/tiles.h"
+#include "kernels/quant/wide.h"
 
 // The target covers this file's own functions only, all of them without a name outside: code that
 // other files may share was compiled above, for every machine.
@@ -29,6 +30,7 @@ namespace {
 #include "kernels/quant/integer_tile.inc"
 #include "kernels/quant/joined_tile.inc"
 #include "kernels/quant/float_tile.inc"
+#include "kernels/quant/wide_tile.inc"
 #include "kernels/quant/fill.inc"
 // clang-format on
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/quant/unpack.h"
+#include "kernels/quant/wide.h"
 
 namespace pregate {
 namespace {
@@ -182,6 +183,7 @@ PanelFormat FormatOf(DType dtype) {
     case DType::kI32:
     case DType::kQ16Act:
     case DType::kQ8Act:
+    case DType::kQ13:  // see wide.h
       break;
   }
   return {0, nullptr};
@@ -195,11 +197,13 @@ int64_t NumPanels(int64_t rows, int lanes) { return (rows + lanes - 1) / lanes; 
 
 template <int kLanes>
 int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols) {
+  if (dtype == DType::kQ13) return WideBytes(rows, cols);
   return NumPanels(rows, kLanes) * PanelBytes(dtype, cols, kLanes);
 }
 
 template <int kLanes>
 void Pack(Device& device, ConstTensor weight, bool by_tiles, void* out) {
+  if (weight.dtype == DType::kQ13) return PackWide(device, weight, out);
   const PanelFormat format = FormatOf<kLanes>(weight.dtype);
   const int64_t panel_bytes = PanelBytes(weight.dtype, weight.cols, kLanes);
   const int64_t tile_bytes = PanelBytes(weight.dtype, 32, kLanes);

@@ -5,6 +5,8 @@
 
 #include "kernels/quant/activations.h"
 #include "kernels/quant/entries.h"
+#include "kernels/quant/formats.h"
+#include "kernels/quant/wide.h"
 
 namespace pregate {
 namespace {
@@ -97,9 +99,50 @@ void QuantizeGroups(const float* x, int64_t stride, int rows, ActivationGroup* o
   }
 }
 
+// 128 elements of a row, as pairs of words `kWideRows` apart.
+inline void QuantizeWideGroup(const float* x, int row, WideRowGroup* out) {
+  const __m256 absolute = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
+  __m256 largest[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+  for (int i = 0; i < kWideGroup; i += 16) {
+    for (int c = 0; c < 2; ++c) {
+      const __m256 part = _mm256_loadu_ps(x + i + 8 * c);
+      largest[c] = _mm256_max_ps(_mm256_and_ps(part, absolute), largest[c]);
+    }
+  }
+  const ActivationScale scale =
+      ScaleFor(LargestLane(_mm256_max_ps(largest[0], largest[1])), kMaxQ13);
+  out->scale[row] = scale.scale;
+  for (int i = 0; i < kWideGroup; i += 16) {
+    __m256i words = _mm256_setzero_si256();
+    if (scale.inverse != 0.0f) {
+      // Packing works within 128-bit halves: quadruples 0 and 2, then 1 and 3.
+      words = _mm256_packs_epi32(Quants(_mm256_loadu_ps(x + i), scale.inverse, kMaxQ13),
+                                 Quants(_mm256_loadu_ps(x + i + 8), scale.inverse, kMaxQ13));
+      words = _mm256_permute4x64_epi64(words, _MM_SHUFFLE(3, 1, 2, 0));
+    }
+    alignas(32) int32_t pairs[8];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(pairs), words);
+    for (int p = 0; p < 8; ++p) out->pairs[i / 2 + p][row] = pairs[p];
+  }
+}
+
+void QuantizeWide(const float* x, int64_t stride, int rows, int64_t groups, WideRowGroup* out) {
+  for (int64_t g = 0; g < groups; ++g) {
+    const char* row = reinterpret_cast<const char*>(x + g * kWideGroup);
+    if (rows < kWideRows) out[g] = {};
+    for (int r = 0; r < rows; ++r, row += stride) {
+      QuantizeWideGroup(reinterpret_cast<const float*>(row), r, &out[g]);
+    }
+  }
+}
+
 #pragma GCC pop_options
 
 }  // namespace
+
+void QuantizeWideAvx2(const float* x, int64_t stride, int rows, int64_t groups, WideRowGroup* out) {
+  QuantizeWide(x, stride, rows, groups, out);
+}
 
 void QuantizeRowsAvx2(Device& device, absl::Span<const Quantization> matrices) {
   RunQuantize(device, QuantizeGroups<DType::kQ16Act>, QuantizeGroups<DType::kQ8Act>, matrices);

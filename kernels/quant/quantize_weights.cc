@@ -88,10 +88,19 @@ void Quantize(const float* x, BlockQ5_1* out) {
   SetFifthBits(q, out->high);
 }
 
-template <typename Block>
+void Quantize(const float* x, BlockQ13* out) {
+  float largest = 0;
+  for (int i = 0; i < 128; ++i) largest = std::max(largest, std::fabs(x[i]));
+  out->d = largest / static_cast<float>(kMaxQ13);
+  for (int i = 0; i < 128; ++i) {
+    out->q[i] = static_cast<int16_t>(NearestQuant(x[i], out->d, -kMaxQ13, kMaxQ13));
+  }
+}
+
+template <typename Block, int kElements = 32>
 void QuantizeBlocks(const float* x, int64_t cols, void* out) {
   char* bytes = static_cast<char*>(out);
-  for (int64_t k = 0; k < cols; k += 32, bytes += sizeof(Block)) {
+  for (int64_t k = 0; k < cols; k += kElements, bytes += sizeof(Block)) {
     Block block;  // a copy: blocks of a row are not aligned
     Quantize(x + k, &block);
     std::memcpy(bytes, &block, sizeof(Block));
@@ -118,6 +127,7 @@ bool CanQuantize(DType dtype) {
     case DType::kQ4_1:
     case DType::kQ5_0:
     case DType::kQ5_1:
+    case DType::kQ13:
       return true;
     default:
       return false;
@@ -144,6 +154,8 @@ void QuantizeRow(DType dtype, const float* x, int64_t cols, void* out) {
       return QuantizeBlocks<BlockQ5_0>(x, cols, out);
     case DType::kQ5_1:
       return QuantizeBlocks<BlockQ5_1>(x, cols, out);
+    case DType::kQ13:
+      return QuantizeBlocks<BlockQ13, 128>(x, cols, out);
     default:
       return;
   }

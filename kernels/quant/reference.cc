@@ -9,6 +9,7 @@
 
 #include "kernels/quant/activations.h"
 #include "kernels/quant/dequantize.h"
+#include "kernels/quant/formats.h"
 #include "kernels/quant/matmul.h"
 
 namespace pregate {
@@ -77,9 +78,33 @@ void CheckShapes(const Product& product) {
   assert(product.out_tiles.empty() || product.bias == nullptr);
 }
 
+// Half to even. A NaN becomes the smallest.
+int RoundToQuant(float ratio, int limit) {
+  const float most = static_cast<float>(limit);
+  const float low = ratio > -most ? ratio : -most;
+  return static_cast<int>(std::nearbyint(low < most ? low : most));
+}
+
+// What kQ13 weights meet: each 128 elements as multiples of a scale of their own.
+void RoundToQ13(std::vector<double>* x) {
+  constexpr size_t kGroup = std::size(BlockQ13().q);
+  for (size_t begin = 0; begin < x->size(); begin += kGroup) {
+    float largest = 0;
+    for (size_t i = begin; i < begin + kGroup; ++i) {
+      largest = std::max(largest, std::fabs(static_cast<float>((*x)[i])));
+    }
+    const ActivationScale scale = ScaleFor(largest, kMaxQ13);
+    for (size_t i = begin; i < begin + kGroup; ++i) {
+      const float ratio = static_cast<float>((*x)[i]) * scale.inverse;
+      (*x)[i] = double{scale.scale} * (scale.inverse == 0 ? 0 : RoundToQuant(ratio, kMaxQ13));
+    }
+  }
+}
+
 void MultiplyOne(Device& device, const Product& product) {
   CheckShapes(product);
-  const std::vector<double> x = ToDouble(product.x);
+  std::vector<double> x = ToDouble(product.x);
+  if (product.weight.dtype == DType::kQ13) RoundToQ13(&x);
   const ConstTensor weight = Unpacked(product.weight);
   const int64_t depth = product.x.cols;
   device.ParallelFor(product.out.cols, kGrain, [&](int64_t begin, int64_t end) {
@@ -103,13 +128,6 @@ void MultiplyOne(Device& device, const Product& product) {
 
 void Matmul(Device& device, absl::Span<const Product> products) {
   for (const Product& product : products) MultiplyOne(device, product);
-}
-
-// Half to even. A NaN becomes the smallest.
-int RoundToQuant(float ratio, int limit) {
-  const float most = static_cast<float>(limit);
-  const float low = ratio > -most ? ratio : -most;
-  return static_cast<int>(std::nearbyint(low < most ? low : most));
 }
 
 void QuantizeGroup(DType dtype, const float* x, ActivationGroup* out) {

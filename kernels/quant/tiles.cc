@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "absl/container/inlined_vector.h"
 #include "kernels/quant/panels.h"
 #include "kernels/quant/tile_plan.h"
 
@@ -14,15 +15,27 @@ constexpr int64_t kPiecesPerThread = 8;
 // Rows of a table that a thread looks up at a time: some microseconds.
 constexpr int64_t kEmbedGrain = 4;
 
-}  // namespace
-
-void RunMatmul(Device& device, const TileSet& tiles, absl::Span<const Product> products) {
+void RunTiles(Device& device, const TileSet& tiles, absl::Span<const Product> products) {
   const TilePlan plan(tiles, device.num_threads(), products);
   const int64_t pieces = device.num_threads() == 1 ? 1 : device.num_threads() * kPiecesPerThread;
   plan.work().Run(device, plan.work().work() / pieces,
                   [&](int64_t batch, int64_t begin, int64_t end) {
                     for (int64_t i = begin; i < end; ++i) plan.RunUnit(batch, i);
                   });
+}
+
+}  // namespace
+
+void RunMatmul(Device& device, const TileSet& tiles, absl::Span<const Product> products) {
+  const auto is_wide = [](const Product& product) { return product.weight.dtype == DType::kQ13; };
+  if (std::none_of(products.begin(), products.end(), is_wide)) {
+    return RunTiles(device, tiles, products);
+  }
+  absl::InlinedVector<Product, 4> sorted(products.begin(), products.end());
+  const auto others = std::stable_partition(sorted.begin(), sorted.end(), is_wide);
+  const auto count = static_cast<size_t>(others - sorted.begin());
+  RunWide(device, tiles.wide, tiles.quantize_wide, absl::MakeConstSpan(sorted).first(count));
+  RunTiles(device, tiles, absl::MakeConstSpan(sorted).subspan(count));
 }
 
 void RunEmbed(Device& device, const TileSet& tiles, const PackedWeight& table, const int32_t* ids,

@@ -14,6 +14,7 @@
 #include "kernels/device.h"
 #include "kernels/kernels.h"
 #include "kernels/quant/activations.h"
+#include "kernels/quant/wide.h"
 #include "kernels/tensor.h"
 
 namespace pregate {
@@ -83,11 +84,14 @@ struct TileSet {
   TileFunction q8[kNumDTypes] = {};        // reads Tile::groups, of kQ8Act
   JoinedFunction joined_q16[kNumDTypes] = {};
   JoinedFunction joined_q8[kNumDTypes] = {};
+  // Of kQ13.
+  WideFunction wide = nullptr;
+  WideQuantizer quantize_wide = nullptr;
   // out[0, cols) = the weights of one lane of a panel.
   void (*decode_lane[kNumDTypes])(const void* panel, int64_t cols, int lane, float* out) = {};
 };
 
-// Kernels::matmul for weights packed as panels of `tiles.lanes` rows.
+// Kernels::matmul for weights packed as panels of `tiles.lanes` rows, or wide ones.
 void RunMatmul(Device& device, const TileSet& tiles, absl::Span<const Product> products);
 
 // Kernels::embed for a table packed as panels of `tiles.lanes` rows.

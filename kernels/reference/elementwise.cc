@@ -11,6 +11,8 @@ namespace {
 double Activate(Activation activation, double x) {
   if (activation == Activation::kSilu) return x / (1.0 + std::exp(-x));
   if (activation == Activation::kRelu) return x > 0.0 ? x : 0.0;
+  if (activation == Activation::kGelu) return x / 2 * std::erfc(-x / std::numbers::sqrt2);
+  if (activation == Activation::kTanh) return std::tanh(x);
   // The tanh approximation of Hendrycks & Gimpel, "Gaussian Error Linear Units", section 2, as
   // (1 + tanh(u)) / 2 = 1 / (1 + exp(-2u)), which does not cancel.
   const double u = std::numbers::sqrt2 * std::numbers::inv_sqrtpi * (x + 0.044715 * x * x * x);

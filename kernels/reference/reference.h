@@ -8,12 +8,15 @@ namespace pregate::reference {
 
 void RmsNorm(Device&, ConstTensor x, ConstTensor weight, float weight_offset, float eps,
              Tensor out);
+void LayerNorm(Device&, ConstTensor x, ConstTensor residual, ConstTensor weight, ConstTensor bias,
+               float eps, Tensor out);
 void RopeTable(Device&, const int32_t* positions, const float* inv_freq, float magnitude,
                Tensor cos_sin);
 void Rope(Device&, Tensor x, int32_t head_dim, ConstTensor cos_sin, RopeStyle style);
 void KvAppend(Device&, ConstTensor k, ConstTensor v, const int32_t* slots, KvLayerView kv);
 void Attention(Device&, ConstTensor q, KvLayerView kv, const AttentionBatch& batch,
                const AttentionParams& params, Tensor out);
+void SelfAttend(Device&, const SelfAttention& call);
 void GatedActivation(Device&, Activation activation, absl::Span<const GatedRows> groups);
 void Add(Device&, ConstTensor a, ConstTensor b, Tensor out);
 void GatherRows(Device&, ConstTensor x, const int32_t* rows, Tensor out);

@@ -8,10 +8,12 @@ const Kernels& ReferenceKernels() {
     Kernels kernels = {};
     kernels.name = "reference";
     kernels.rms_norm = reference::RmsNorm;
+    kernels.layer_norm = reference::LayerNorm;
     kernels.rope_table = reference::RopeTable;
     kernels.rope = reference::Rope;
     kernels.kv_append = reference::KvAppend;
     kernels.attention = reference::Attention;
+    kernels.self_attention = reference::SelfAttend;
     kernels.gated_activation = reference::GatedActivation;
     kernels.add = reference::Add;
     kernels.gather_rows = reference::GatherRows;

@@ -68,6 +68,33 @@ void RegisterCase(const Kernels* kernels, const AttentionCase& c) {
       ->UseRealTime();
 }
 
+void RegisterSelfCase(const Kernels* kernels, const SelfAttentionCase& c) {
+  struct Memory {
+    std::vector<int32_t> row_start = {0};
+    std::vector<GuardedMatrix> q_k_v_out;
+  };
+  const auto m = std::make_shared<Memory>();
+  double pairs = 0;
+  for (const int32_t rows : c.rows) {
+    m->row_start.push_back(m->row_start.back() + rows);
+    pairs += static_cast<double>(rows) * rows;
+  }
+  const int64_t rows = m->row_start.back(), cols = int64_t{c.heads} * c.head_dim;
+  for (uint64_t i = 0; i < 4; ++i) m->q_k_v_out.push_back(RandomMatrix(rows, cols, i + 1));
+  benchmark::RegisterBenchmark(
+      absl::StrCat("self_attention/", std::string(kernels->name), "/", c.name).c_str(),
+      [=](benchmark::State& state) {
+        const auto& t = m->q_k_v_out;
+        for (auto _ : state) {
+          kernels->self_attention(BenchDevice(), {t[0].view(), t[1].view(), t[2].view(),
+                                                  m->row_start, c.heads, 0.2f, t[3].view()});
+        }
+        SetRates(state, 4.0 * static_cast<double>(rows * cols) * sizeof(float),
+                 4 * pairs * c.heads * c.head_dim);
+      })
+      ->UseRealTime();
+}
+
 }  // namespace
 
 void RegisterAttentionBenchmarks() {
@@ -76,6 +103,7 @@ void RegisterAttentionBenchmarks() {
       if (VisiblePairs(c) >= 1000) RegisterCase(kernels, c);
     }
     for (const AttentionCase& c : kLargeAttentionCases) RegisterCase(kernels, c);
+    for (const SelfAttentionCase& c : kSelfAttentionCases) RegisterSelfCase(kernels, c);
   }
 }
 

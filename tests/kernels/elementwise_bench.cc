@@ -43,6 +43,13 @@ void RegisterMatrixCase(const Kernels* k, const MatrixCase& c) {
     k->gated_activation(device, Activation::kGeluTanh,
                         {{m->a.view(), m->b.view(), {}, m->out.view()}});
   });
+  Register("gelu_erf", k, c, 2 * matrix, [=, &device] {
+    k->gated_activation(device, Activation::kGelu, {{m->a.view(), {}, {}, m->out.view()}});
+  });
+  Register("layer_norm", k, c, 3 * matrix, [=, &device] {
+    k->layer_norm(device, m->a.view(), m->b.view(), m->weight.view(), m->weight.view(), 1e-12f,
+                  m->out.view());
+  });
   Register("add", k, c, 3 * matrix,
            [=, &device] { k->add(device, m->a.view(), m->b.view(), m->out.view()); });
   Register("gather_rows", k, c, 2 * matrix,

@@ -83,7 +83,7 @@ TEST_P(ElementwiseTest, RmsNorm) {
 
 TEST_P(ElementwiseTest, GatedActivation) {
   for (const Activation activation :
-       {Activation::kSilu, Activation::kGeluTanh, Activation::kRelu}) {
+       {Activation::kSilu, Activation::kGeluTanh, Activation::kRelu, Activation::kGelu}) {
     for (const auto& [rows, cols] : kMatrixCases) {
       const GuardedMatrix gate = RandomMatrix(rows, cols, 3, 12.0f);
       const GuardedMatrix up = RandomMatrix(rows, cols, 4, 2.0f);
@@ -133,6 +133,20 @@ TEST_P(ElementwiseTest, ActivationsAtHandMadePoints) {
   EXPECT_NEAR(out[2], -0.158808009, 1e-6);
   EXPECT_EQ(out[3], 100.0f);
   EXPECT_NEAR(out[4], 0.0, 1e-30);
+  run(Activation::kGelu);  // 1 times 0.841344746, the normal distribution at 1
+  EXPECT_EQ(out[0], 0.0f);
+  EXPECT_NEAR(out[1], 0.841344746, 1e-6);
+  EXPECT_NEAR(out[2], -0.158655254, 1e-6);
+  EXPECT_EQ(out[3], 100.0f);
+  EXPECT_NEAR(out[4], 0.0, 1e-30);
+  EXPECT_EQ(out[5], 1e30f);
+  EXPECT_EQ(out[6], 0.0f);
+  run(Activation::kTanh);
+  EXPECT_EQ(out[0], 0.0f);
+  EXPECT_NEAR(out[1], 0.761594156, 1e-6);
+  EXPECT_NEAR(out[2], -0.761594156, 1e-6);
+  EXPECT_EQ(out[5], 1.0f);
+  EXPECT_EQ(out[6], -1.0f);
   run(Activation::kRelu);
   EXPECT_EQ(out[1], 1.0f);
   EXPECT_EQ(out[2], 0.0f);

@@ -144,6 +144,26 @@ inline const std::vector<AttentionCase> kAttentionCases = {
     {"mixed", {{90, 33}, {500, 1}, {700, 97}, {2, 1}}, 8, 8, 64},
 };
 
+// Sequences of an encoder, which see all of themselves.
+struct SelfAttentionCase {
+  std::string name;
+  std::vector<int32_t> rows;  // of each sequence
+  int32_t heads;
+  int32_t head_dim;
+};
+// Tiles of 64 seen positions and of 96 rows, register tiles of 6 rows: around each.
+inline const std::vector<SelfAttentionCase> kSelfAttentionCases = {
+    {"one_row", {1}, 1, 8},
+    {"register_tiles", {5, 6, 7}, 3, 16},
+    {"around_a_tile", {63, 64, 65, 1}, 2, 32},
+    {"around_two_tiles", {95, 96, 97, 128, 129}, 1, 64},
+    {"odd_dim", {70, 3}, 3, 20},
+    {"dim_72", {33}, 2, 72},
+    {"dim_128", {193}, 2, 128},
+    {"minilm_128", {128, 128, 128, 128}, 12, 32},
+    {"mixed", {300, 2, 17, 512, 64}, 4, 64},
+};
+
 // For the benchmark alone: histories that no cache holds.
 inline const std::vector<AttentionCase> kLargeAttentionCases = {
     {"decode_48x2048", std::vector<SequenceCase>(48, {2048, 1}), 9, 3, 64},

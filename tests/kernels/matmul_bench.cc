@@ -18,15 +18,17 @@ struct WeightCase {
   int64_t cols;  // K
 };
 
-// SmolLM2 135M, Gemma 3 270M, a Llama of 1.5 B, and plain types.
+// SmolLM2 135M, Gemma 3 270M, a Llama of 1.5 B, MiniLM, and plain types.
 const std::vector<WeightCase> kWeightCases = {
     {DType::kQ4_1, 576, 576},   {DType::kQ4_1, 192, 576},   {DType::kQ4_1, 1536, 576},
     {DType::kQ4_1, 576, 1536},  {DType::kQ8_0, 49152, 576}, {DType::kQ5_0, 2048, 640},
     {DType::kQ8_0, 256, 640},   {DType::kQ4_K, 640, 1024},  {DType::kQ6_K, 640, 2048},
     {DType::kQ4_K, 2048, 2048}, {DType::kQ4_K, 8192, 2048}, {DType::kQ6_K, 2048, 8192},
+    {DType::kQ13, 384, 384},    {DType::kQ13, 1536, 384},   {DType::kQ13, 384, 1536},
+    {DType::kF32, 384, 384},    {DType::kF32, 1536, 384},   {DType::kF32, 384, 1536},
     {DType::kF16, 2048, 2048},  {DType::kBF16, 2048, 2048}, {DType::kF32, 2048, 2048},
 };
-const std::vector<int64_t> kBatches = {1, 4, 8, 32, 512};
+const std::vector<int64_t> kBatches = {1, 4, 8, 32, 128, 512};
 
 // A step of a model reads each matrix once: copies make the weights come from memory as they do
 // there, up to this many bytes.
@@ -39,7 +41,8 @@ const std::vector<PackedMatrix>& Copies(const WeightCase& c, const Kernels& kern
   static std::vector<PackedMatrix> copies;
   if (current_case != &c || current_table != &kernels) {
     copies.clear();
-    const GuardedMatrix matrix = MakeWeights(c.dtype, c.rows, c.cols, 1);
+    const GuardedMatrix matrix = c.dtype == DType::kQ13 ? MakeQ13Weights(c.rows, c.cols, 1)
+                                                        : MakeWeights(c.dtype, c.rows, c.cols, 1);
     const int64_t count =
         std::max<int64_t>(1, kWeightBytes / kernels.packed_bytes(c.dtype, c.rows, c.cols));
     for (int64_t i = 0; i < count; ++i) copies.emplace_back(BenchDevice(), kernels, matrix.view());

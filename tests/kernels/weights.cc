@@ -6,6 +6,7 @@
 
 #include "kernels/quant/dequantize.h"
 #include "kernels/quant/formats.h"
+#include "kernels/quant/quantize_weights.h"
 
 namespace pregate {
 namespace {
@@ -119,6 +120,15 @@ GuardedMatrix MakeWeights(DType dtype, int64_t rows, int64_t cols, uint64_t seed
     }
   }
   return matrix;
+}
+
+GuardedMatrix MakeQ13Weights(int64_t rows, int64_t cols, uint64_t seed) {
+  const GuardedMatrix values = RandomMatrix(rows, cols, seed);
+  GuardedMatrix weights(DType::kQ13, rows, cols);
+  for (int64_t r = 0; r < rows; ++r) {
+    QuantizeRow(DType::kQ13, values.Row(r), cols, weights.view().Row<char>(r));
+  }
+  return weights;
 }
 
 std::vector<double> PartsOfRow(ConstTensor weight, int64_t row) {

@@ -27,6 +27,9 @@ enum class WeightStyle : uint8_t {
 GuardedMatrix MakeWeights(DType dtype, int64_t rows, int64_t cols, uint64_t seed,
                           WeightStyle style = WeightStyle::kOrdinary);
 
+// Random numbers in [-1, 1) as kQ13, which no file holds and of which products want floats.
+GuardedMatrix MakeQ13Weights(int64_t rows, int64_t cols, uint64_t seed);
+
 // What a row of weights is made of: |d q| + |m| of each element is at most result[k], where the
 // value is d q + m. An error bound has to count both parts, which may cancel.
 std::vector<double> PartsOfRow(ConstTensor weight, int64_t row);
