@@ -75,8 +75,10 @@ struct TokenizerSpec {
 
   // Unigram. `charsmap`: SentencePiece's precompiled rules that rewrite characters, or "".
   std::string charsmap;
-  bool split_whitespace = false;  // words end at every white space, not at spaces alone
-  bool collapse_spaces = false;   // runs of spaces count as one, those at the ends as none
+  bool collapse_spaces = false;                  // runs of spaces count as one
+  bool strip_left = false, strip_right = false;  // those at the ends as none
+  bool split_whitespace = false;  // words end at every white space, which then counts as none
+  bool cut_words = false;         // no token reaches over a space, even if the vocabulary has some
 };
 
 // Reads tokenizer.json (and the optional tokenizer_config.json and generation_config.json texts).

@@ -51,13 +51,13 @@ AddedTokens::AddedTokens(const Vocabulary& vocabulary)
     : first_(256, -1),
       strip_before_(Sorted(vocabulary.spec().strip_before_ids)),
       strip_after_(Sorted(vocabulary.spec().strip_after_ids)) {
-  const bool byte_level = vocabulary.spec().model == TokenizerSpec::Model::kByteBpe;
+  const bool visible = WritesVisibleSpaces(vocabulary.spec());
   for (int32_t id = 0; id < vocabulary.size(); ++id) {
     const TokenizerSpec::TokenType type = vocabulary.type(id);
     const bool special = type == TokenizerSpec::kControl || type == TokenizerSpec::kUnknown;
     if (special || type == TokenizerSpec::kUserDefined) {
       const std::string spelling(vocabulary.bytes(id));
-      Insert(byte_level ? spelling : SpacesToVisible(spelling), id, special);
+      Insert(visible ? SpacesToVisible(spelling) : spelling, id, special);
     }
   }
 }

@@ -29,7 +29,7 @@ class AddedTokens {
 
   explicit AddedTokens(const Vocabulary& vocabulary);
 
-  // Cuts `text` (with visible spaces unless the vocabulary is byte-level), which `stretches` cover,
+  // Cuts `text` (with visible spaces if WritesVisibleSpaces), which `stretches` cover,
   // into pieces, in order, none empty. Control and unknown tokens are looked for only within a
   // stretch with `parse_special`.
   std::vector<Piece> Split(std::string_view text, const std::vector<Stretch>& stretches) const;

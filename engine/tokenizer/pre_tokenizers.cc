@@ -50,6 +50,7 @@ const std::vector<PreTokenizer>& Table() {
       {"default", {kGpt2Pattern}},
       {"mpt", {kGpt2Pattern}},
       {"olmo", {kGpt2Pattern}},
+      {"roberta-bpe", {kGpt2Pattern}},
       {"phi-2", {kGpt2Pattern}},
       {"smollm", {kDigit, kGpt2Pattern}},
       {"starcoder", {kDigit, kGpt2Pattern}},

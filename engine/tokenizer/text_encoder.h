@@ -15,7 +15,7 @@ namespace pregate {
 class TextEncoder {
  public:
   virtual ~TextEncoder() = default;
-  // Appends the ids of `text` (not empty, any bytes; with visible spaces unless byte-level), a
+  // Appends the ids of `text` (not empty, any bytes; with visible spaces if WritesVisibleSpaces), a
   // stretch without added tokens.
   // `begins_text`: nothing stands before it.
   virtual void Encode(std::string_view text, bool begins_text, std::vector<int32_t>* ids) const = 0;
@@ -28,6 +28,11 @@ absl::StatusOr<std::unique_ptr<TextEncoder>> MakeByteLevelText(const Vocabulary*
 // BPE over characters with visible spaces and byte fallback: by score (SentencePiece, Kudo and
 // Richardson 2018) or by merges (the same vocabularies in tokenizer.json).
 absl::StatusOr<std::unique_ptr<TextEncoder>> MakeSentencePieceText(const Vocabulary* vocabulary);
+
+std::unique_ptr<TextEncoder> MakeWordPieceText(const Vocabulary* vocabulary);
+
+// FAILED_PRECONDITION for scores that are missing or absurd, or a charsmap that is broken.
+absl::StatusOr<std::unique_ptr<TextEncoder>> MakeUnigramText(const Vocabulary* vocabulary);
 
 // Whether spec.add_space_prefix asks for a space before this stretch.
 bool WantsSpacePrefix(const TokenizerSpec& spec, std::string_view text, bool begins_text);

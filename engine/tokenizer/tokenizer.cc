@@ -12,9 +12,9 @@
 namespace pregate {
 namespace {
 
-class BpeTokenizer : public Tokenizer {
+class ModelTokenizer : public Tokenizer {
  public:
-  BpeTokenizer(std::unique_ptr<Vocabulary> vocabulary, std::unique_ptr<TextEncoder> text_encoder)
+  ModelTokenizer(std::unique_ptr<Vocabulary> vocabulary, std::unique_ptr<TextEncoder> text_encoder)
       : vocabulary_(std::move(vocabulary)),
         text_encoder_(std::move(text_encoder)),
         added_tokens_(*vocabulary_),
@@ -42,7 +42,7 @@ class BpeTokenizer : public Tokenizer {
   const std::vector<int32_t> stop_ids_;
 };
 
-std::vector<int32_t> BpeTokenizer::FindStopIds(const Vocabulary& vocabulary) {
+std::vector<int32_t> ModelTokenizer::FindStopIds(const Vocabulary& vocabulary) {
   std::vector<int32_t> ids = vocabulary.spec().end_of_turn_ids;
   if (vocabulary.spec().eos_id.has_value()) ids.push_back(*vocabulary.spec().eos_id);
   std::sort(ids.begin(), ids.end());
@@ -50,14 +50,14 @@ std::vector<int32_t> BpeTokenizer::FindStopIds(const Vocabulary& vocabulary) {
   return ids;
 }
 
-std::vector<int32_t> BpeTokenizer::EncodeParts(absl::Span<const TextPart> parts,
-                                               bool add_special) const {
+std::vector<int32_t> ModelTokenizer::EncodeParts(absl::Span<const TextPart> parts,
+                                                 bool add_special) const {
   const TokenizerSpec& spec = vocabulary_->spec();
-  const bool byte_level = spec.model == TokenizerSpec::Model::kByteBpe;
+  const bool visible = WritesVisibleSpaces(spec);
   std::string text;
   std::vector<AddedTokens::Stretch> stretches;
   for (const TextPart& part : parts) {
-    byte_level ? text.append(part.text) : text.append(SpacesToVisible(part.text));
+    visible ? text.append(SpacesToVisible(part.text)) : text.append(part.text);
     stretches.push_back({text.size(), part.parse_special});
   }
 
@@ -75,7 +75,7 @@ std::vector<int32_t> BpeTokenizer::EncodeParts(absl::Span<const TextPart> parts,
   return ids;
 }
 
-std::string BpeTokenizer::TokenBytes(int32_t id, bool show_special) const {
+std::string ModelTokenizer::TokenBytes(int32_t id, bool show_special) const {
   assert(id >= 0 && id < vocab_size());
   const TokenizerSpec::TokenType type = vocabulary_->type(id);
   const bool special = type == TokenizerSpec::kControl || type == TokenizerSpec::kUnknown;
@@ -83,7 +83,7 @@ std::string BpeTokenizer::TokenBytes(int32_t id, bool show_special) const {
   return std::string(vocabulary_->bytes(id));
 }
 
-std::string BpeTokenizer::Decode(absl::Span<const int32_t> ids, bool show_special) const {
+std::string ModelTokenizer::Decode(absl::Span<const int32_t> ids, bool show_special) const {
   IncrementalDetokenizer detokenizer(this, show_special);
   std::string text;
   for (const int32_t id : ids) text += detokenizer.Add(id);
@@ -107,6 +107,25 @@ Tokenizer::Pair Tokenizer::JoinPair(absl::Span<const int32_t> first,
   return pair;
 }
 
+namespace {
+
+absl::StatusOr<std::unique_ptr<TextEncoder>> MakeTextEncoder(const Vocabulary* vocabulary) {
+  switch (vocabulary->spec().model) {
+    case TokenizerSpec::Model::kByteBpe:
+      return MakeByteLevelText(vocabulary);
+    case TokenizerSpec::Model::kSentencePieceBpe:
+    case TokenizerSpec::Model::kMergedBpe:
+      return MakeSentencePieceText(vocabulary);
+    case TokenizerSpec::Model::kWordPiece:
+      return MakeWordPieceText(vocabulary);
+    case TokenizerSpec::Model::kUnigram:
+      break;
+  }
+  return MakeUnigramText(vocabulary);
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Create(TokenizerSpec spec) {
   const bool byte_level = spec.model == TokenizerSpec::Model::kByteBpe;
   const PreTokenizer* named = FindPreTokenizer(spec.pre_tokenizer);
@@ -114,13 +133,14 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Create(TokenizerSpec spec)
     spec.ignore_merges |= named->ignore_merges;
     spec.nfc_normalize |= named->nfc_normalize;
   }
+  // Words are written with the space before them, of which a text has none at its start.
+  if (spec.model == TokenizerSpec::Model::kWordPiece) spec.add_space_prefix = true;
   absl::StatusOr<std::unique_ptr<Vocabulary>> vocabulary = Vocabulary::Create(std::move(spec));
   if (!vocabulary.ok()) return vocabulary.status();
-  absl::StatusOr<std::unique_ptr<TextEncoder>> text_encoder =
-      byte_level ? MakeByteLevelText(vocabulary->get()) : MakeSentencePieceText(vocabulary->get());
+  absl::StatusOr<std::unique_ptr<TextEncoder>> text_encoder = MakeTextEncoder(vocabulary->get());
   if (!text_encoder.ok()) return text_encoder.status();
   (*vocabulary)->DropMerges();
-  return std::make_unique<BpeTokenizer>(*std::move(vocabulary), *std::move(text_encoder));
+  return std::make_unique<ModelTokenizer>(*std::move(vocabulary), *std::move(text_encoder));
 }
 
 }  // namespace pregate

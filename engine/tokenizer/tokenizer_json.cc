@@ -51,7 +51,8 @@ absl::StatusOr<Json> ParseObject(std::string_view name, std::string_view text) {
 absl::Status CheckModel(const Json& model) {
   const std::string type = StringField(model, "type");
   if (type != "BPE" && !(type.empty() && Field(model, "merges").is_array())) {
-    return absl::FailedPreconditionError(Cat("tokenizer.json model.type: must be BPE; got ", type));
+    return absl::FailedPreconditionError(
+        Cat("tokenizer.json model.type: must be BPE, WordPiece or Unigram; got ", type));
   }
   for (const char* option : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!StringField(model, option).empty()) {
@@ -116,6 +117,18 @@ absl::Status ReadMerges(const Json& model, TokenizerSpec* spec) {
   return absl::OkStatus();
 }
 
+// All of a BPE file but its added tokens and its post_processor.
+absl::Status ParseBpe(const Json& root, TokenizerSpec* spec) {
+  const Json& model = Field(root, "model");
+  absl::Status status = CheckModel(model);
+  if (status.ok()) status = ReadVocabulary(model, spec);
+  if (status.ok()) status = ReadMerges(model, spec);
+  if (status.ok()) status = ParsePreTokenizer(root, spec);
+  if (status.ok()) status = ParseNormalizer(root, spec);
+  if (status.ok()) status = CheckDecoder(root, *spec);
+  return status;
+}
+
 absl::Status ReadAddedToken(const Json& added, TokenizerSpec* spec) {
   const std::string content = StringField(added, "content");
   if (content.empty()) {
@@ -159,9 +172,11 @@ void MarkByteTokens(TokenizerSpec* spec) {
 }
 
 void ReadUnknown(const Json& model, TokenizerSpec* spec) {
-  spec->unknown_id = IdOfToken(*spec, StringField(model, "unk_token"));
+  const int32_t by_number = IdOf(Field(model, "unk_id"), static_cast<int32_t>(spec->tokens.size()));
+  spec->unknown_id = by_number >= 0 ? std::optional<int32_t>(by_number)
+                                    : IdOfToken(*spec, StringField(model, "unk_token"));
   if (spec->unknown_id.has_value()) spec->token_types[*spec->unknown_id] = TokenizerSpec::kUnknown;
-  spec->fuse_unknown = BoolField(model, "fuse_unk", false);
+  spec->fuse_unknown = BoolField(model, "fuse_unk", by_number >= 0);
   spec->ignore_merges = BoolField(model, "ignore_merges", false);
 }
 
@@ -189,6 +204,9 @@ void ReadSpecialTokens(const SequenceTemplate& around, const Json& config, const
   MarkEndOfTurnTokens(spec);
   spec->add_bos =
       spec->bos_id.has_value() && BoolField(config, "add_bos_token", !around.before.empty());
+  for (const std::string& separator : around.between) {
+    if (const auto id = IdOfToken(*spec, separator)) spec->pair_separators.push_back(*id);
+  }
   spec->add_eos =
       spec->eos_id.has_value() && BoolField(config, "add_eos_token", !around.after.empty());
 }
@@ -209,18 +227,19 @@ absl::StatusOr<TokenizerSpec> ParseTokenizerJson(std::string_view tokenizer_json
   TokenizerSpec spec;
   SequenceTemplate around;
   const Json& model = Field(*root, "model");
-  absl::Status status = CheckModel(model);
-  if (status.ok()) status = ReadVocabulary(model, &spec);
-  if (status.ok()) status = ReadMerges(model, &spec);
-  if (status.ok()) status = ParsePreTokenizer(*root, &spec);
-  if (status.ok()) status = ParseNormalizer(*root, &spec);
-  if (status.ok()) status = CheckDecoder(*root, spec);
+  const std::string type = StringField(model, "type");
+  absl::Status status = type == "WordPiece" ? ReadVocabulary(model, &spec)
+                        : type == "Unigram" ? absl::OkStatus()
+                                            : ParseBpe(*root, &spec);
+  if (status.ok() && type == "WordPiece") status = ParseWordPiece(*root, &spec);
+  if (status.ok() && type == "Unigram") status = ParseUnigram(*root, &spec);
   if (status.ok()) status = ParsePostProcessor(*root, &around);
   if (!status.ok()) return status;
   for (const Json& added : Field(*root, "added_tokens")) {
     if (status = ReadAddedToken(added, &spec); !status.ok()) return status;
   }
   SpellGaps(&spec);
+  if (!spec.scores.empty()) spec.scores.resize(spec.tokens.size(), 0.0f);
   if (BoolField(model, "byte_fallback", false)) MarkByteTokens(&spec);
   ReadUnknown(model, &spec);
   ReadSpecialTokens(around, *config, *generation, &spec);

@@ -8,21 +8,21 @@
 #include "engine/tokenizer/vocabulary.h"
 
 namespace pregate {
-namespace {
 
-absl::Status Unsupported(std::string_view where, std::string_view what) {
+absl::Status UnsupportedComponent(std::string_view where, std::string_view what) {
   return absl::FailedPreconditionError(
       Cat("tokenizer.json ", where, ": not supported; got ", what));
 }
 
-// The steps of a component: the members of its "Sequence", or the component alone; none for null.
-std::vector<const Json*> Steps(const Json& component, const char* members) {
+std::vector<const Json*> StepsOf(const Json& component, const char* members) {
   std::vector<const Json*> steps;
   if (component.is_null()) return steps;
   if (StringField(component, "type") != "Sequence") return {&component};
   for (const Json& step : Field(component, members)) steps.push_back(&step);
   return steps;
 }
+
+namespace {
 
 std::string EscapeRegex(std::string_view literal) {
   std::string escaped;
@@ -36,7 +36,7 @@ std::string EscapeRegex(std::string_view literal) {
 absl::Status AddSplit(const Json& step, TokenizerSpec* spec) {
   // With "Isolated" matches and gaps are all kept, so that `invert` changes nothing.
   const std::string behavior = StringField(step, "behavior");
-  if (behavior != "Isolated") return Unsupported("pre_tokenizer.behavior", behavior);
+  if (behavior != "Isolated") return UnsupportedComponent("pre_tokenizer.behavior", behavior);
   const Json& pattern = Field(step, "pattern");
   const Json& regex = Field(pattern, "Regex");
   spec->split_patterns.push_back(regex.is_string() ? StringOf(regex)
@@ -48,7 +48,7 @@ absl::Status AddPunctuation(const Json& step, TokenizerSpec* spec) {
   constexpr std::string_view kPunctuation = R"([\p{P}$+<=>\^`|~])";
   const std::string behavior = StringField(step, "behavior");
   if (behavior != "Isolated" && behavior != "Contiguous" && !behavior.empty()) {
-    return Unsupported("pre_tokenizer.behavior", behavior);
+    return UnsupportedComponent("pre_tokenizer.behavior", behavior);
   }
   spec->split_patterns.push_back(Cat(kPunctuation, behavior == "Contiguous" ? "+" : ""));
   return absl::OkStatus();
@@ -56,7 +56,8 @@ absl::Status AddPunctuation(const Json& step, TokenizerSpec* spec) {
 
 absl::Status AddByteLevel(const Json& step, bool is_first, TokenizerSpec* spec) {
   if (BoolField(step, "add_prefix_space", true)) {
-    if (!is_first) return Unsupported("pre_tokenizer.add_prefix_space", "true after other steps");
+    if (!is_first)
+      return UnsupportedComponent("pre_tokenizer.add_prefix_space", "true after other steps");
     spec->add_space_prefix = spec->prefix_unless_space = true;
   }
   if (BoolField(step, "use_regex", true)) spec->split_patterns.emplace_back(kGpt2Pattern);
@@ -73,14 +74,14 @@ absl::Status AddByteLevelStep(const Json& step, bool is_first, TokenizerSpec* sp
     spec->split_patterns.emplace_back(individual ? R"(\p{N})" : R"(\p{N}+)");
     return absl::OkStatus();
   }
-  return Unsupported("pre_tokenizer.type", type);
+  return UnsupportedComponent("pre_tokenizer.type", type);
 }
 
 absl::Status AddMetaspace(const Json& step, TokenizerSpec* spec) {
   if (StringField(step, "replacement") != kVisibleSpace) {
-    return Unsupported("pre_tokenizer.replacement", StringField(step, "replacement"));
+    return UnsupportedComponent("pre_tokenizer.replacement", StringField(step, "replacement"));
   }
-  if (BoolField(step, "split", true)) return Unsupported("pre_tokenizer.split", "true");
+  if (BoolField(step, "split", true)) return UnsupportedComponent("pre_tokenizer.split", "true");
   std::string scheme = StringField(step, "prepend_scheme");
   if (scheme.empty()) scheme = BoolField(step, "add_prefix_space", true) ? "always" : "never";
   spec->add_space_prefix = scheme != "never";
@@ -96,7 +97,7 @@ absl::Status AddCharacterStep(const Json& step, TokenizerSpec* spec) {
   // Gemma splits at spaces, of which its normalizer has left none.
   const bool at_spaces = StringField(Field(step, "pattern"), "String") == " ";
   if (type == "Split" && at_spaces) return absl::OkStatus();
-  return Unsupported("pre_tokenizer.type", type);
+  return UnsupportedComponent("pre_tokenizer.type", type);
 }
 
 bool IsByteLevel(const std::vector<const Json*>& steps) {
@@ -120,35 +121,81 @@ absl::Status AddNormalizer(const Json& step, TokenizerSpec* spec) {
   const bool escapes_spaces = StringField(Field(step, "pattern"), "String") == " " &&
                               StringField(step, "content") == kVisibleSpace;
   if (type == "Replace" && characters && escapes_spaces) return absl::OkStatus();
-  return Unsupported("normalizer", step.dump(-1, ' ', false, Json::error_handler_t::replace));
+  return UnsupportedComponent("normalizer",
+                              step.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
-// Appends to `sides` (before and after the text) what one template step says.
-absl::Status AddTemplateStep(const Json& step, bool* seen_text, SequenceTemplate* out) {
-  if (Field(step, "Sequence").is_object()) {
-    *seen_text = true;
-    return absl::OkStatus();
+// Whether a template step is a text; else `token` is the special token that it is.
+bool IsText(const Json& step, std::string* token) {
+  if (Field(step, "Sequence").is_object()) return true;
+  *token = StringField(Field(step, "SpecialToken"), "id");
+  return false;
+}
+
+// What the template says of one text.
+absl::Status ReadSingle(const Json& steps, SequenceTemplate* out) {
+  bool seen_text = false;
+  for (const Json& step : steps) {
+    std::string token;
+    if (IsText(step, &token)) {
+      seen_text = true;
+      continue;
+    }
+    std::string& side = seen_text ? out->after : out->before;
+    if (!side.empty() || token.empty()) {
+      return UnsupportedComponent("post_processor.single", "more than one special token on a side");
+    }
+    side = token;
   }
-  std::string& side = *seen_text ? out->after : out->before;
-  const std::string token = StringField(Field(step, "SpecialToken"), "id");
-  if (!side.empty() || token.empty()) {
-    return Unsupported("post_processor.single", "more than one special token on a side");
+  return absl::OkStatus();
+}
+
+// What stands between the texts of a pair, if around them stands what stands around one text.
+void ReadPair(const Json& steps, SequenceTemplate* out) {
+  std::vector<std::string> parts[3];  // before, between, behind the texts
+  size_t texts = 0;
+  for (const Json& step : steps) {
+    std::string token;
+    if (IsText(step, &token)) {
+      ++texts;
+    } else if (texts < 3) {
+      parts[texts].push_back(token);
+    }
   }
-  side = token;
+  const auto is = [](const std::vector<std::string>& tokens, const std::string& token) {
+    return token.empty() ? tokens.empty() : tokens.size() == 1 && tokens[0] == token;
+  };
+  if (texts == 2 && is(parts[0], out->before) && is(parts[2], out->after)) out->between = parts[1];
+}
+
+// BERT's and RoBERTa's own: [CLS] a [SEP] b [SEP], <s> a </s> </s> b </s>.
+absl::Status ReadNamedTemplate(const Json& step, size_t separators, SequenceTemplate* out) {
+  const auto token = [&](const char* name) {
+    const Json& pair = Field(step, name);
+    return pair.is_array() && pair.size() == 2 ? StringOf(pair[0]) : std::string();
+  };
+  out->before = token("cls");
+  out->after = token("sep");
+  if (out->before.empty() || out->after.empty()) {
+    return UnsupportedComponent("post_processor",
+                                StringField(step, "type") + " without its tokens");
+  }
+  out->between.assign(separators, out->after);
   return absl::OkStatus();
 }
 
 }  // namespace
 
 absl::Status ParsePreTokenizer(const Json& root, TokenizerSpec* spec) {
-  const std::vector<const Json*> steps = Steps(Field(root, "pre_tokenizer"), "pretokenizers");
+  const std::vector<const Json*> steps = StepsOf(Field(root, "pre_tokenizer"), "pretokenizers");
   const bool byte_level = IsByteLevel(steps);
   spec->model = byte_level ? TokenizerSpec::Model::kByteBpe : TokenizerSpec::Model::kMergedBpe;
   for (size_t i = 0; i < steps.size(); ++i) {
     // After it the text is spelled in the byte alphabet, where our patterns would see other
     // letters.
     if (i > 0 && StringField(*steps[i - 1], "type") == "ByteLevel") {
-      return Unsupported("pre_tokenizer", StringField(*steps[i], "type") + " after ByteLevel");
+      return UnsupportedComponent("pre_tokenizer",
+                                  StringField(*steps[i], "type") + " after ByteLevel");
     }
     const absl::Status status =
         byte_level ? AddByteLevelStep(*steps[i], i == 0, spec) : AddCharacterStep(*steps[i], spec);
@@ -159,7 +206,7 @@ absl::Status ParsePreTokenizer(const Json& root, TokenizerSpec* spec) {
 }
 
 absl::Status ParseNormalizer(const Json& root, TokenizerSpec* spec) {
-  for (const Json* step : Steps(Field(root, "normalizer"), "normalizers")) {
+  for (const Json* step : StepsOf(Field(root, "normalizer"), "normalizers")) {
     if (absl::Status status = AddNormalizer(*step, spec); !status.ok()) return status;
   }
   return absl::OkStatus();
@@ -167,26 +214,31 @@ absl::Status ParseNormalizer(const Json& root, TokenizerSpec* spec) {
 
 absl::Status CheckDecoder(const Json& root, const TokenizerSpec& spec) {
   const bool byte_level = spec.model == TokenizerSpec::Model::kByteBpe;
-  for (const Json* step : Steps(Field(root, "decoder"), "decoders")) {
+  for (const Json* step : StepsOf(Field(root, "decoder"), "decoders")) {
     const std::string type = StringField(*step, "type");
     // These undo what the two models do; the first space is removed exactly when one was added.
     const bool known = byte_level ? type == "ByteLevel" || type == "Fuse"
                                   : type == "Replace" || type == "ByteFallback" || type == "Fuse" ||
                                         type == "Strip" || type == "Metaspace";
-    if (!known) return Unsupported("decoder.type", type);
+    if (!known) return UnsupportedComponent("decoder.type", type);
   }
   return absl::OkStatus();
 }
 
 absl::Status ParsePostProcessor(const Json& root, SequenceTemplate* out) {
-  for (const Json* step : Steps(Field(root, "post_processor"), "processors")) {
+  for (const Json* step : StepsOf(Field(root, "post_processor"), "processors")) {
     const std::string type = StringField(*step, "type");
     if (type == "ByteLevel") continue;  // offsets only
-    if (type != "TemplateProcessing") return Unsupported("post_processor.type", type);
-    bool seen_text = false;
-    for (const Json& part : Field(*step, "single")) {
-      if (absl::Status status = AddTemplateStep(part, &seen_text, out); !status.ok()) return status;
+    absl::Status status;
+    if (type == "TemplateProcessing") {
+      status = ReadSingle(Field(*step, "single"), out);
+      ReadPair(Field(*step, "pair"), out);
+    } else if (type == "BertProcessing" || type == "RobertaProcessing") {
+      status = ReadNamedTemplate(*step, type == "BertProcessing" ? 1 : 2, out);
+    } else {
+      status = UnsupportedComponent("post_processor.type", type);
     }
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }

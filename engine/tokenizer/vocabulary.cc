@@ -130,6 +130,11 @@ void Vocabulary::AppendBytes(int32_t id) {
     bytes_.push_back(static_cast<char>(byte));
   } else if (as_spelled) {
     bytes_.append(spelling);
+  } else if (spec_.model == TokenizerSpec::Model::kWordPiece) {
+    // A piece that continues a word, or a word with the space before it.
+    const bool continues = spelling.starts_with("##") && spelling.size() > 2;
+    const bool begins = !continues && kind == TokenizerSpec::kNormal;
+    bytes_.append(begins ? " " : "").append(spelling, continues ? 2 : 0);
   } else if (!byte_level) {
     bytes_ += ReplaceAll(spelling, kVisibleSpace, " ");
   } else if (kind == TokenizerSpec::kUserDefined || !alphabet.AppendBytes(spelling, &bytes_)) {

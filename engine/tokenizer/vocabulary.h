@@ -21,6 +21,12 @@ inline constexpr std::string_view kVisibleSpace = "\xE2\x96\x81";
 
 std::string SpacesToVisible(std::string_view text);
 
+// Whether spaces become visible before anything else is done with a text.
+inline bool WritesVisibleSpaces(const TokenizerSpec& spec) {
+  return spec.model == TokenizerSpec::Model::kSentencePieceBpe ||
+         spec.model == TokenizerSpec::Model::kMergedBpe;
+}
+
 // Immutable. Token ids are positions in `spec().tokens`.
 class Vocabulary {
  public:

@@ -34,10 +34,31 @@ std::vector<std::string> FuzzSeeds() {
       R"("model":{"type":"BPE","unk_token":"<unk>","fuse_unk":true,"byte_fallback":true,)"
       R"("vocab":{"<unk>":0,"<s>":1,"<0x41>":2,"▁":3,"a":4,"▁a":5,"aa":6},)"
       R"("merges":["▁ a","a a"]}})";
+  const std::string words =
+      R"({"added_tokens":[{"id":0,"content":"[UNK]","special":true},{"id":1,"content":"[CLS]",)"
+      R"("special":true}],"normalizer":{"type":"BertNormalizer","clean_text":true,)"
+      R"("handle_chinese_chars":true,"strip_accents":null,"lowercase":true},"pre_tokenizer":)"
+      R"({"type":"BertPreTokenizer"},"post_processor":{"type":"BertProcessing","sep":["[CLS]",1],)"
+      R"("cls":["[CLS]",1]},"decoder":{"type":"WordPiece","prefix":"##","cleanup":true},"model":)"
+      R"({"type":"WordPiece","unk_token":"[UNK]","continuing_subword_prefix":"##",)"
+      R"("max_input_chars_per_word":100,"vocab":{"[UNK]":0,"[CLS]":1,"a":2,"##b":3,"ab":4}}})";
+  // The charsmap: a unit without children, and one string.
+  const std::string unigram =
+      R"({"added_tokens":[{"id":0,"content":"<unk>","special":true}],"normalizer":{"type":)"
+      R"("Sequence","normalizers":[{"type":"Precompiled","precompiled_charsmap":"BAAAAAAAAAAA"},)"
+      R"({"type":"Strip","strip_left":false,"strip_right":true},{"type":"Replace","pattern":)"
+      R"({"Regex":" {2,}"},"content":"▁"}]},"pre_tokenizer":{"type":"Sequence","pretokenizers":[)"
+      R"({"type":"WhitespaceSplit"},{"type":"Metaspace","replacement":"▁","prepend_scheme":)"
+      R"("always","split":true}]},"post_processor":{"type":"TemplateProcessing","single":)"
+      R"([{"Sequence":{"id":"A","type_id":0}}],"pair":[{"Sequence":{"id":"A","type_id":0}},)"
+      R"({"SpecialToken":{"id":"<unk>","type_id":0}},{"Sequence":{"id":"B","type_id":1}}],)"
+      R"("special_tokens":{}},"decoder":{"type":"Metaspace"},"model":{"type":"Unigram","unk_id":0,)"
+      R"("vocab":[["<unk>",0.0],["▁",-1.5],["a",-2],["▁ab",-3.25]],"byte_fallback":false}})";
   const std::string nul(1, '\0');
   return {byte_level + nul + R"({"bos_token":{"content":"<|im_end|>"},"add_bos_token":true})" +
               nul + R"({"eos_token_id":[6,8]})",
-          characters + nul + R"({"eos_token":"<s>","add_eos_token":false})" + nul, characters};
+          characters + nul + R"({"eos_token":"<s>","add_eos_token":false})" + nul, characters,
+          words, unigram};
 }
 
 }  // namespace pregate
@@ -66,6 +87,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         if (id < 0 || id >= (*tokenizer)->vocab_size()) std::abort();
       }
       (*tokenizer)->Decode(ids, parse_special);
+      if ((*tokenizer)->makes_pairs()) (*tokenizer)->EncodePair(text, text, parse_special);
     }
   }
   return 0;

@@ -63,7 +63,35 @@ absl::StatusOr<TokenizerSpec> Llama2Spec(std::string_view name) {
   return spec;
 }
 
+absl::StatusOr<TokenizerSpec> WordPieceSpec(std::string_view name) {
+  Json root = Json::parse(ReadTestFile("wordpiece.json"));
+  if (name == "wordpiece-cased") {
+    root["normalizer"]["lowercase"] = false;
+    root["normalizer"]["strip_accents"] = nullptr;
+  }
+  return Parse(root);
+}
+
+absl::StatusOr<TokenizerSpec> UnigramSpec(std::string_view name) {
+  Json root = Json::parse(ReadTestFile("unigram.json"));
+  if (name == "unigram-words") {
+    root["normalizer"] = Json(root["normalizer"]["normalizers"][0]);
+    root["pre_tokenizer"] = {
+        {"type", "Sequence"},
+        {"pretokenizers", Json::array({{{"type", "WhitespaceSplit"}}, root["pre_tokenizer"]})}};
+  }
+  auto spec = Parse(root);
+  if (!spec.ok() || name != "unigram-scores") return spec;
+  // As a GGUF file has it: what sentencepiece does by itself.
+  spec->collapse_spaces = spec->strip_left = spec->strip_right = true;
+  spec->prefix_unless_space = spec->cut_words = false;
+  return spec;
+}
+
 absl::StatusOr<TokenizerSpec> SpecOf(std::string_view name) {
+  if (name == "minilm") return SampleModelSpec("all-MiniLM-L6-v2");
+  if (name.starts_with("wordpiece")) return WordPieceSpec(name);
+  if (name.starts_with("unigram")) return UnigramSpec(name);
   if (name.starts_with("smollm2")) return SampleModelSpec("SmolLM2-135M-Instruct.Q4_1.gguf");
   if (name.starts_with("gemma3")) return SampleModelSpec("gemma-3-270m-q4_k_m.gguf");
   if (name.starts_with("llama2")) return Llama2Spec(name);
@@ -75,9 +103,10 @@ absl::StatusOr<TokenizerSpec> SpecOf(std::string_view name) {
 
 const std::vector<std::string>& GoldenCaseNames() {
   static const auto* const names = [] {
-    auto* all = new std::vector<std::string>{"smollm2",          "smollm2-plain",        "gemma3",
-                                             "gemma3-plain",     "gemma3-sentencepiece", "llama2",
-                                             "llama2-metaspace", "llama2-scores"};
+    auto* all = new std::vector<std::string>{
+        "smollm2", "smollm2-plain",    "gemma3",        "gemma3-plain",  "gemma3-sentencepiece",
+        "llama2",  "llama2-metaspace", "llama2-scores", "wordpiece",     "wordpiece-cased",
+        "minilm",  "unigram",          "unigram-words", "unigram-scores"};
     for (const char* name : kPreTokenizers) all->push_back(std::string(kNamedPrefix) + name);
     return all;
   }();
@@ -89,8 +118,10 @@ absl::StatusOr<GoldenCase> MakeGoldenCase(std::string_view name) {
   if (!spec.ok()) return spec.status();
   const bool sentencepiece = name.ends_with("-sentencepiece") || name.ends_with("-scores");
   GoldenCase result;
-  result.utf8_only = spec->add_space_prefix || sentencepiece;
+  const bool words = spec->model == TokenizerSpec::Model::kWordPiece;
+  result.utf8_only = spec->add_space_prefix || sentencepiece || words;
   result.no_nul = sentencepiece;
+  result.marked = name.starts_with("unigram");
   result.options.parse_special = !sentencepiece && !name.ends_with("-plain");
   auto tokenizer = Tokenizer::Create(*std::move(spec));
   if (!tokenizer.ok()) return tokenizer.status();

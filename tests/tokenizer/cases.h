@@ -19,6 +19,8 @@ struct GoldenCase {
   // The library has no answer for a line that is not UTF-8, or that holds NUL.
   bool utf8_only = false;
   bool no_nul = false;
+  // Lines without an answer are marked by the ids of an empty line, which no other line has.
+  bool marked = false;
 };
 
 // Every name, in the order of the script.

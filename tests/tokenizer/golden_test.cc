@@ -40,9 +40,10 @@ TEST_P(GoldenTest, EveryLineAgrees) {
     const bool is_utf8 = ValidUtf8Prefix(lines[i]) == lines[i].size();
     if (test_case->utf8_only && !is_utf8) continue;
     if (test_case->no_nul && lines[i].find('\0') != std::string::npos) continue;
-    ++compared;
     uint16_t want;
     std::memcpy(&want, golden.data() + i * sizeof(want), sizeof(want));
+    if (test_case->marked && want == Fold({})) continue;
+    ++compared;
     const std::vector<int32_t> ids = test_case->tokenizer->Encode(lines[i], test_case->options);
     if (Fold(ids) == want || ++differ > 5) continue;
     ADD_FAILURE() << "line " << i << " (make_goldens.py show " << GetParam() << " " << i

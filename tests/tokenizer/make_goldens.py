@@ -12,7 +12,9 @@ oracle cannot express is marked by the ids of an empty line and left out by the 
 that are not UTF-8 where the vocabulary adds a space prefix, and, for sentencepiece, NUL.
 """
 
+import base64
 import collections
+import io
 import json
 import os
 import pathlib
@@ -22,7 +24,7 @@ import subprocess
 import sys
 
 import gguf
-from sentencepiece import SentencePieceProcessor
+from sentencepiece import SentencePieceNormalizer, SentencePieceProcessor, SentencePieceTrainer
 from sentencepiece import sentencepiece_model_pb2 as sp_proto
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
 from tokenizers import pre_tokenizers, processors, trainers
@@ -78,7 +80,7 @@ class SentencePieceOracle:
 
     parse_special = False
 
-    def __init__(self, pieces, scores, types, add_prefix, bos_id):
+    def __init__(self, pieces, scores, types, add_prefix, bos_id, charsmap=None):
         model = sp_proto.ModelProto()
         for piece, score, kind in zip(pieces, scores, types):
             if kind == 4:
@@ -91,7 +93,14 @@ class SentencePieceOracle:
         model.pieces[model.trainer_spec.unk_id].type = 2
         model.normalizer_spec.name = "identity"
         model.normalizer_spec.add_dummy_prefix = add_prefix
-        model.normalizer_spec.remove_extra_whitespaces = False
+        model.normalizer_spec.remove_extra_whitespaces = charsmap is not None
+        self.after = []
+        if charsmap is not None:  # the unigram model, which ends with </s> as well
+            model.trainer_spec.model_type = sp_proto.TrainerSpec.UNIGRAM
+            model.trainer_spec.byte_fallback = False
+            model.normalizer_spec.name = "user_defined"
+            model.normalizer_spec.precompiled_charsmap = charsmap
+            self.after = [2]
         self.processor = SentencePieceProcessor(model_proto=model.SerializeToString())
         self.bos = [bos_id]
 
@@ -101,7 +110,35 @@ class SentencePieceOracle:
             text = line.decode("utf-8")
         except UnicodeDecodeError:
             return None
-        return None if "\0" in text else self.bos + self.processor.encode(text)
+        return None if "\0" in text else self.bos + self.processor.encode(text) + self.after
+
+
+class UnigramOracle:
+    """A `tokenizers` object whose normalizer goes by graphemes: where sentencepiece's own, which goes
+    by the longest rule, says something else, there is no answer."""
+
+    parse_special = True
+
+    def __init__(self, root):
+        self.tokenizer = Tokenizer.from_str(json.dumps(root))
+        blob = base64.b64decode(charsmap_of(root))
+        model = sp_proto.ModelProto()
+        model.normalizer_spec.precompiled_charsmap = blob
+        model.normalizer_spec.add_dummy_prefix = False
+        model.normalizer_spec.remove_extra_whitespaces = False
+        model.normalizer_spec.escape_whitespaces = False
+        self.ours = SentencePieceNormalizer(model_proto=model.SerializeToString())
+        self.theirs = normalizers.Precompiled(blob)
+
+    def encode(self, line):
+        """As Oracle.encode."""
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+        if "\0" in text or self.theirs.normalize_str(text) != self.ours.normalize(text):
+            return None
+        return self.tokenizer.encode(text, add_special_tokens=True).ids
 
 
 def read_gguf(name):
@@ -212,6 +249,70 @@ def llama2_scores():
     return SentencePieceOracle(pieces, scores, types, True, 1)
 
 
+def wordpiece(cased):
+    """The small WordPiece vocabulary with BERT's pipeline, of text in small letters or as it is."""
+    root = json.loads((HERE / "wordpiece.json").read_text())
+    if cased:
+        root["normalizer"] |= {"lowercase": False, "strip_accents": None}
+    return Oracle(Tokenizer.from_str(json.dumps(root)), [None] * 256, prefixed=True)
+
+
+def minilm():
+    """all-MiniLM-L6-v2's own file, without its padding and truncation."""
+    path = MODELS / "all-MiniLM-L6-v2" / "tokenizer.json"
+    if not path.exists():
+        return None
+    root = json.loads(path.read_text())
+    root["padding"] = root["truncation"] = None
+    return Oracle(Tokenizer.from_str(json.dumps(root)), [None] * 256, prefixed=True)
+
+
+def unigram(words):
+    """The small unigram vocabulary in XLM-R's pipeline: as transformers 5 or as 4 wrote it."""
+    root = json.loads((HERE / "unigram.json").read_text())
+    if words:
+        root["normalizer"] = root["normalizer"]["normalizers"][0]
+        root["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [
+            {"type": "WhitespaceSplit"}, root["pre_tokenizer"]]}
+    return UnigramOracle(root)
+
+
+class TiedOracle:
+    """Sentencepiece, which adds scores up in floats: no answer where that alone made it choose
+    another of two ways to cut a text that are equally likely, nor for a text with visible spaces of
+    its own, which it takes for spaces where they end it."""
+
+    parse_special = False
+
+    def __init__(self, oracle, other, scores):
+        self.oracle, self.other, self.scores = oracle, other, scores
+
+    def encode(self, line):
+        """As Oracle.encode."""
+        ids, others = self.oracle.encode(line), self.other.encode(line)
+        if "\u2581".encode() in line:
+            return None
+        if ids is None or others is None or ids == others:
+            return ids
+        tied = abs(sum(self.scores[i] for i in ids) - sum(self.scores[i] for i in others)) < 1e-3
+        return None if tied else ids
+
+
+def unigram_scores():
+    """The same in sentencepiece."""
+    root = json.loads((HERE / "unigram.json").read_text())
+    pieces, scores = zip(*root["model"]["vocab"])
+    types = [3, 3, 3, 2] + [1] * (len(pieces) - 4)
+    oracle = SentencePieceOracle(pieces, scores, types, True, 0,
+                                 base64.b64decode(charsmap_of(root)))
+    return TiedOracle(oracle, unigram(False), scores)
+
+
+def charsmap_of(root):
+    normalizer = root["normalizer"]
+    return normalizer.get("normalizers", [normalizer])[0]["precompiled_charsmap"]
+
+
 def cases():
     """Name of each case -> a function that makes its oracle (None: its model is not here)."""
     table = {
@@ -223,6 +324,12 @@ def cases():
         "llama2": lambda: llama2(False),
         "llama2-metaspace": lambda: llama2(True),
         "llama2-scores": llama2_scores,
+        "wordpiece": lambda: wordpiece(False),
+        "wordpiece-cased": lambda: wordpiece(True),
+        "minilm": minilm,
+        "unigram": lambda: unigram(False),
+        "unigram-words": lambda: unigram(True),
+        "unigram-scores": unigram_scores,
     }
     for name in json.loads((HERE / "pretokenizers.json").read_text()):
         table["pre-" + name] = lambda name=name: byte_level(name)
@@ -289,6 +396,74 @@ def train_llama2(lines):
     return root
 
 
+def train_wordpiece(lines):
+    """wordpiece.json: 1,500 tokens in the shape of BERT's file."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=20))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    # Capitals too, so that the vocabulary serves both ways.
+    text = training_text(lines)
+    counts = collections.Counter("".join(text))
+    letters = sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))[:300]
+    tokenizer.train_from_iterator(text, trainers.WordPieceTrainer(
+        vocab_size=1500, initial_alphabet=letters, limit_alphabet=len(letters), show_progress=False,
+        special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    return json.loads(tokenizer.to_str())
+
+
+# What becomes of characters in unigram.json, as code points: one, several and none become one,
+# several and none; rules that others begin with.
+SPACES = [9, 0xA, 0xB, 0xC, 0xD, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F,
+          0x205F, 0x3000]
+RULES = [f"{space:X}\t20" for space in SPACES] + [
+         "200B\t", "AD\t", "FB01\t66 69",
+         "FB03\t66 66 69", "FF21\t41", "FF42\t62", "65 301\tE9", "61 308\tE4", "61 308 304\t1DF",
+         "2026\t2E 2E 2E", "BD\t31 2F 32", "2460\t31", "1F600\t3A 29", "C0\t41 300"]
+
+
+def train_unigram(lines):
+    """unigram.json: 1,200 tokens in the shape of XLM-R's file, with a small charsmap."""
+    rules = HERE / "rules.tsv"
+    rules.write_text("".join(rule + "\n" for rule in RULES), encoding="ascii")
+    model = io.BytesIO()
+    # The corpus has every character there is; the vocabulary is of lines with frequent ones. Runs of
+    # one sign would give tokens whose order is a matter of rounding.
+    text = [t.replace("\n", " ") for t in training_text(lines)]
+    counts = collections.Counter("".join(text))
+    frequent = set(sorted(counts, key=lambda c: (-counts[c], c))[:250])
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(
+            [t for t in text if frequent.issuperset(t) and not re.search(r"([^a-z])\1", t)]),
+        model_writer=model, model_type="unigram", vocab_size=1200, character_coverage=1.0,
+        normalization_rule_tsv=str(rules), num_threads=1, minloglevel=2, bos_id=0, pad_id=1,
+        eos_id=2, unk_id=3, input_sentence_size=0, hard_vocab_limit=False)
+    rules.unlink()
+    proto = sp_proto.ModelProto.FromString(model.getvalue())
+    vocab = [[piece.piece, piece.score] for piece in proto.pieces]  # floats, spelled out
+    special = [{"id": i, "content": vocab[i][0], "single_word": False, "lstrip": False,
+                "rstrip": False, "normalized": False, "special": True} for i in range(4)]
+    template = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)])
+    blob = base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
+    return {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": special,
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Precompiled", "precompiled_charsmap": blob},
+            {"type": "Strip", "strip_left": False, "strip_right": True},
+            {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "\u2581"}]},
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581",
+                          "prepend_scheme": "always", "split": True},
+        "post_processor": json.loads(template.__getstate__()),
+        "decoder": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always",
+                    "split": True},
+        "model": {"type": "Unigram", "unk_id": 3, "vocab": vocab, "byte_fallback": False}}
+
+
 def write_json(name, root):
     text = json.dumps(root, ensure_ascii=False, separators=(",", ":")) + "\n"
     (HERE / name).write_text(text, encoding="utf-8")
@@ -310,6 +485,8 @@ def write():
     (HERE / "corpus.bin").write_bytes(b"".join(struct.pack("<I", len(x)) + x for x in lines))
     write_json("byte_level.json", train_byte_level(lines))
     write_json("llama2.json", train_llama2(lines))
+    write_json("wordpiece.json", train_wordpiece(lines))
+    write_json("unigram.json", train_unigram(lines))
     GOLDENS.mkdir(exist_ok=True)
     for name, make in cases().items():
         oracle = make()
