@@ -84,6 +84,8 @@ class GgufFile {
                                                            uint64_t max_count) const;
   absl::StatusOr<std::vector<float>> GetFloats(std::string_view key, uint64_t max_count) const;
   absl::StatusOr<std::vector<int32_t>> GetInt32s(std::string_view key, uint64_t max_count) const;
+  // Bytes, signed or not.
+  absl::StatusOr<std::string_view> GetBytes(std::string_view key, uint64_t max_count) const;
   absl::StatusOr<std::vector<bool>> GetBools(std::string_view key, uint64_t max_count) const;
 
  private:

@@ -152,6 +152,15 @@ absl::StatusOr<std::vector<int32_t>> GgufFile::GetInt32s(std::string_view key,
   return *value == nullptr ? std::vector<int32_t>() : DecodeArray<int32_t>(**value);
 }
 
+absl::StatusOr<std::string_view> GgufFile::GetBytes(std::string_view key,
+                                                    uint64_t max_count) const {
+  const GgufValue* stated = Find(key);
+  const bool is_signed = stated != nullptr && stated->element_type == GgufType::kInt8;
+  const auto value = FindArray(key, is_signed ? GgufType::kInt8 : GgufType::kUint8, max_count);
+  if (!value.ok()) return value.status();
+  return *value == nullptr ? std::string_view() : (*value)->bytes;
+}
+
 absl::StatusOr<std::vector<bool>> GgufFile::GetBools(std::string_view key,
                                                      uint64_t max_count) const {
   const auto value = FindArray(key, GgufType::kBool, max_count);

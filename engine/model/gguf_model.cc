@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "engine/model/gguf.h"
+#include "engine/model/gguf_encoder.h"
 #include "engine/model/gguf_fields.h"
 #include "engine/model/gguf_mixture.h"
 #include "engine/model/gguf_tokenizer.h"
@@ -25,7 +26,7 @@ constexpr Architecture kArchitectures[] = {
     {"llama", RopeStyle::kInterleaved}, {"qwen2", RopeStyle::kHalves},
     {"qwen3", RopeStyle::kHalves},      {"gemma3", RopeStyle::kHalves},
     {"qwen2moe", RopeStyle::kHalves},   {"qwen3moe", RopeStyle::kHalves},
-    {"olmoe", RopeStyle::kHalves},
+    {"olmoe", RopeStyle::kHalves},      {"bert", RopeStyle::kHalves},
 };
 
 absl::StatusOr<Architecture> ReadArchitecture(const GgufFile& file) {
@@ -36,7 +37,7 @@ absl::StatusOr<Architecture> ReadArchitecture(const GgufFile& file) {
     if (architecture.name == name) return architecture;
   }
   return NotServed("general.architecture",
-                   "must be llama, qwen2, qwen3, gemma3, qwen2moe, qwen3moe or olmoe",
+                   "must be llama, qwen2, qwen3, gemma3, qwen2moe, qwen3moe, olmoe or bert",
                    Quoted(name));
 }
 
@@ -221,6 +222,7 @@ void ReadVocab(const GgufFile& file, size_t num_tokens, GgufFields& fields, Mode
 absl::StatusOr<ModelConfig> ReadConfig(const GgufFile& file, size_t num_tokens) {
   const absl::StatusOr<Architecture> architecture = ReadArchitecture(file);
   if (!architecture.ok()) return architecture.status();
+  if (architecture->name == "bert") return ReadGgufEncoder(file, num_tokens);
   ModelConfig config;
   config.architecture = std::string(architecture->name);
   config.rope_style = architecture->rope_style;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "engine/model/file_error.h"
+#include "engine/model/hf_encoder.h"
 #include "engine/model/hf_mixture.h"
 #include "engine/model/hf_rope.h"
 #include "engine/model/json_fields.h"
@@ -223,11 +224,16 @@ absl::StatusOr<ModelConfig> ReadHuggingFaceConfig(std::string_view config_json) 
     const nlohmann::json complete = CompleteGemma3Text(*text);
     return ReadText(JsonFields(&complete, "config.json: text_config."), *FindFamily("gemma3_text"));
   }
+  if (IsEncoderType(model_type)) {
+    ModelConfig config = ReadHuggingFaceEncoder(fields, model_type);
+    if (!fields.status().ok()) return fields.status();
+    return config;
+  }
   const Family* family = FindFamily(model_type);
   if (family == nullptr) {
     return NotServed("config.json: model_type",
                      "must be llama, mistral, Yi, qwen2, qwen3, gemma3_text, gemma3, mixtral, "
-                     "aquilamoe, qwen2_moe, qwen3_moe or olmoe",
+                     "aquilamoe, qwen2_moe, qwen3_moe, olmoe, bert, roberta or xlm-roberta",
                      Quoted(model_type));
   }
   return ReadText(std::move(fields), *family);

@@ -111,7 +111,9 @@ class TensorCollector {
     if (!name) {
       return DoesNotFit(field, "the architecture has no such tensor", Quoted(tensor.name));
     }
-    const bool unused_head = *name == "output.weight" && config.tied_embeddings;
+    const bool scores = config.encoder.present && config.encoder.scores;
+    const bool unused_head = (*name == "output.weight" && config.tied_embeddings) ||
+                             (name->starts_with("cls.") && !scores);
     if (name->empty() || unused_head) return absl::OkStatus();
     if (!tensor.dtype) {
       return NotServed(field, "type must be F32, F16 or BF16", Quoted(tensor.type));

@@ -3,6 +3,7 @@
 
 #include "engine/model/file_error.h"
 #include "engine/model/hf_config.h"
+#include "engine/model/hf_encoder.h"
 #include "engine/model/hf_folder.h"
 #include "engine/model/json_fields.h"
 #include "engine/model/model_contents.h"
@@ -105,6 +106,10 @@ absl::StatusOr<ModelContents> ReadHuggingFaceModel(const std::string& folder) {
   ModelContents contents;
   contents.format = "safetensors";
   contents.config = *std::move(config);
+  if (contents.config.encoder.present) {
+    absl::Status status = ReadSentenceFiles(folder, contents.config);
+    if (!status.ok()) return status;
+  }
   if (absl::Status status = ReadTensors(folder, contents); !status.ok()) return status;
   contents.config.read_me.masked = !contents.neuron_owners.empty();
   if (absl::Status status = CheckModel(contents); !status.ok()) return status;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/model/file_error.h"
+#include "engine/model/hf_encoder.h"
 
 namespace pregate {
 namespace {
@@ -120,6 +121,7 @@ std::optional<std::string> LayerTensor(std::string_view name, std::string_view a
 
 std::optional<std::string> CanonicalTensorName(std::string_view name,
                                                std::string_view architecture) {
+  if (architecture == "bert") return EncoderTensorName(name);
   for (const std::string_view part : kOtherParts) {
     if (ConsumePrefix(name, part)) return "";
   }

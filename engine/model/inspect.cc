@@ -63,6 +63,21 @@ std::string DescribeRope(const ModelConfig& c) {
                          c.inv_freq.front(), c.inv_freq.back(), c.rope_magnitude);
 }
 
+std::string DescribeEncoder(const ModelConfig& c) {
+  const EncoderConfig& e = c.encoder;
+  std::string text = e.scores ? "scores pairs" : "";
+  if (!e.scores) {
+    absl::StrAppend(&text, "vectors by ",
+                    e.pooling == Pooling::kCls    ? "the first row"
+                    : e.pooling == Pooling::kLast ? "the last row"
+                                                  : "the mean of rows");
+  }
+  absl::StrAppendFormat(&text, "; positions %d to %d, %d kinds of tokens, epsilon %g",
+                        e.first_position, e.num_positions - 1, e.num_token_types, e.layer_norm_eps);
+  if (e.max_length > 0) absl::StrAppendFormat(&text, "; made for %d tokens", e.max_length);
+  return text;
+}
+
 std::string_view TokenizerModelName(TokenizerSpec::Model model) {
   switch (model) {
     case TokenizerSpec::Model::kByteBpe:
@@ -119,7 +134,8 @@ void AddSummary(std::string& out, const ModelFile& file) {
   if (!c.mixture.num_experts.empty()) AddLine(out, "experts", DescribeMixture(c));
   AddLine(out, "context", absl::StrCat(c.context_length, " tokens"));
   AddLine(out, "attention", DescribeAttention(c));
-  AddLine(out, "rotary", DescribeRope(c));
+  c.encoder.present ? AddLine(out, "encoder", DescribeEncoder(c))
+                    : AddLine(out, "rotary", DescribeRope(c));
   AddLine(out, "tokenizer", DescribeTokenizer(file.tokenizer()));
   AddLine(out, "special tokens", DescribeSpecialTokens(file.tokenizer()));
   AddLine(

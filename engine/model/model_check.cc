@@ -19,7 +19,42 @@ struct TensorRule {
   bool required;
 };
 
+// Of an encoder: tables, the norm behind them and, of a cross-encoder, the head.
+std::vector<TensorRule> EncoderGlobalRules(const ModelConfig& c) {
+  const int64_t hidden = c.hidden_size;
+  const EncoderConfig& e = c.encoder;
+  std::vector<TensorRule> rules = {
+      {"token_embd.weight", c.vocab_size, hidden, true},
+      {"position_embd.weight", e.num_positions, hidden, true},
+      {"token_types.weight", e.num_token_types, hidden, true},
+      {"token_embd_norm.weight", 1, hidden, true},
+      {"token_embd_norm.bias", 1, hidden, true},
+  };
+  if (e.scores) {
+    rules.push_back({"cls.weight", hidden, hidden, true});
+    rules.push_back({"cls.bias", 1, hidden, true});
+    rules.push_back({"cls.output.weight", 1, hidden, true});
+    rules.push_back({"cls.output.bias", 1, 1, true});
+  }
+  return rules;
+}
+
+std::vector<TensorRule> EncoderLayerRules(const ModelConfig& c) {
+  const int64_t hidden = c.hidden_size, ffn = c.ffn_size;
+  return {
+      {"attn_q.weight", hidden, hidden, true},       {"attn_q.bias", 1, hidden, true},
+      {"attn_k.weight", hidden, hidden, true},       {"attn_k.bias", 1, hidden, true},
+      {"attn_v.weight", hidden, hidden, true},       {"attn_v.bias", 1, hidden, true},
+      {"attn_output.weight", hidden, hidden, true},  {"attn_output.bias", 1, hidden, true},
+      {"attn_output_norm.weight", 1, hidden, true},  {"attn_output_norm.bias", 1, hidden, true},
+      {"ffn_up.weight", ffn, hidden, true},          {"ffn_up.bias", 1, ffn, true},
+      {"ffn_down.weight", hidden, ffn, true},        {"ffn_down.bias", 1, hidden, true},
+      {"layer_output_norm.weight", 1, hidden, true}, {"layer_output_norm.bias", 1, hidden, true},
+  };
+}
+
 std::vector<TensorRule> GlobalRules(const ModelConfig& c) {
+  if (c.encoder.present) return EncoderGlobalRules(c);
   const auto rotated = static_cast<int64_t>(c.inv_freq.size());
   return {
       {"token_embd.weight", c.vocab_size, c.hidden_size, true},
@@ -62,6 +97,7 @@ std::vector<TensorRule> ExpertRules(const ModelConfig& c) {
 }
 
 std::vector<TensorRule> LayerRules(const ModelConfig& c, int32_t experts) {
+  if (c.encoder.present) return EncoderLayerRules(c);
   const int64_t hidden = c.hidden_size;
   const int64_t q = static_cast<int64_t>(c.num_heads) * c.head_dim;
   const int64_t kv = static_cast<int64_t>(c.num_kv_heads) * c.head_dim;

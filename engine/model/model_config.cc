@@ -110,6 +110,21 @@ absl::Status CheckMixture(const ModelConfig& c) {
   return CheckFloats({{"expert_weights_scale", m.gate.scale, 1e-6, 1e6}});
 }
 
+absl::Status CheckEncoder(const ModelConfig& c) {
+  const EncoderConfig& e = c.encoder;
+  if (absl::Status status = CheckIntegers({
+          {"num_positions", e.num_positions, 1, kMaxContext},
+          {"first_position", e.first_position, 0, e.num_positions - 1},
+          {"context_length", c.context_length, 1, e.num_positions - e.first_position},
+          {"num_token_types", e.num_token_types, 1, kMaxVocab},
+          {"max_length", e.max_length, 0, c.context_length},
+      });
+      !status.ok()) {
+    return status;
+  }
+  return CheckFloats({{"layer_norm_eps", e.layer_norm_eps, 1e-30, 1.0}});
+}
+
 }  // namespace
 
 absl::Status ValidateModelConfig(const ModelConfig& config) {
@@ -117,6 +132,7 @@ absl::Status ValidateModelConfig(const ModelConfig& config) {
        {CheckSizes(config), CheckScales(config), CheckMixture(config)}) {
     if (!status.ok()) return status;
   }
+  if (config.encoder.present) return CheckEncoder(config);
   if (config.num_heads % config.num_kv_heads != 0) {
     return Malformed("num_kv_heads", absl::StrCat("must divide num_heads ", config.num_heads),
                      absl::StrCat(config.num_kv_heads));

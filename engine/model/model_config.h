@@ -1,4 +1,4 @@
-// What a decoder is, as data: every difference between the served families that the forward pass
+// What a model is, as data: every difference between the served families that the forward pass
 // must know. Filled by the file readers (GGUF metadata, Hugging Face config.json), checked once.
 #ifndef PREGATE_ENGINE_MODEL_MODEL_CONFIG_H_
 #define PREGATE_ENGINE_MODEL_MODEL_CONFIG_H_
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "engine/model/encoder_config.h"
 #include "engine/model/read_me_config.h"
 #include "kernels/kernels.h"
 
@@ -52,6 +53,7 @@ struct ModelConfig {
   bool norms_by_head = true;
   MixtureConfig mixture;
   ReadMeConfig read_me;
+  EncoderConfig encoder;  // if present, nothing below and no expert is
 
   // Rotary embedding. inv_freq[i] = frequency of pair i with every scaling rule (linear, llama3,
   // yarn, per-pair factors of the file) already applied; rope_magnitude is yarn's mscale.

@@ -46,8 +46,11 @@ class ModelFile {
   // ffn_gate, ffn_up and ffn_down but a router blk.i.ffn_gate_inp.weight [experts, H], for expert e
   // blk.i.{ffn_gate, ffn_up, ffn_down}.e.weight, and for the expert that all rows share
   // blk.i.{ffn_gate_shexp, ffn_up_shexp, ffn_down_shexp}.weight and the gate of its output,
-  // blk.i.ffn_gate_inp_shexp.weight [1, H]. (GGUF files have a tensor of three dimensions for all
-  // experts of a layer, ffn_gate_exps and so on: it is listed as its experts.)
+  // blk.i.ffn_gate_inp_shexp.weight [1, H]. An encoder has token_embd, position_embd, token_types,
+  // token_embd_norm, cls and cls.output (of a cross-encoder), and blk.i.{attn_q, attn_k, attn_v,
+  // attn_output, attn_output_norm, ffn_up, ffn_down, layer_output_norm}, each with both. (GGUF
+  // files have a tensor of three dimensions for all experts of a layer, ffn_gate_exps and so on: it
+  // is listed as its experts.)
   virtual const std::vector<TensorInfo>& tensors() const = 0;
   // Which experts of a Read-ME model own the neurons of the dense FFN, where its experts are such
   // masks; empty for all other models.

@@ -19,6 +19,11 @@ std::vector<std::string> FuzzSeeds() {
       "{\"model_type\":\"gemma3\",\"text_config\":{" + sizes +
           R"(,"rope_parameters":{"full_attention":{"rope_type":"linear","factor":8.0},)"
           R"("sliding_attention":{"rope_theta":10000.0}},"query_pre_attn_scalar":256}})",
+      "{\"model_type\":\"bert\"," + sizes +
+          R"(,"architectures":["BertForSequenceClassification"],"id2label":{"0":"x"},)"
+          R"("type_vocab_size":2,"layer_norm_eps":1e-12,"hidden_act":"gelu","pad_token_id":0,)"
+          R"("position_embedding_type":"absolute"})",
+      "{\"model_type\":\"xlm-roberta\"," + sizes + R"(,"pad_token_id":1,"type_vocab_size":1})",
       "{\"model_type\":\"qwen2_moe\"," + sizes +
           R"(,"num_experts":8,"num_experts_per_tok":2,"moe_intermediate_size":32,)"
           R"("shared_expert_intermediate_size":64,"norm_topk_prob":true,"decoder_sparse_step":2,)"

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "engine/model/hf_names.h"
@@ -50,7 +51,7 @@ std::vector<Weight> WeightsOf(const json& test_case) {
     const int64_t rows = shape.size() == 1 ? 1 : shape[0];
     for (int64_t e = 0; e < count; ++e) {
       const std::string one = absl::StrReplaceAll(name, {{"*", absl::StrCat(e)}});
-      weights.push_back({one, shape, RandomTensor(one, rows, shape.back())});
+      weights.push_back({one, shape, RandomTensor(absl::AsciiStrToLower(one), rows, shape.back())});
     }
   }
   return weights;
@@ -65,9 +66,26 @@ std::string Encoded(const std::vector<float>& values, DType dtype) {
   return {bytes.begin(), bytes.end()};
 }
 
+// What sentence-transformers writes for an encoder that gives vectors.
+void WriteModules(const std::string& pooling, const std::filesystem::path& folder) {
+  const json modules = {{{"idx", 0}, {"path", ""}, {"type", "sentence_transformers.Transformer"}},
+                        {{"idx", 1}, {"path", "1_Pooling"}, {"type", "a.b.Pooling"}},
+                        {{"idx", 2}, {"path", "2_Normalize"}, {"type", "a.b.Normalize"}}};
+  WriteFile(folder / "modules.json", modules.dump());
+  std::filesystem::create_directories(folder / "1_Pooling");
+  const json flags = {{"pooling_mode_cls_token", pooling == "cls"},
+                      {"pooling_mode_mean_tokens", pooling == "mean"},
+                      {"pooling_mode_lasttoken", pooling == "lasttoken"},
+                      {"pooling_mode_max_tokens", false}};
+  WriteFile(folder / "1_Pooling" / "config.json", flags.dump());
+}
+
 void WriteFolder(const json& test_case, const std::filesystem::path& folder) {
   std::filesystem::create_directories(folder);
   WriteFile(folder / "config.json", test_case["config"].dump());
+  if (test_case.contains("pooling") && test_case["pooling"].is_string()) {
+    WriteModules(test_case["pooling"], folder);
+  }
   WriteFile(folder / "tokenizer.json",
             R"({"added_tokens": [], "normalizer": null, "post_processor": null,
               "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true},
@@ -106,7 +124,34 @@ constexpr Key kSizes[] = {
     {"shared_expert_intermediate_size", "expert_shared_feed_forward_length"},
 };
 
+// As llama.cpp's converter writes encoders.
+void AddEncoderMetadata(const json& test_case, GgufWriter& writer) {
+  const json& config = test_case["config"];
+  writer.SetString("general.architecture", "bert");
+  for (const Key& key : kSizes) {
+    if (config.contains(key.theirs))
+      writer.SetU32(absl::StrCat("bert.", key.ours), config[key.theirs]);
+  }
+  writer.SetF32("bert.attention.layer_norm_epsilon", config["layer_norm_eps"]);
+  writer.SetBool("bert.attention.causal", false);
+  const json& pooling = test_case["pooling"];
+  writer.SetU32("bert.pooling_type", pooling == "mean"        ? 1
+                                     : pooling == "cls"       ? 2
+                                     : pooling == "lasttoken" ? 3
+                                                              : 4);
+  std::vector<std::string> tokens = {"[PAD]", "[UNK]", "[CLS]", "[SEP]"};
+  std::vector<int32_t> types = {3, 2, 3, 3};
+  for (int i = 4; i < config["vocab_size"]; ++i) {
+    tokens.push_back(absl::StrCat("\xE2\x96\x81t", i));
+    types.push_back(TokenizerSpec::kNormal);
+  }
+  writer.SetString("tokenizer.ggml.model", "bert");
+  writer.SetStrings("tokenizer.ggml.tokens", tokens);
+  writer.SetInts("tokenizer.ggml.token_type", types);
+}
+
 std::string GgufArchitecture(const std::string& model_type) {
+  if (model_type.ends_with("bert") || model_type.ends_with("roberta")) return "bert";
   if (model_type == "mixtral" || model_type == "aquilamoe") return "llama";
   return absl::StrReplaceAll(model_type, {{"_", ""}});
 }
@@ -159,7 +204,11 @@ void WriteGguf(const json& test_case, const std::filesystem::path& path) {
   const std::string architecture = GgufArchitecture(config["model_type"]);
   const DType dtype = ParseDType(test_case["dtype"]);
   GgufWriter writer;
-  AddGgufMetadata(config, architecture, writer);
+  const bool encoder = architecture == "bert";
+  encoder ? AddEncoderMetadata(test_case, writer) : AddGgufMetadata(config, architecture, writer);
+  // The converter cuts off what stands before a text's first position.
+  const bool behind_padding = encoder && config["model_type"] != "bert";
+  const int64_t unused_rows = behind_padding ? config["pad_token_id"].get<int64_t>() + 1 : 0;
   std::string last;  // name of the tensor that experts are added to
   for (Weight& weight : WeightsOf(test_case)) {
     const std::string canonical = *CanonicalTensorName(weight.name, architecture);
@@ -169,6 +218,12 @@ void WriteGguf(const json& test_case, const std::filesystem::path& path) {
                          canonical.find("attn_k.") != std::string::npos;
     if (architecture == "llama" && rotated) {
       weight.values = Interleaved(weight.values, weight.shape[0], config["head_dim"]);
+    }
+    if (encoder && test_case["pooling"].is_string() && canonical.starts_with("cls.")) continue;
+    if (canonical == "position_embd.weight") {
+      weight.values.erase(weight.values.begin(),
+                          weight.values.begin() + unused_rows * weight.shape.back());
+      weight.shape.front() -= unused_rows;
     }
     if (canonical.ends_with("gate_inp_shexp.weight")) weight.shape = {weight.shape.back()};
     std::string data = Encoded(weight.values, dtype);
