@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "engine/encoder_engine.h"
 #include "engine/engine_setup.h"
 #include "engine/engine_stats.h"
 #include "engine/live_requests.h"
@@ -369,7 +370,12 @@ std::unique_ptr<Engine> MakeEngine(EngineSetup setup) {
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     const std::string& model_path, const EngineOptions& options,
     const std::function<void(double)>& progress) {
-  absl::StatusOr<EngineSetup> setup = SetUpEngine(model_path, options, progress);
+  absl::StatusOr<std::unique_ptr<ModelFile>> file = OpenServedModel(model_path, options);
+  if (!file.ok()) return file.status();
+  if ((*file)->config().encoder.present) {
+    return MakeEncoderEngine(*std::move(file), options, progress);
+  }
+  absl::StatusOr<EngineSetup> setup = SetUpEngine(*std::move(file), options, progress);
   if (!setup.ok()) return setup.status();
   return MakeEngine(*std::move(setup));
 }

@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "engine/model/pooling.h"
 #include "engine/model/sampling_params.h"
 #include "engine/plan/request.h"
 #include "engine/tokenizer.h"
@@ -106,14 +107,6 @@ struct GenerationOutput {
 // Called on the engine's thread, in order; must not block or call the engine, except Cancel. The
 // last call for each answer carries `finish`; after all answers have finished it is destroyed.
 using OutputCallback = std::function<void(GenerationOutput)>;
-
-// How the rows of a text become its one vector.
-enum class Pooling : uint8_t {
-  kNone,  // as the model file says
-  kCls,   // the first row
-  kMean,  // the mean of all rows
-  kLast,  // the last row
-};
 
 // One text to be read whole: for its vector or, by a cross-encoder, for its score.
 struct EncodingRequest {

@@ -22,48 +22,6 @@ absl::Status Refuse(absl::string_view flag, absl::string_view rule, int64_t got)
   return absl::InvalidArgumentError(absl::StrCat(flag, ": must be ", rule, "; got ", got));
 }
 
-absl::Status ValidateOptions(const EngineOptions& options, const ModelConfig& config) {
-  if (options.max_model_len < 0 || options.max_model_len > config.context_length) {
-    return Refuse("max-model-len", absl::StrCat("in [1, ", config.context_length, "]"),
-                  options.max_model_len);
-  }
-  if (options.max_num_seqs < 1 || options.max_num_seqs > 4096) {
-    return Refuse("max-num-seqs", "in [1, 4096]", options.max_num_seqs);
-  }
-  if (options.max_num_batched_tokens < options.max_num_seqs ||
-      options.max_num_batched_tokens > 65536) {
-    return Refuse("max-num-batched-tokens",
-                  absl::StrCat("in [max-num-seqs (", options.max_num_seqs, "), 65536]"),
-                  options.max_num_batched_tokens);
-  }
-  if (options.max_num_prefill_tokens < 1) {
-    return Refuse("max-num-prefill-tokens", ">= 1", options.max_num_prefill_tokens);
-  }
-  if (options.draft_tokens < 0 || options.draft_tokens > kMaxDraftTokens) {
-    return Refuse("draft-tokens", absl::StrCat("in [0, ", kMaxDraftTokens, "]"),
-                  options.draft_tokens);
-  }
-  // A trace does not hold the experts of tokens that were guessed wrong.
-  if (options.draft_tokens > 0 && !options.record_trace.empty()) {
-    return Refuse("draft-tokens", "0 with record-trace", options.draft_tokens);
-  }
-  if (options.max_num_queued_reqs < 1) {
-    return Refuse("max-num-queued-reqs", ">= 1", options.max_num_queued_reqs);
-  }
-  if (options.kv_cache_memory < 0) {
-    return Refuse("kv-cache-memory", ">= 0", options.kv_cache_memory);
-  }
-  if (options.device != "auto" && options.device != "cpu") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("device: must be auto or cpu; got ", options.device));
-  }
-  if (options.dtype != "auto" && options.dtype != "int8" && options.dtype != "float32") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("dtype: must be auto, int8 or float32; got ", options.dtype));
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<DType> ParseKvDtype(const std::string& name) {
   if (name == "auto" || name == "f16") return DType::kF16;
   if (name == "q8_0") return DType::kQ8_0;
@@ -129,10 +87,53 @@ ModelInfo DescribeServed(const EngineSetup& setup, const Kernels& kernels) {
 
 }  // namespace
 
+absl::Status ValidateOptions(const EngineOptions& options, const ModelConfig& config) {
+  if (options.max_model_len < 0 || options.max_model_len > config.context_length) {
+    return Refuse("max-model-len", absl::StrCat("in [1, ", config.context_length, "]"),
+                  options.max_model_len);
+  }
+  if (options.max_num_seqs < 1 || options.max_num_seqs > 4096) {
+    return Refuse("max-num-seqs", "in [1, 4096]", options.max_num_seqs);
+  }
+  if (options.max_num_batched_tokens < options.max_num_seqs ||
+      options.max_num_batched_tokens > 65536) {
+    return Refuse("max-num-batched-tokens",
+                  absl::StrCat("in [max-num-seqs (", options.max_num_seqs, "), 65536]"),
+                  options.max_num_batched_tokens);
+  }
+  if (options.max_num_prefill_tokens < 1) {
+    return Refuse("max-num-prefill-tokens", ">= 1", options.max_num_prefill_tokens);
+  }
+  if (options.draft_tokens < 0 || options.draft_tokens > kMaxDraftTokens) {
+    return Refuse("draft-tokens", absl::StrCat("in [0, ", kMaxDraftTokens, "]"),
+                  options.draft_tokens);
+  }
+  // A trace does not hold the experts of tokens that were guessed wrong.
+  if (options.draft_tokens > 0 && !options.record_trace.empty()) {
+    return Refuse("draft-tokens", "0 with record-trace", options.draft_tokens);
+  }
+  if (options.max_num_queued_reqs < 1) {
+    return Refuse("max-num-queued-reqs", ">= 1", options.max_num_queued_reqs);
+  }
+  if (options.kv_cache_memory < 0) {
+    return Refuse("kv-cache-memory", ">= 0", options.kv_cache_memory);
+  }
+  if (options.device != "auto" && options.device != "cpu") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("device: must be auto or cpu; got ", options.device));
+  }
+  if (options.dtype != "auto" && options.dtype != "int8" && options.dtype != "float32") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("dtype: must be auto, int8 or float32; got ", options.dtype));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
                                         const EngineOptions& options,
                                         const std::function<void(double)>& progress) {
   const ModelConfig& config = file->config();
+  if (config.encoder.present) return absl::UnimplementedError("model: does not generate");
   if (absl::Status status = ValidateOptions(options, config); !status.ok()) return status;
   const absl::StatusOr<DType> kv_dtype = ParseKvDtype(options.kv_cache_dtype);
   if (!kv_dtype.ok()) return kv_dtype.status();
@@ -226,12 +227,18 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   return setup;
 }
 
-absl::StatusOr<EngineSetup> SetUpEngine(const std::string& model_path, const EngineOptions& options,
-                                        const std::function<void(double)>& progress) {
+absl::StatusOr<std::unique_ptr<ModelFile>> OpenServedModel(const std::string& model_path,
+                                                           const EngineOptions& options) {
   absl::StatusOr<std::unique_ptr<ModelFile>> file = ModelFile::Open(model_path);
   if (file.ok() && !options.read_me.empty()) {
     file = LayReadMeOver(*std::move(file), options.read_me);
   }
+  return file;
+}
+
+absl::StatusOr<EngineSetup> SetUpEngine(const std::string& model_path, const EngineOptions& options,
+                                        const std::function<void(double)>& progress) {
+  absl::StatusOr<std::unique_ptr<ModelFile>> file = OpenServedModel(model_path, options);
   if (!file.ok()) return file.status();
   return SetUpEngine(*std::move(file), options, progress);
 }

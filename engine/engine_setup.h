@@ -39,8 +39,16 @@ struct EngineSetup {
   int64_t max_queued_tokens = 0;
 };
 
-// INVALID_ARGUMENT for options out of range, RESOURCE_EXHAUSTED when the KV cache has no room, and
-// whatever ModelFile::Open, Tokenizer::Create and Transformer::Create say.
+// Opens the model, with what options.read_me lays over it.
+absl::StatusOr<std::unique_ptr<ModelFile>> OpenServedModel(const std::string& model_path,
+                                                           const EngineOptions& options);
+
+// INVALID_ARGUMENT "<flag>: <rule>; got <value>" for an option out of range.
+absl::Status ValidateOptions(const EngineOptions& options, const ModelConfig& config);
+
+// INVALID_ARGUMENT for options out of range, UNIMPLEMENTED for a model that does not generate,
+// RESOURCE_EXHAUSTED when the KV cache has no room, and whatever ModelFile::Open, Tokenizer::Create
+// and Transformer::Create say.
 absl::StatusOr<EngineSetup> SetUpEngine(const std::string& model_path, const EngineOptions& options,
                                         const std::function<void(double)>& progress);
 // The same for a model that is already open.
