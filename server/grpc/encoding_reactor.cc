@@ -1,0 +1,79 @@
+#include "server/grpc/encoding_reactor.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/generation/retry_delay.h"
+#include "server/grpc/status.h"
+
+namespace pregate {
+
+EncodingReactor* EncodingReactor::Begin(const CallEnvironment* environment,
+                                        grpc::CallbackServerContext* context, std::string method,
+                                        std::string request_id, absl::StatusOr<EncodingJob> job,
+                                        Fill fill) {
+  std::shared_ptr<EncodingReactor> reactor(new EncodingReactor(
+      environment, context, std::move(method), std::move(request_id), std::move(fill)));
+  reactor->Start(std::move(job));
+  return reactor.get();
+}
+
+void EncodingReactor::Start(absl::StatusOr<EncodingJob> job) {
+  absl::MutexLock lock(&mutex_);
+  self_ = shared_from_this();
+  StreamPump* pump = environment_->pump;
+  auto call = EncodingCall::Start(
+      environment_->model, std::move(job),
+      [pump, stream = std::weak_ptr<PumpedStream>(self_)] { pump->Wake(stream); });
+  if (!call.ok()) return FinishWith(call.status());
+  call_ = *std::move(call);
+  pump->Add(self_);
+}
+
+void EncodingReactor::Advance() {
+  absl::MutexLock lock(&mutex_);
+  if (finished_ || !call_->Advance()) return;
+  const absl::StatusOr<EncodingResult> result = call_->TakeResult();
+  if (result.ok()) fill_(*result, call_->record().timing);
+  FinishWith(result.status());
+}
+
+void EncodingReactor::OnCancel() {
+  absl::MutexLock lock(&mutex_);
+  if (call_ != nullptr) call_->Cancel(absl::CancelledError("call: cancelled by the client"));
+}
+
+void EncodingReactor::Abort(const absl::Status& why) {
+  absl::MutexLock lock(&mutex_);
+  if (call_ != nullptr) call_->Cancel(why);
+}
+
+void EncodingReactor::FinishWith(const absl::Status& status) {
+  finished_ = true;
+  status_ = status;
+  const absl::Duration retry_delay = NextRetryDelay();
+  if (absl::IsResourceExhausted(status)) {
+    context_->AddTrailingMetadata(kRetryPushbackTrailer,
+                                  absl::StrCat(absl::ToInt64Milliseconds(retry_delay)));
+  }
+  Finish(ToGrpcStatus(status, retry_delay));
+}
+
+void EncodingReactor::OnDone() {
+  std::shared_ptr<EncodingReactor> self;  // outlives the lock
+  absl::MutexLock lock(&mutex_);
+  self = std::move(self_);
+  RequestLogLine line;
+  line.request_id = request_id_;
+  line.method = method_;
+  line.status = StatusCodeName(status_);
+  line.peer = context_->peer();
+  if (call_ != nullptr) {
+    line.answer = call_->record();
+    line.finish = FinishName(line.answer.finish);
+    line.answers = call_->inputs();
+  }
+  environment_->log->Write(line);
+}
+
+}  // namespace pregate
