@@ -1,10 +1,13 @@
 #include "server/serve.h"
 
+#include <sys/resource.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +18,7 @@
 #include "server/commands/progress_bar.h"
 #include "server/generation/served_model.h"
 #include "server/grpc/grpc_server.h"
+#include "server/http_door.h"
 #include "server/log/request_log.h"
 #include "server/metrics/metrics.h"
 #include "server/stop_signals.h"
@@ -47,6 +51,15 @@ std::string ServedName(const ServeConfig& config, const ModelInfo& model) {
   return std::filesystem::weakly_canonical(config.model).stem().string();
 }
 
+// Every stream takes a file descriptor. The soft limit is low for the sake of programs that use
+// select(), which this is not.
+void RaiseFileLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 bool IsLoopback(const std::string& host) {
   return host == "localhost" || host == "::1" || host.rfind("127.", 0) == 0;
 }
@@ -54,6 +67,18 @@ bool IsLoopback(const std::string& host) {
 bool UseReflection(const ServeConfig& config) {
   if (config.reflection == Reflection::kAuto) return IsLoopback(config.host);
   return config.reflection == Reflection::kOn;
+}
+
+HttpDoorOptions HttpOptions(const ServeConfig& config) {
+  HttpDoorOptions options;
+  options.server.host = config.host;
+  options.server.port = config.http_port;
+  return options;
+}
+
+std::string HttpUrl(const ServeConfig& config, int port) {
+  const bool ipv6 = config.host.find(':') != std::string::npos;
+  return absl::StrCat("http://", ipv6 ? "[" : "", config.host, ipv6 ? "]:" : ":", port);
 }
 
 // Says in the log how steps are put together by expert, when that changes and has been so for a
@@ -76,17 +101,22 @@ class BatchingNotes {
 };
 
 // False: a step does not end, so that the engine's thread cannot be joined in any time.
-bool Drain(const ServeConfig& config, Engine* engine, GrpcServer* server) {
+bool Drain(const ServeConfig& config, Engine* engine, GrpcServer* server, HttpDoor* http) {
   Say("draining");
   server->StopServing();
+  http->StopServing();
   absl::SleepFor(config.shutdown_delay);
   engine->StartDrain();
   bool idle = engine->WaitUntilIdle(config.drain_timeout);
   if (!idle) {
-    server->AbortStreams(absl::UnavailableError("server: drain timeout; try another replica"));
+    const absl::Status why = absl::UnavailableError("server: drain timeout; try another replica");
+    server->AbortStreams(why);
+    http->AbortStreams(why);
     idle = engine->WaitUntilIdle(kFlushTime);
   }
+  std::thread http_shutdown([http] { http->Shutdown(kFlushTime); });
   server->Shutdown(kFlushTime);
+  http_shutdown.join();
   return idle;
 }
 
@@ -116,12 +146,15 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options, Eng
   grpc_options.reflection = UseReflection(config);
   const auto server = GrpcServer::Start(grpc_options, &model, &log);
   if (!server.ok()) return Fail(server.status(), kCannotListen);
+  const auto http = HttpDoor::Start(HttpOptions(config), &model, &log);
+  if (!http.ok()) return Fail(http.status(), kCannotListen);
   signals->Arm();
+  Say(absl::StrCat("HTTP     ", HttpUrl(config, (*http)->port()), "/v1"));
   Say(absl::StrCat("gRPC     ", config.host, ":", (*server)->port(), "   model ", model.name()));
   Say(absl::StrCat("metrics  http://", config.host, ":", metrics.port(), "/metrics"));
 
   signals->Wait();
-  if (!Drain(config, engine, server->get())) {
+  if (!Drain(config, engine, server->get(), http->get())) {
     Say("a step does not end; leaving without it");
     std::_Exit(kStuck);  // its thread still uses what the destructors would take away
   }
@@ -132,6 +165,7 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options, Eng
 
 int Serve(const ServeConfig& config) {
   StopSignals signals;
+  RaiseFileLimit();
   ServedModelOptions options;
   absl::StatusOr<std::string> chat_template = ReadChatTemplate(config.chat_template);
   if (!chat_template.ok()) return Fail(chat_template.status(), kCannotUse);

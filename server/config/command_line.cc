@@ -159,9 +159,16 @@ absl::Status RequireGiven(absl::string_view name, const std::string& value) {
 
 // The rules that join several flags.
 absl::Status CheckServe(const ServeConfig& config) {
-  if (config.grpc_port != 0 && config.grpc_port == config.metrics_port) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("metrics-port: must differ from grpc-port; got ", config.metrics_port));
+  const std::pair<const char*, int> ports[] = {{"http-port", config.http_port},
+                                               {"grpc-port", config.grpc_port},
+                                               {"metrics-port", config.metrics_port}};
+  for (const auto& [later, port] : ports) {
+    for (const auto& [earlier, other] : ports) {
+      if (earlier == later) break;
+      if (port == 0 || port != other) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat(later, ": must differ from ", earlier, "; got ", port));
+    }
   }
   if (config.engine.max_num_batched_tokens < config.engine.max_num_seqs) {
     return absl::InvalidArgumentError(

@@ -30,6 +30,7 @@ struct ServeConfig {
   std::string served_model_name;  // empty: the name in the file
   std::string chat_template;      // path of a Jinja file; empty: the model's own
   std::string host = "127.0.0.1";
+  int http_port = 8000;     // 0: any free port
   int grpc_port = 8001;     // 0: any free port
   int metrics_port = 8002;  // 0: any free port
   Reflection reflection = Reflection::kAuto;

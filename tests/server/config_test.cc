@@ -62,6 +62,7 @@ TEST(CommandLine, DefaultsAreThoseOfTheStruct) {
   const ServeConfig config = ParseServe({"serve", "m.gguf"});
   EXPECT_EQ(config.model, "m.gguf");
   EXPECT_EQ(config.host, "127.0.0.1");
+  EXPECT_EQ(config.http_port, 8000);
   EXPECT_EQ(config.grpc_port, 8001);
   EXPECT_EQ(config.metrics_port, 8002);
   EXPECT_EQ(config.engine.max_num_seqs, 64);
@@ -77,6 +78,7 @@ TEST(CommandLine, EveryServeFlagIsTaken) {
                                          "--chat-template=t.jinja",
                                          "--host",
                                          "::1",
+                                         "--http-port=7",
                                          "--grpc-port=0",
                                          "--metrics-port=9",
                                          "--reflection=off",
@@ -101,6 +103,7 @@ TEST(CommandLine, EveryServeFlagIsTaken) {
   EXPECT_EQ(config.served_model_name, "smol");
   EXPECT_EQ(config.chat_template, "t.jinja");
   EXPECT_EQ(config.host, "::1");
+  EXPECT_EQ(config.http_port, 7);
   EXPECT_EQ(config.grpc_port, 0);
   EXPECT_EQ(config.metrics_port, 9);
   EXPECT_EQ(config.reflection, Reflection::kOff);
@@ -222,6 +225,8 @@ TEST(CommandLine, BadValuesAreNamed) {
             "temperature: must be a number in [0, 2]; got nan");
   EXPECT_EQ(Error({"serve", "m", "--grpc-port", "9000", "--metrics-port", "9000"}),
             "metrics-port: must differ from grpc-port; got 9000");
+  EXPECT_EQ(Error({"serve", "m", "--grpc-port", "8000"}),
+            "grpc-port: must differ from http-port; got 8000");
   EXPECT_EQ(Error({"serve", "m", "--max-num-batched-tokens", "8"}),
             "max-num-batched-tokens: must be at least max-num-seqs (64); got 8");
   EXPECT_EQ(Error({"generate", "m"}), "prompt: must be given; got none");

@@ -38,8 +38,10 @@ struct HttpReply {
 
 class HttpClient {
  public:
-  // `receive_buffer`: bytes that the system takes in unread; 0: its default.
-  explicit HttpClient(int port, int receive_buffer = 0) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+  static int NewSocket() { return socket(AF_INET, SOCK_STREAM, 0); }
+
+  // `receive_buffer`: bytes that the system takes in unread; 0: its default. `fd`: of NewSocket.
+  explicit HttpClient(int port, int receive_buffer = 0, int fd = NewSocket()) : fd_(fd) {
     if (receive_buffer > 0) {
       setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));
     }

@@ -251,14 +251,14 @@ TEST_F(HttpLimitsTest, F9_WithoutFileDescriptorsNobodyIsLost) {
     clients.push_back(std::make_unique<HttpClient>(server_->port()));
   }
   for (auto& client : clients) EXPECT_EQ(client->Ask(GetText("/a")).status, 200);
-  // Both ends are of this process: the next connections find no descriptor at the server's.
-  std::vector<std::unique_ptr<HttpClient>> more;
-  const int next = dup(0);
-  close(next);
-  const rlimit low{static_cast<rlim_t>(next) + 3, saved.rlim_max};
+  // Both ends are of this process: the next connections have a descriptor at their own end only.
+  std::vector<int> sockets;
+  for (int i = 0; i < 3; ++i) sockets.push_back(HttpClient::NewSocket());
+  const rlimit low{static_cast<rlim_t>(sockets.back()) + 1, saved.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
-  for (int i = 0; i < 3; ++i) {
-    more.push_back(std::make_unique<HttpClient>(server_->port()));
+  std::vector<std::unique_ptr<HttpClient>> more;
+  for (const int fd : sockets) {
+    more.push_back(std::make_unique<HttpClient>(server_->port(), 0, fd));
     EXPECT_TRUE(more.back()->connected());
     more.back()->Send(GetText("/a"));
   }

@@ -127,8 +127,10 @@ class Starts(unittest.TestCase):
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             port = str(taken.getsockname()[1])
-            for flags in (("--grpc-port", port, "--metrics-port", "0"),
-                          ("--grpc-port", "0", "--metrics-port", port)):
+            names = ("--http-port", "--grpc-port", "--metrics-port")
+            for taken_name in names:
+                flags = [word for name in names
+                         for word in (name, port if name == taken_name else "0")]
                 status, messages = self.fails(sample_model(), *flags)
                 self.assertEqual(status, 1, messages)
                 errors = [line for line in messages.splitlines() if line.startswith("pregate: ")]
@@ -150,7 +152,8 @@ class Starts(unittest.TestCase):
             broken.write("{% for %}")
             broken.flush()
             status, messages = self.fails(sample_model(), "--chat-template", broken.name,
-                                          "--grpc-port", "0", "--metrics-port", "0")
+                                          "--http-port", "0", "--grpc-port", "0",
+                                          "--metrics-port", "0")
             self.assertEqual(status, 2)
             self.assertIn("chat template: line 1", messages)
 

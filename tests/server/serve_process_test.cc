@@ -41,7 +41,8 @@ std::string TinyModel() {
 class ServeProcess {
  public:
   explicit ServeProcess(std::vector<std::string> flags) {
-    std::vector<std::string> words = {PREGATE_BINARY, "serve", TinyModel(), "--grpc-port", "0"};
+    std::vector<std::string> words = {PREGATE_BINARY, "serve", TinyModel(), "--http-port", "0",
+                                      "--grpc-port",  "0"};
     words.insert(words.end(), flags.begin(), flags.end());
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());

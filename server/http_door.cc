@@ -1,0 +1,90 @@
+#include "server/http_door.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/generation/step_watch.h"
+#include "server/http/answer_exchange.h"
+#include "server/http/health_routes.h"
+#include "server/openai/openai_error.h"
+#include "server/openai/openai_routes.h"
+
+namespace pregate {
+namespace {
+
+class Door : public HttpDoor {
+ public:
+  Door(const HttpDoorOptions& options, const ServedModel* model, RequestLog* log)
+      : environment_{model, &pump_, log},
+        step_watch_(options.step_timeout),
+        pump_([this] { WatchSteps(); }) {}
+
+  absl::Status Listen(HttpServerOptions options) {
+    options.error = OpenAiError;
+    options.on_refused = [this](const HttpRequest& request, const absl::Status& status) {
+      LogRefusal(request, status);
+    };
+    options.on_failed_handshake = [this] {
+      environment_.model->metrics().CountFailedHandshakes(Listener::kHttp, 1);
+    };
+    absl::StatusOr<std::unique_ptr<HttpServer>> server = HttpServer::Start(options, Routes());
+    if (!server.ok()) return server.status();
+    server_ = *std::move(server);
+    return absl::OkStatus();
+  }
+
+  int port() const override { return server_->port(); }
+  void StopServing() override { health_.serving = false; }
+  void AbortStreams(const absl::Status& why) override { pump_.AbortAll(why); }
+  void Shutdown(absl::Duration grace) override { server_->Shutdown(grace); }
+
+ private:
+  // Everything that is served over HTTP.
+  std::vector<HttpRoute> Routes() {
+    std::vector<HttpRoute> routes = HealthRoutes(&health_);
+    Append(OpenAiRoutes(&environment_), &routes);
+    return routes;
+  }
+
+  static void Append(std::vector<HttpRoute> more, std::vector<HttpRoute>* routes) {
+    for (HttpRoute& route : more) routes->push_back(std::move(route));
+  }
+
+  // Of requests that no handler has seen.
+  void LogRefusal(const HttpRequest& request, const absl::Status& status) {
+    if (absl::IsUnauthenticated(status)) {
+      environment_.model->metrics().CountRejection(Rejection::kUnauthenticated);
+    }
+    RequestLogLine line;
+    line.request_id = request.request_id;
+    line.method = absl::StrCat(request.method, " ", request.path);
+    line.status = absl::StatusCodeToString(status.code());
+    line.peer = request.peer;
+    environment_.log->Write(line);
+  }
+
+  // On the pump's thread, every second.
+  void WatchSteps() {
+    health_.stuck = step_watch_.Stuck(environment_.model->engine().stats(), absl::Now());
+  }
+
+  HttpEnvironment environment_;
+  HealthState health_;
+  StepWatch step_watch_;
+  StreamPump pump_;  // its thread calls WatchSteps
+  std::unique_ptr<HttpServer> server_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<HttpDoor>> HttpDoor::Start(const HttpDoorOptions& options,
+                                                          const ServedModel* model,
+                                                          RequestLog* log) {
+  auto door = std::make_unique<Door>(options, model, log);
+  if (absl::Status status = door->Listen(options.server); !status.ok()) return status;
+  return door;
+}
+
+}  // namespace pregate
