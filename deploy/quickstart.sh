@@ -33,10 +33,11 @@ echo "$model"
 
 say "Serve"
 grpc_port="${PREGATE_GRPC_PORT:-8001}"
+http_port="${PREGATE_HTTP_PORT:-8000}"
 metrics_port="${PREGATE_METRICS_PORT:-8002}"
 log=build/quickstart.log
 build/release/pregate serve "$model" "${read_me[@]}" --served-model-name smollm2 \
-  --grpc-port "$grpc_port" --metrics-port "$metrics_port" >"$log" 2>&1 &
+  --http-port "$http_port" --grpc-port "$grpc_port" --metrics-port "$metrics_port" >"$log" 2>&1 &
 server=$!
 trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true' EXIT
 client=(build/release/pregate-client --target "127.0.0.1:$grpc_port")
@@ -60,12 +61,15 @@ rm -f "$answer"
 
 cat <<END
 
+HTTP     http://127.0.0.1:$http_port/v1   (OpenAI's API)
 gRPC     127.0.0.1:$grpc_port   (pregate.v1.Inference, grpc.health.v1.Health, reflection)
 metrics  http://127.0.0.1:$metrics_port/metrics
 log      $log
 
 Try:
   build/release/pregate-client --target 127.0.0.1:$grpc_port --chat "Tell me a short story."
+  curl -N http://127.0.0.1:$http_port/v1/completions -H 'Content-Type: application/json' \\
+    -d '{"prompt": "Once upon a time", "max_tokens": 64, "stream": true}'
   build/release/pregate generate $model${read_me[*]:+ ${read_me[*]}} -p "Why is the sky blue?"
 END
 if [[ ${#read_me[@]} -gt 0 ]]; then

@@ -1,6 +1,7 @@
 #include "server/openai/unserved_fields.h"
 
 #include <algorithm>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "server/openai/json_fields.h"
@@ -70,11 +71,9 @@ absl::Status RefuseUnservedFields(const json& body) {
     if (it == body.end() || it->is_null()) continue;
     const json neutral = json::parse(unserved.neutral);
     if (std::find(neutral.begin(), neutral.end(), *it) != neutral.end()) continue;
-    return UnservedError(
-        unserved.field,
-        absl::StrCat("be absent", neutral.empty() ? "" : " or one of ",
-                     neutral.empty() ? "" : neutral.dump(), ", anything else is not served"),
-        *it);
+    std::string rule = "be absent";
+    for (const json& value : neutral) absl::StrAppend(&rule, " or ", value.dump());
+    return UnservedError(unserved.field, rule + ", it is not served", *it);
   }
   return absl::OkStatus();
 }
