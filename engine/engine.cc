@@ -18,6 +18,7 @@
 #include "engine/encoder_engine.h"
 #include "engine/engine_setup.h"
 #include "engine/engine_stats.h"
+#include "engine/hidden_pooling.h"
 #include "engine/live_requests.h"
 #include "engine/traced_scheduler.h"
 
@@ -72,24 +73,24 @@ class StepEngine : public Engine {
     request.max_tokens = std::min(request.max_tokens, RoomAfter(request.prompt.size()));
     submission.request = std::move(request);
     submission.callback = std::move(callback);
-
-    absl::MutexLock lock(&mutex_);
-    if (draining_ || stopping_) {
-      return absl::UnavailableError("server: draining; try another replica");
-    }
-    const int64_t answers = static_cast<int64_t>(submission.request.sampling.size());
-    const int64_t tokens = answers * static_cast<int64_t>(submission.request.prompt.size());
-    if (absl::Status status = CheckQueue(answers, tokens); !status.ok()) return status;
-    queued_answers_ += answers;
-    queued_tokens_ += tokens;
-    live_answers_ += answers;
-    const uint64_t id = submission.id = next_request_id_++;
-    inbox_.push_back(std::move(submission));
-    return id;
+    return Queue(std::move(submission));
   }
 
-  absl::StatusOr<uint64_t> Encode(EncodingRequest /*request*/, EncodingCallback) override {
-    return absl::UnimplementedError("model: does not embed");
+  // A text is a prompt of which the hidden states are taken, in the same steps as all others.
+  absl::StatusOr<uint64_t> Encode(EncodingRequest request, EncodingCallback callback) override {
+    if (absl::Status status = ValidateRequest(request, setup_.info); !status.ok()) return status;
+    const bool stated = request.pooling != Pooling::kNone;
+    auto pooling = std::make_shared<HiddenPooling>(stated ? request.pooling : setup_.info.pooling);
+    const SteadyTime now = Clock::now();
+    Submission submission;
+    submission.submitted = now;
+    submission.deadline = ToSteady(request.deadline, now);
+    submission.request = RequestOf(std::move(request), *pooling);
+    submission.pooling = pooling;
+    submission.callback = [pooling, callback = std::move(callback)](GenerationOutput output) {
+      if (output.finish != FinishReason::kNone) callback(OutputOf(output, pooling.get()));
+    };
+    return Queue(std::move(submission));
   }
 
   void Cancel(uint64_t request_id) override { Enqueue({request_id, std::nullopt}); }
@@ -124,6 +125,22 @@ class StepEngine : public Engine {
   }
 
  private:
+  absl::StatusOr<uint64_t> Queue(Submission submission) {
+    absl::MutexLock lock(&mutex_);
+    if (draining_ || stopping_) {
+      return absl::UnavailableError("server: draining; try another replica");
+    }
+    const int64_t answers = static_cast<int64_t>(submission.request.sampling.size());
+    const int64_t tokens = answers * static_cast<int64_t>(submission.request.prompt.size());
+    if (absl::Status status = CheckQueue(answers, tokens); !status.ok()) return status;
+    queued_answers_ += answers;
+    queued_tokens_ += tokens;
+    live_answers_ += answers;
+    const uint64_t id = submission.id = next_request_id_++;
+    inbox_.push_back(std::move(submission));
+    return id;
+  }
+
   void Enqueue(Cancellation cancellation) {
     absl::MutexLock lock(&mutex_);
     inbox_.push_back(cancellation);
@@ -232,6 +249,7 @@ class StepEngine : public Engine {
     step.sequences = plan.sequences();
     step.prompt_tokens = live_requests_.CountPromptRows(plan, slot_owner_);
     live_requests_.AddPromptScores(plan, slot_owner_, sampled);
+    if (live_requests_.reads_texts()) AddHidden(plan);
     if (setup_.router) {
       live_requests_.AddExperts(plan, slot_owner_, step.expert_stall);
       step.expert_batching = expert_batching_;
@@ -262,6 +280,14 @@ class StepEngine : public Engine {
     setup_.router->Route(rows, *setup_.kv, &expert_ids_);
     scheduler_.Routed(rows, expert_ids_);
     live_requests_.AddPregate(rows, slot_owner_, absl::FromChrono(Clock::now() - start));
+  }
+
+  // Gives the hidden states of the step to the texts that are read for theirs.
+  void AddHidden(const BatchPlan& plan) {
+    const ConstTensor hidden = setup_.transformer->logit_hidden();
+    std::vector<float> host(static_cast<size_t>(hidden.rows * hidden.cols));
+    setup_.device->CopyToHost(host.data(), hidden.data, host.size() * sizeof(float));
+    live_requests_.AddHidden(plan, slot_owner_, host, hidden.cols);
   }
 
   // Runs the plan, while what it loads comes in.

@@ -194,7 +194,7 @@ struct ModelInfo {
   int32_t context_length = 0;     // of the file
   int32_t max_model_len = 0;      // in force
   int32_t vocab_size = 0;         // width of the logits
-  int64_t max_prompt_tokens = 0;  // what the KV pool can ever hold, less one
+  int64_t max_prompt_tokens = 0;  // of a prompt, or of a text to be read
   int32_t kv_blocks = 0;
   int32_t block_tokens = 0;
   std::string device;  // "cpu (avx512vnni, 2 threads)"

@@ -77,7 +77,10 @@ ModelInfo DescribeServed(const EngineSetup& setup, const Kernels& kernels) {
   info.max_model_len = setup.scheduler_config.max_model_len;
   info.vocab_size = setup.tokenizer->vocab_size();
   info.kv_blocks = setup.kv->num_blocks();
-  info.max_prompt_tokens = static_cast<int64_t>(info.kv_blocks) * kBlockTokens - 1;
+  info.max_prompt_tokens = std::min<int64_t>(
+      static_cast<int64_t>(info.kv_blocks) * kBlockTokens - 1, std::max(1, info.max_model_len - 2));
+  info.embedding_size = config.hidden_size;
+  info.pooling = Pooling::kLast;
   info.block_tokens = kBlockTokens;
   info.device = absl::StrCat("cpu (", std::string(kernels.name), ", ", setup.device->num_threads(),
                              setup.device->num_threads() == 1 ? " thread)" : " threads)");

@@ -40,6 +40,7 @@ std::vector<Request> LiveRequests::Open(Submission submission,
   std::sort(stop_ids.begin(), stop_ids.end());
   stop_ids.erase(std::unique(stop_ids.begin(), stop_ids.end()), stop_ids.end());
 
+  texts_ += shared->pooling != nullptr;
   std::vector<Request> requests;
   for (size_t i = 0; i < asked.sampling.size(); ++i) {
     SamplingParams& sampling = asked.sampling[i];
@@ -91,6 +92,15 @@ void LiveRequests::AddPromptScores(const BatchPlan& plan, absl::Span<const Seque
     assert(sampled.logprobs[i].has_value());
     answer.prompt_logprobs.push_back(
         Trimmed(*sampled.logprobs[i], answer.of->request.prompt_logprobs));
+  }
+}
+
+void LiveRequests::AddHidden(const BatchPlan& plan, absl::Span<const SequenceId> slot_owner,
+                             absl::Span<const float> hidden, int64_t size) {
+  for (int32_t i = 0; i < plan.logits(); ++i) {
+    const Answer& answer = answers_.at(slot_owner[plan.logit_slots[i]]);
+    if (answer.of->pooling == nullptr) continue;
+    answer.of->pooling->Add(plan.positions[plan.logit_rows[i]], hidden.data() + i * size, size);
   }
 }
 
@@ -153,6 +163,7 @@ void LiveRequests::Deliver(const SequenceEvent& event, const SampledTokens* samp
   FillFinish(answer, event.finish, now, &output);
   if (!answer.admitted) LeaveQueue(answer);
   departures_.ended_answers += 1;
+  texts_ -= answer.of->pooling != nullptr;
   deadlines_.erase({answer.of->deadline, event.id});
   const std::shared_ptr<Submission> of = std::move(answer.of);
   answers_.erase(it);

@@ -15,6 +15,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/types/span.h"
 #include "engine/engine.h"
+#include "engine/hidden_pooling.h"
 #include "engine/model/sampler.h"
 #include "engine/plan/batch_plan.h"
 #include "engine/plan/scheduler.h"
@@ -28,6 +29,7 @@ struct Submission {
   uint64_t id = 0;
   GenerationRequest request;
   OutputCallback callback;
+  std::shared_ptr<HiddenPooling> pooling;  // of a text that is read for its vector, else null
   SteadyTime submitted;
   SteadyTime deadline;  // max(): none
 };
@@ -63,6 +65,12 @@ class LiveRequests {
   // Log-probabilities of prompt tokens that the step has scored.
   void AddPromptScores(const BatchPlan& plan, absl::Span<const SequenceId> slot_owner,
                        const SampledTokens& sampled);
+
+  // Whether some text is read for its vector; then what the plan's logit rows were before the head,
+  // [logits, size].
+  bool reads_texts() const { return texts_ > 0; }
+  void AddHidden(const BatchPlan& plan, absl::Span<const SequenceId> slot_owner,
+                 absl::Span<const float> hidden, int64_t size);
 
   // Rows of the plan that compute prompt tokens.
   int32_t CountPromptRows(const BatchPlan& plan, absl::Span<const SequenceId> slot_owner) const;
@@ -105,6 +113,7 @@ class LiveRequests {
 
   absl::flat_hash_map<SequenceId, Answer> answers_;
   absl::btree_set<std::pair<SteadyTime, SequenceId>> deadlines_;
+  int64_t texts_ = 0;  // answers that are texts read for their vectors
   Departures departures_;
   std::string step_error_;
 };

@@ -47,12 +47,15 @@ class Decoder : public Transformer {
       Attend(layer, config_.IsLocal(i), kv.Layer(i), a);
       if (absl::Status status = FeedForward(layer, i, a); !status.ok()) return status;
     }
+    logit_hidden_ = a.head_rows;
     if (plan.logits() == 0) return a.logits;
     kernels_.gather_rows(device_, a.hidden, inputs_.logit_rows(), a.head_rows);
     Norm(a.head_rows, weights_.output_norm, a.head_rows);
     Project(a.head_rows, {{&weights_.head, a.logits}});
     return a.logits;
   }
+
+  ConstTensor logit_hidden() const override { return logit_hidden_; }
 
   std::vector<ExpertUnitSize> ExpertUnits() const override {
     if (config_.read_me.num_experts == 0) return {};
@@ -165,6 +168,7 @@ class Decoder : public Transformer {
   const ActivationMemory scratch_;
   const DeviceBuffer inv_freq_;  // inv_freq, then local_inv_freq
   StepInputs inputs_;
+  ConstTensor logit_hidden_;
   Ffn ffn_;
 };
 

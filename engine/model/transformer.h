@@ -51,6 +51,10 @@ class Transformer {
   // needs could not be loaded; what it has written is to be forgotten.
   virtual absl::StatusOr<Tensor> Forward(const BatchPlan& plan, const KvStorage& kv) = 0;
 
+  // What the logits of the last Forward were made from: the hidden states of its logit rows behind
+  // the last norm, [logits, H] kF32 in device memory, densely packed, valid until the next call.
+  virtual ConstTensor logit_hidden() const = 0;
+
   // Where experts that do not all fit come from: the plan's evictions and loads are its orders.
   // Unit e is expert e. Null: everything is in memory.
   virtual ExpertStore* expert_store() const = 0;
