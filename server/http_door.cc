@@ -8,6 +8,8 @@
 #include "server/generation/step_watch.h"
 #include "server/http/answer_exchange.h"
 #include "server/http/health_routes.h"
+#include "server/http/metrics_route.h"
+#include "server/open_inference/http_routes.h"
 #include "server/openai/openai_error.h"
 #include "server/openai/openai_routes.h"
 
@@ -44,7 +46,9 @@ class Door : public HttpDoor {
   // Everything that is served over HTTP.
   std::vector<HttpRoute> Routes() {
     std::vector<HttpRoute> routes = HealthRoutes(&health_);
+    routes.push_back(MetricsRoute(&environment_.model->metrics()));
     Append(OpenAiRoutes(&environment_), &routes);
+    Append(OpenInferenceRoutes(&environment_, &health_), &routes);
     return routes;
   }
 

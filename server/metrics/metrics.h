@@ -55,7 +55,8 @@ class Metrics {
   void ObserveInterToken(absl::Duration gap);  // between two outputs of one answer
   void ObserveAnswer(const AnswerRecord& answer);
   void CountRejection(Rejection reason);
-  // Connections that ended before TLS was agreed on.
+  // Connections that could not agree on TLS. (gRPC's library does not tell of those that hung up
+  // without a word.)
   void CountFailedHandshakes(Listener where, int64_t count);
   // The end of the server's certificate. Without a call the page has no such series.
   void SetCertificateExpiry(absl::Time not_after);

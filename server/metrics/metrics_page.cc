@@ -95,9 +95,8 @@ Families SchedulerFamilies(const EngineStats& stats) {
 // What the outside world makes of tokens and certificates.
 Families IdentityFamilies(const Instruments& from) {
   Families families = {
-      CounterFamily("tls_handshakes_failed_total",
-                    "Connections that ended before TLS was agreed on.", "listener", kListenerLabels,
-                    from.failed_handshakes),
+      CounterFamily("tls_handshakes_failed_total", "Connections that could not agree on TLS.",
+                    "listener", kListenerLabels, from.failed_handshakes),
   };
   const int64_t expiry = from.certificate_expiry.load(std::memory_order_relaxed);
   if (expiry != 0) {
