@@ -5,15 +5,21 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <variant>
 
+#include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_split.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "pregate/v1/inference.grpc.pb.h"
 #include "server/client/options.h"
+#include "server/identity/small_file.h"
 
 namespace pregate {
 namespace {
@@ -45,6 +51,42 @@ const char* CodeName(grpc::StatusCode code) {
 int Fail(const std::string& what) {
   std::fprintf(stderr, "pregate-client: %s\n", what.c_str());
   return 1;
+}
+
+// The token to send; "": none.
+absl::StatusOr<std::string> Token(const ClientOptions& options) {
+  if (options.api_key_file.empty()) {
+    const char* token = std::getenv("PREGATE_API_KEY");
+    return token == nullptr ? "" : token;
+  }
+  const absl::StatusOr<std::string> text = ReadSmallFile("api-key-file", options.api_key_file);
+  if (!text.ok()) return text.status();
+  for (absl::string_view line : absl::StrSplit(*text, '\n')) {
+    line = absl::StripAsciiWhitespace(line);
+    if (line.empty() || line.front() == '#') continue;
+    const size_t colon = line.find(':');  // "name:token" in a file of the server's
+    if (colon != absl::string_view::npos) line.remove_prefix(colon + 1);
+    return std::string(absl::StripAsciiWhitespace(line));
+  }
+  return FileError("api-key-file", "hold a token", options.api_key_file);
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> Credentials(
+    const ClientOptions& options) {
+  if (!options.tls) return grpc::InsecureChannelCredentials();
+  grpc::SslCredentialsOptions ssl;
+  const std::tuple<const char*, const std::string&, std::string&> files[] = {
+      {"ssl-ca-certs", options.ssl_ca_certs, ssl.pem_root_certs},
+      {"ssl-certfile", options.ssl_certfile, ssl.pem_cert_chain},
+      {"ssl-keyfile", options.ssl_keyfile, ssl.pem_private_key},
+  };
+  for (const auto& [flag, path, pem] : files) {
+    if (path.empty()) continue;
+    absl::StatusOr<std::string> text = ReadSmallFile(flag, path);
+    if (!text.ok()) return text.status();
+    pem = *std::move(text);
+  }
+  return grpc::SslCredentials(ssl);
 }
 
 // Until the server says SERVING; an error when it has not in time.
@@ -89,9 +131,11 @@ v1::GenerateRequest AsRequest(const ClientOptions& options) {
   return request;
 }
 
-int Ask(const std::shared_ptr<grpc::Channel>& channel, const ClientOptions& options) {
+int Ask(const std::shared_ptr<grpc::Channel>& channel, const std::string& token,
+        const ClientOptions& options) {
   const auto stub = v1::Inference::NewStub(channel);
   grpc::ClientContext context;
+  if (!token.empty()) context.AddMetadata("authorization", "Bearer " + token);
   const auto reader = stub->Generate(&context, AsRequest(options));
   size_t written = 0;
   bool at_line_start = true;
@@ -113,19 +157,22 @@ int Ask(const std::shared_ptr<grpc::Channel>& channel, const ClientOptions& opti
 }
 
 int Run(const ClientOptions& options) {
+  const absl::StatusOr<std::string> token = Token(options);
+  if (!token.ok()) return Fail(std::string(token.status().message()));
+  const auto credentials = Credentials(options);
+  if (!credentials.ok()) return Fail(std::string(credentials.status().message()));
   grpc::ChannelArguments arguments;
   // A server that is waited for is met soon after it has come.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
-  const auto channel =
-      grpc::CreateCustomChannel(options.target, grpc::InsecureChannelCredentials(), arguments);
+  const auto channel = grpc::CreateCustomChannel(options.target, *credentials, arguments);
   if (options.wait_seconds > 0) {
     const grpc::Status ready = WaitUntilReady(channel, options.wait_seconds);
     if (!ready.ok()) return Fail(options.target + " is not ready: " + ready.error_message());
   }
   const bool asked = options.chat.has_value() || options.text.has_value();
-  return asked ? Ask(channel, options) : 0;
+  return asked ? Ask(channel, *token, options) : 0;
 }
 
 }  // namespace

@@ -12,6 +12,11 @@ namespace pregate {
 
 struct ClientOptions {
   std::string target = "127.0.0.1:8001";
+  std::string api_key_file;  // whose first token is sent; empty: PREGATE_API_KEY, if there is one
+  bool tls = false;          // asked for by itself or by any of the files below
+  std::string ssl_ca_certs;  // who may have signed the server's certificate; empty: the system's
+  std::string ssl_certfile;  // shown to the server; empty: none
+  std::string ssl_keyfile;
   double wait_seconds = 0;  // for the server to say SERVING; 0: it must be there
 
   // At most one of the two.
