@@ -15,6 +15,7 @@ for model in smollm2 gemma3; do
     echo "tests/run.sh: no $model; its tests will skip"
   fi
 done
+deploy/fetch_model.sh minilm >/dev/null || echo "tests/run.sh: no minilm; its tests will skip"
 tests/make_venv.sh
 
 cmake --preset release >/dev/null
