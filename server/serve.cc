@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
@@ -19,6 +20,10 @@
 #include "server/generation/served_model.h"
 #include "server/grpc/grpc_server.h"
 #include "server/http_door.h"
+#include "server/identity/authorizer.h"
+#include "server/identity/reloader.h"
+#include "server/identity/small_file.h"
+#include "server/identity/tls_files.h"
 #include "server/log/request_log.h"
 #include "server/metrics/metrics.h"
 #include "server/stop_signals.h"
@@ -69,16 +74,73 @@ bool UseReflection(const ServeConfig& config) {
   return config.reflection == Reflection::kOn;
 }
 
-HttpDoorOptions HttpOptions(const ServeConfig& config) {
+// Who may call, and how connections are protected: the same for every front door.
+struct Identity {
+  std::unique_ptr<Authorizer> authorizer;
+  std::unique_ptr<TlsFiles> tls;  // null: plain text
+};
+
+const std::string& MetricsHost(const ServeConfig& config) {
+  return config.metrics_host.empty() ? config.host : config.metrics_host;
+}
+
+bool HasFiles(const ServeConfig& config) {
+  return !config.api_key_file.empty() || config.tls.enabled();
+}
+
+absl::StatusOr<Identity> OpenIdentity(const ServeConfig& config) {
+  absl::StatusOr<std::unique_ptr<Authorizer>> authorizer = Authorizer::Open(config.api_key_file);
+  if (!authorizer.ok()) return authorizer.status();
+  absl::StatusOr<std::unique_ptr<TlsFiles>> tls = TlsFiles::Open(config.tls);
+  if (!tls.ok()) return tls.status();
+  return Identity{*std::move(authorizer), *std::move(tls)};
+}
+
+// What an operator may not have meant.
+void WarnOf(const ServeConfig& config, const Identity& identity) {
+  if (!IsLoopback(config.host)) {
+    if (identity.tls == nullptr) {
+      Say("warning: no TLS (--ssl-certfile): whoever is on the way can read all of it");
+    }
+    if (config.api_key_file.empty() && config.tls.client_ca.empty()) {
+      Say("warning: no tokens (--api-key-file): whoever can connect may ask");
+    }
+  }
+  if (identity.tls != nullptr && !IsLoopback(MetricsHost(config))) {
+    Say("warning: the metrics port has no TLS: see --metrics-host, or ask the HTTP port for "
+        "/metrics");
+  }
+  if (!config.api_key_file.empty() && IsReadableByAll(config.api_key_file)) {
+    Say("warning: every user of this machine can read the file of --api-key-file");
+  }
+  if (identity.tls != nullptr && identity.tls->material()->not_after <= absl::Now()) {
+    Say("warning: the certificate of --ssl-certfile has expired");
+  }
+}
+
+HttpDoorOptions HttpOptions(const ServeConfig& config, const Identity& identity) {
   HttpDoorOptions options;
   options.server.host = config.host;
   options.server.port = config.http_port;
+  options.server.authorizer = identity.authorizer.get();
+  options.server.tls = identity.tls.get();
   return options;
 }
 
 std::string HttpUrl(const ServeConfig& config, int port) {
   const bool ipv6 = config.host.find(':') != std::string::npos;
-  return absl::StrCat("http://", ipv6 ? "[" : "", config.host, ipv6 ? "]:" : ":", port);
+  return absl::StrCat(config.tls.enabled() ? "https://" : "http://", ipv6 ? "[" : "", config.host,
+                      ipv6 ? "]:" : ":", port);
+}
+
+// Null when there is nothing to reload.
+std::unique_ptr<Reloader> StartReloader(const ServeConfig& config, const Identity& identity,
+                                        Metrics* metrics, RequestLog* log) {
+  if (!HasFiles(config)) return nullptr;
+  return std::make_unique<Reloader>(
+      identity.authorizer.get(), identity.tls.get(),
+      Reloader::Listener{[log](const std::string& note) { log->Note(note); },
+                         [metrics](absl::Time end) { metrics->SetCertificateExpiry(end); }});
 }
 
 // Says in the log how steps are put together by expert, when that changes and has been so for a
@@ -121,8 +183,8 @@ bool Drain(const ServeConfig& config, Engine* engine, GrpcServer* server, HttpDo
 }
 
 // Serves with what has been loaded, until told to stop.
-int ServeModel(const ServeConfig& config, const ServedModelOptions& options, Engine* engine,
-               StopSignals* signals) {
+int ServeModel(const ServeConfig& config, const ServedModelOptions& options,
+               const Identity& identity, Engine* engine, StopSignals* signals) {
   Metrics metrics(engine, options.name, config.metrics_compat);
   RequestLog log(config.log_format);
   BatchingNotes notes(&log);
@@ -130,9 +192,13 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options, Eng
     metrics.ObserveStep(step);
     notes.Observe(step);
   });
-  if (absl::Status status = metrics.StartServer(config.host, config.metrics_port); !status.ok()) {
+  if (absl::Status status = metrics.StartServer(MetricsHost(config), config.metrics_port);
+      !status.ok()) {
     return Fail(status, kCannotListen);
   }
+  const auto reloader = StartReloader(config, identity, &metrics, &log);
+  if (reloader != nullptr) signals->OnHangup([&reloader] { reloader->Wake(); });
+  const auto no_hangup = absl::MakeCleanup([signals] { signals->OnHangup(nullptr); });
   const ServedModel model(engine, &metrics, options);
   if (!model.chat_status().ok()) {
     // A template that the operator names must be sound. Where the model's own is not, or there is
@@ -143,15 +209,17 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options, Eng
   GrpcServerOptions grpc_options;
   grpc_options.host = config.host;
   grpc_options.port = config.grpc_port;
+  grpc_options.authorizer = identity.authorizer.get();
+  grpc_options.tls = identity.tls.get();
   grpc_options.reflection = UseReflection(config);
   const auto server = GrpcServer::Start(grpc_options, &model, &log);
   if (!server.ok()) return Fail(server.status(), kCannotListen);
-  const auto http = HttpDoor::Start(HttpOptions(config), &model, &log);
+  const auto http = HttpDoor::Start(HttpOptions(config, identity), &model, &log);
   if (!http.ok()) return Fail(http.status(), kCannotListen);
   signals->Arm();
   Say(absl::StrCat("HTTP     ", HttpUrl(config, (*http)->port()), "/v1"));
   Say(absl::StrCat("gRPC     ", config.host, ":", (*server)->port(), "   model ", model.name()));
-  Say(absl::StrCat("metrics  http://", config.host, ":", metrics.port(), "/metrics"));
+  Say(absl::StrCat("metrics  http://", MetricsHost(config), ":", metrics.port(), "/metrics"));
 
   signals->Wait();
   if (!Drain(config, engine, server->get(), http->get())) {
@@ -164,7 +232,10 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options, Eng
 }  // namespace
 
 int Serve(const ServeConfig& config) {
-  StopSignals signals;
+  StopSignals signals(HasFiles(config));
+  const absl::StatusOr<Identity> identity = OpenIdentity(config);
+  if (!identity.ok()) return Fail(identity.status(), kCannotUse);
+  WarnOf(config, *identity);
   RaiseFileLimit();
   ServedModelOptions options;
   absl::StatusOr<std::string> chat_template = ReadChatTemplate(config.chat_template);
@@ -178,7 +249,7 @@ int Serve(const ServeConfig& config) {
   options.name = ServedName(config, info);
   Say(absl::StrFormat("%s  %s, %.0fM parameters, %s, context %d", options.name, info.architecture,
                       info.num_parameters / 1e6, info.device, info.max_model_len));
-  return ServeModel(config, options, engine->get(), &signals);
+  return ServeModel(config, options, *identity, engine->get(), &signals);
 }
 
 }  // namespace pregate

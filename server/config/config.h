@@ -13,6 +13,7 @@
 #include "engine/bench.h"
 #include "engine/engine.h"
 #include "engine/simulation.h"
+#include "server/identity/tls_files.h"
 
 namespace pregate {
 
@@ -30,9 +31,12 @@ struct ServeConfig {
   std::string served_model_name;  // empty: the name in the file
   std::string chat_template;      // path of a Jinja file; empty: the model's own
   std::string host = "127.0.0.1";
-  int http_port = 8000;     // 0: any free port
-  int grpc_port = 8001;     // 0: any free port
-  int metrics_port = 8002;  // 0: any free port
+  int http_port = 8000;      // 0: any free port
+  int grpc_port = 8001;      // 0: any free port
+  int metrics_port = 8002;   // 0: any free port
+  std::string metrics_host;  // of the metrics port; empty: `host`
+  std::string api_key_file;  // empty: nobody needs a token
+  TlsPaths tls;              // --ssl-certfile, --ssl-keyfile, --ssl-ca-certs
   Reflection reflection = Reflection::kAuto;
   absl::Duration drain_timeout = absl::Seconds(30);  // for what runs to end after SIGTERM
   absl::Duration shutdown_delay;                     // from "not serving" to the first refusal

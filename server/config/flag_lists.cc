@@ -87,6 +87,18 @@ void AppendServerFlags(ServeConfig* config, std::vector<Flag>* flags) {
       IntegerFlag("grpc-port", "port of gRPC; 0: any free one", &config->grpc_port, 0, kMaxPort));
   flags->push_back(IntegerFlag("metrics-port", "port of /metrics; 0: any free one",
                                &config->metrics_port, 0, kMaxPort));
+  flags->push_back(TextFlag("metrics-host", "ADDRESS", "where that port is; it has no TLS",
+                            &config->metrics_host));
+  flags->back().default_value = std::string("host");
+  flags->push_back(TextFlag("api-key-file", "FILE", "bearer tokens, one of which clients must send",
+                            &config->api_key_file));
+  flags->push_back(TextFlag("ssl-certfile", "FILE", "PEM certificate chain of the server: TLS",
+                            &config->tls.certificate_chain));
+  flags->push_back(
+      TextFlag("ssl-keyfile", "FILE", "PEM key of the certificate", &config->tls.private_key));
+  flags->push_back(TextFlag("ssl-ca-certs", "FILE",
+                            "PEM authorities, one of which clients' certificates must be of",
+                            &config->tls.client_ca));
   flags->push_back(EnumFlag("reflection", "auto|on|off", "gRPC reflection; auto: on loopback only",
                             static_cast<int>(config->reflection), [config](int word) {
                               config->reflection = static_cast<Reflection>(word);

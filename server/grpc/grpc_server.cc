@@ -1,23 +1,28 @@
 #include "server/grpc/grpc_server.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "grpc/health/v1/health.pb.h"
 #include "server/generation/step_watch.h"
-#include "server/grpc/inference_service.h"
+#include "server/grpc/gate.h"
+#include "server/grpc/guarded_inference.h"
 #include "server/grpc/messages.h"
+#include "server/grpc/open_inference_service.h"
+#include "server/grpc/reflection.h"
+#include "server/grpc/tls_credentials.h"
 
 namespace pregate {
 namespace {
@@ -29,27 +34,16 @@ constexpr int kKeepaliveMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 constexpr int kMinPingIntervalMs = 10'000;      // of clients; more often is abuse
 constexpr int kConnectionIdleMs = 15 * 60'000;  // without a call
-constexpr absl::string_view kReflectionPlugin = "proto_server_reflection";
-
-// Linking the reflection library turns it on for every server of the process; this decides anew.
-class ReflectionOption : public grpc::ServerBuilderOption {
- public:
-  explicit ReflectionOption(bool on) : on_(on) {}
-  void UpdateArguments(grpc::ChannelArguments* /*arguments*/) override {}
-  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    auto reflects = [](const auto& plugin) { return plugin->name() == kReflectionPlugin; };
-    plugins->erase(std::remove_if(plugins->begin(), plugins->end(), reflects), plugins->end());
-    if (on_) plugins->push_back(std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>());
-  }
-
- private:
-  bool on_;
-};
 
 // The library's own messages tell users nothing that our statuses do not; who debugs it sets
-// GRPC_VERBOSITY.
-void QuietLibrary() {
-  if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
+// GRPC_VERBOSITY. Failed handshakes are told of nowhere else.
+void TakeLibraryLog() {
+  google::protobuf::SetLogHandler(nullptr);  // it has a line for each broken byte of a client's
+  gpr_set_log_function([](gpr_log_func_args* line) {
+    static const bool shown = std::getenv("GRPC_VERBOSITY") != nullptr;
+    CountInLog(line->file, line->message);
+    if (shown) std::fprintf(stderr, "grpc: %s:%d: %s\n", line->file, line->line, line->message);
+  });
 }
 
 void SetLimits(grpc::ServerBuilder* builder) {
@@ -72,12 +66,21 @@ std::string Address(const std::string& host, int port) {
   return ipv6 ? absl::StrCat("[", host, "]:", port) : absl::StrCat(host, ":", port);
 }
 
+// The gRPC library serves this one itself, and lets everybody ask it.
+std::string HealthServiceName() {
+  return grpc::health::v1::HealthCheckRequest::descriptor()->file()->service(0)->full_name();
+}
+
 class Server : public GrpcServer {
  public:
   Server(const GrpcServerOptions& options, const ServedModel* model, RequestLog* log)
-      : service_(&environment_),
+      : gate_(options.authorizer, &environment_),
+        service_(&environment_),
+        guarded_service_(&gate_, &service_),
+        open_inference_(&gate_, &environment_, &state_),
         step_watch_(options.step_timeout),
-        pump_([this] { UpdateHealth(); }) {
+        pump_([this] { Tick(); }) {
+    if (options.tls != nullptr) tls_ = std::make_unique<TlsCredentials>(options.tls);
     environment_.model = model;
     environment_.pump = &pump_;
     environment_.log = log;
@@ -86,20 +89,27 @@ class Server : public GrpcServer {
 
   absl::Status Listen(const GrpcServerOptions& options) {
     grpc::EnableDefaultHealthCheckService(true);
-    QuietLibrary();
+    TakeLibraryLog();
     grpc::ServerBuilder builder;
     SetLimits(&builder);
-    builder.SetOption(std::make_unique<ReflectionOption>(options.reflection));
-    builder.RegisterService(&service_);
+    builder.RegisterService(&guarded_service_);
+    builder.RegisterService(&open_inference_);
+    if (options.reflection) {
+      reflection_ = MakeReflection(
+          &gate_, {v1::Inference::service_full_name(),
+                   inference::GRPCInferenceService::service_full_name(), HealthServiceName()});
+    }
+    for (const auto& service : reflection_) builder.RegisterService(service.get());
     const std::string address = Address(options.host, options.port);
-    builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port_);
+    builder.AddListeningPort(
+        address, tls_ == nullptr ? grpc::InsecureServerCredentials() : tls_->ForPort(), &port_);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || port_ == 0) {
       return absl::UnavailableError(
           absl::StrCat("gRPC: cannot listen on ", address, "; is it in use?"));
     }
-    SetHealth(true);
     listening_ = true;
+    SetHealth(true, true);
     return absl::OkStatus();
   }
 
@@ -107,37 +117,55 @@ class Server : public GrpcServer {
 
   void StopServing() override {
     listening_ = false;
-    SetHealth(false);
+    SetHealth(state_.live, false);
   }
 
   void AbortStreams(const absl::Status& why) override { pump_.AbortAll(why); }
 
   void Shutdown(absl::Duration grace) override {
+    // Streams that a client keeps open for more requests would wait for it.
+    AbortStreams(absl::UnavailableError("server: stopping; try another replica"));
     server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(grace));
     server_->Wait();
   }
 
  private:
   // On the pump's thread, every second.
-  void UpdateHealth() {
+  void Tick() {
+    const int64_t failed = FailedHandshakes();
+    environment_.model->metrics().CountFailedHandshakes(Listener::kGrpc,
+                                                        failed - failed_handshakes_);
+    failed_handshakes_ = failed;
     if (!listening_) return;
-    SetHealth(!step_watch_.Stuck(environment_.model->engine().stats(), absl::Now()));
-    if (!listening_) SetHealth(false);  // StopServing came in between
+    const bool live = !step_watch_.Stuck(environment_.model->engine().stats(), absl::Now());
+    SetHealth(live, live);
+    if (!listening_) SetHealth(live, false);  // StopServing came in between
   }
 
-  void SetHealth(bool serving) {
+  void SetHealth(bool live, bool ready) {
+    state_.live = live;
+    state_.ready = ready;
     grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
-    health->SetServingStatus("", serving);
-    health->SetServingStatus(v1::Inference::service_full_name(), serving);
+    for (const std::string service : {"", v1::Inference::service_full_name(),
+                                      inference::GRPCInferenceService::service_full_name()}) {
+      health->SetServingStatus(service, ready);
+    }
   }
 
   CallEnvironment environment_;
+  ServerState state_;
+  const Gate gate_;
   InferenceService service_;
+  GuardedInference guarded_service_;
+  OpenInferenceService open_inference_;
+  std::vector<std::unique_ptr<grpc::Service>> reflection_;
+  std::unique_ptr<TlsCredentials> tls_;  // null: plain text
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
   std::atomic<bool> listening_ = false;
   StepWatch step_watch_;
-  StreamPump pump_;  // last: its thread calls UpdateHealth
+  int64_t failed_handshakes_ = FailedHandshakes();  // that have been counted; the pump's own
+  StreamPump pump_;                                 // last: its thread calls Tick
 };
 
 }  // namespace

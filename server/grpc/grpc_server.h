@@ -8,6 +8,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/generation/served_model.h"
+#include "server/identity/authorizer.h"
+#include "server/identity/tls_files.h"
 #include "server/log/request_log.h"
 
 namespace pregate {
@@ -16,6 +18,9 @@ struct GrpcServerOptions {
   std::string host = "127.0.0.1";
   int port = 0;  // 0: any free one
   bool reflection = true;
+  // Both must outlive the server.
+  const Authorizer* authorizer = nullptr;            // null: nobody needs a token
+  const TlsFiles* tls = nullptr;                     // null: plain text
   absl::Duration stall_timeout = absl::Seconds(30);  // of a client that does not read
   absl::Duration step_timeout = absl::Seconds(30);   // of a step, before the engine is called stuck
 };
