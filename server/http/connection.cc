@@ -290,7 +290,7 @@ void Connection::Refuse(int http_status, const absl::Status& status, std::string
   if (http_status != 204) response = HttpRefusal(http_status, status, error_);
   response.status = http_status;
   if (!allow.empty()) response.headers.emplace_back("allow", std::move(allow));
-  Respond(std::move(response));
+  Respond(response);
 }
 
 // --- What goes ---
@@ -300,7 +300,7 @@ void Connection::Observe(std::weak_ptr<HttpObserver> observer) {
   if (read_closed_) Cut(absl::CancelledError("call: the client has left"));
 }
 
-void Connection::Respond(HttpResponse response) {
+void Connection::Respond(const HttpResponse& response) {
   const std::string framing =
       response.status == 204 ? "" : absl::StrCat("content-length: ", response.body.size(), "\r\n");
   std::string bytes = HeadOf(response, framing);
@@ -309,26 +309,30 @@ void Connection::Respond(HttpResponse response) {
   Send(std::move(bytes));
 }
 
-void Connection::Begin(HttpResponse head) {
+void Connection::Begin(const HttpResponse& head) {
   chunked_ = !reader_->http_1_0();
   if (!chunked_) close_after_ = true;  // its end is the connection's
   head_ = HeadOf(head, chunked_ ? "transfer-encoding: chunked\r\n" : "");
 }
 
-void Connection::Write(std::string piece) {
+std::string Connection::Framed(absl::string_view piece) const {
+  return chunked_ ? Chunk(piece) : std::string(piece);
+}
+
+void Connection::Write(absl::string_view piece) {
   tell_written_ = true;
-  Send(std::exchange(head_, "") + (chunked_ ? Chunk(piece) : piece));
+  Send(std::exchange(head_, "") + Framed(piece));
 }
 
-void Connection::End(std::string piece) {
+void Connection::End(absl::string_view piece) {
   answer_ended_ = true;
-  Send(std::exchange(head_, "") + (chunked_ ? Chunk(piece) + "0\r\n\r\n" : piece));
+  Send(std::exchange(head_, "") + Framed(piece) + (chunked_ ? "0\r\n\r\n" : ""));
 }
 
-void Connection::CutAnswer(std::string piece) {
+void Connection::CutAnswer(absl::string_view piece) {
   answer_ended_ = true;
   close_after_ = true;
-  Send(std::exchange(head_, "") + (chunked_ ? Chunk(piece) : piece));
+  Send(std::exchange(head_, "") + Framed(piece));
 }
 
 std::string Connection::HeadOf(const HttpResponse& response, absl::string_view framing) const {

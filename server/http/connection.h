@@ -91,11 +91,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // For exchanges. The exchange with another serial number is over.
   uint64_t serial() const { return serial_; }
   void Observe(std::weak_ptr<HttpObserver> observer);
-  void Respond(HttpResponse response);
-  void Begin(HttpResponse head);
-  void Write(std::string piece);
-  void End(std::string piece);
-  void CutAnswer(std::string piece);
+  void Respond(const HttpResponse& response);
+  void Begin(const HttpResponse& head);
+  void Write(absl::string_view piece);
+  void End(absl::string_view piece);
+  void CutAnswer(absl::string_view piece);
 
  private:
   enum class Phase : uint8_t { kHandshake, kIdle, kReading, kAnswering, kLingering, kClosed };
@@ -117,6 +117,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Refuse(int http_status, const absl::Status& status, std::string allow = "");
 
   std::string HeadOf(const HttpResponse& response, absl::string_view framing) const;
+  std::string Framed(absl::string_view piece) const;
   void Send(std::string bytes);
   void Flush();
   void WriteMore();

@@ -40,31 +40,23 @@ class ConnectionExchange : public HttpExchange {
 
   void Respond(HttpResponse response) override {
     ended_ = true;
-    Post([response = std::move(response)](Connection* connection) mutable {
-      connection->Respond(std::move(response));
+    Post([response = std::move(response)](Connection* connection) {
+      connection->Respond(response);
     });
   }
   void Begin(HttpResponse head) override {
-    Post([head = std::move(head)](Connection* connection) mutable {
-      connection->Begin(std::move(head));
-    });
+    Post([head = std::move(head)](Connection* connection) { connection->Begin(head); });
   }
   void Write(std::string piece) override {
-    Post([piece = std::move(piece)](Connection* connection) mutable {
-      connection->Write(std::move(piece));
-    });
+    Post([piece = std::move(piece)](Connection* connection) { connection->Write(piece); });
   }
   void End(std::string piece) override {
     ended_ = true;
-    Post([piece = std::move(piece)](Connection* connection) mutable {
-      connection->End(std::move(piece));
-    });
+    Post([piece = std::move(piece)](Connection* connection) { connection->End(piece); });
   }
   void Cut(std::string piece) override {
     ended_ = true;
-    Post([piece = std::move(piece)](Connection* connection) mutable {
-      connection->CutAnswer(std::move(piece));
-    });
+    Post([piece = std::move(piece)](Connection* connection) { connection->CutAnswer(piece); });
   }
 
  private:
