@@ -341,8 +341,7 @@ class StepEngine : public Engine {
       if (event.finish != FinishReason::kNone && event.slot >= 0) {
         setup_.sampler->Close(event.slot);
       }
-      live_requests_.Deliver(event, sampled, now);
-      tokens += event.token_id >= 0;
+      tokens += live_requests_.Deliver(event, sampled, now);
     }
     return tokens;
   }

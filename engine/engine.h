@@ -64,20 +64,22 @@ struct EngineOptions {
 struct GenerationRequest {
   std::vector<int32_t> prompt;
   std::vector<SamplingParams> sampling;  // one for each answer (n), seeds already apart
-  int32_t max_tokens = 256;
+  int32_t max_tokens = 256;  // 0, with prompt_logprobs: the prompt is scored, nothing sampled
   int32_t min_tokens = 0;
   std::vector<int32_t> stop_ids;  // in addition to the model's own
   bool ignore_eos = false;
   int32_t priority = 0;
   uint64_t cache_salt = 0;
-  int32_t prompt_logprobs = -1;  // as SamplingParams::logprobs
+  // As SamplingParams::logprobs, for the tokens of the prompt, with the ids that answer 0 names.
+  // Given out with its first token, or with its end if it has none.
+  int32_t prompt_logprobs = -1;
   absl::Time deadline = absl::InfiniteFuture();
 };
 
 // Where the milliseconds of one answer went.
 struct RequestTiming {
   absl::Duration queue;                // submission to first step
-  absl::Duration prefill;              // first step to first token
+  absl::Duration prefill;              // first step to first token, or to the prompt's end
   absl::Duration time_to_first_token;  // submission to first token
   absl::Duration decode;               // first token to last
   // With a pre-gating router, and contained in the above: choosing experts for steps' rows in which
@@ -93,7 +95,7 @@ struct GenerationOutput {
   int32_t index = 0;                       // which answer
   std::vector<int32_t> token_ids;          // the delta; empty in a finish that samples nothing
   std::vector<PositionLogprobs> logprobs;  // one for each token, where asked for
-  std::vector<PositionLogprobs> prompt_logprobs;  // once, with the first token of answer 0
+  std::vector<PositionLogprobs> prompt_logprobs;  // once, see GenerationRequest
   FinishReason finish = FinishReason::kNone;
   std::string detail;  // of kDeadline and kError: "expired in queue after 812 ms"
 

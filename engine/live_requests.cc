@@ -51,9 +51,9 @@ std::vector<Request> LiveRequests::Open(Submission submission,
     Request request;
     request.id = shared->id * kMaxAnswers + i;
     request.prompt = asked.prompt;
-    request.max_tokens = asked.max_tokens;
+    request.max_tokens = std::max(asked.max_tokens, 1);  // Deliver drops what nobody asked for
     request.min_tokens = asked.min_tokens;
-    request.stop_ids = stop_ids;
+    if (asked.max_tokens > 0) request.stop_ids = stop_ids;
     request.priority = asked.priority;
     request.cache_salt = asked.cache_salt;
     request.prompt_logits = score_prompt;
@@ -133,8 +133,8 @@ void LiveRequests::AddExperts(const BatchPlan& plan, absl::Span<const SequenceId
   }
 }
 
-void LiveRequests::Deliver(const SequenceEvent& event, const SampledTokens* sampled,
-                           SteadyTime now) {
+int32_t LiveRequests::Deliver(const SequenceEvent& event, const SampledTokens* sampled,
+                              SteadyTime now) {
   auto it = answers_.find(event.id);
   assert(it != answers_.end());
   Answer& answer = it->second;
@@ -148,17 +148,13 @@ void LiveRequests::Deliver(const SequenceEvent& event, const SampledTokens* samp
       output.prompt_logprobs = std::move(answer.prompt_logprobs);
     }
     answer.last_token = now;
-    answer.generated.push_back(event.token_id);
-    output.token_ids.push_back(event.token_id);
-    const auto& logprobs = sampled->logprobs[event.logit_index];
-    if (answer.sampling().logprobs >= 0 && logprobs.has_value()) {
-      output.logprobs.push_back(Trimmed(*logprobs, answer.sampling().logprobs));
-    }
+    if (answer.of->request.max_tokens > 0) AddToken(event, *sampled, &answer, &output);
   }
+  const int32_t tokens = static_cast<int32_t>(output.token_ids.size());
   output.finish = event.finish;
   if (event.finish == FinishReason::kNone) {
     answer.of->callback(std::move(output));
-    return;
+    return tokens;
   }
   FillFinish(answer, event.finish, now, &output);
   if (!answer.admitted) LeaveQueue(answer);
@@ -168,6 +164,17 @@ void LiveRequests::Deliver(const SequenceEvent& event, const SampledTokens* samp
   const std::shared_ptr<Submission> of = std::move(answer.of);
   answers_.erase(it);
   of->callback(std::move(output));
+  return tokens;
+}
+
+void LiveRequests::AddToken(const SequenceEvent& event, const SampledTokens& sampled,
+                            Answer* answer, GenerationOutput* output) {
+  answer->generated.push_back(event.token_id);
+  output->token_ids.push_back(event.token_id);
+  const auto& logprobs = sampled.logprobs[event.logit_index];
+  if (answer->sampling().wants_logprobs() && logprobs.has_value()) {
+    output->logprobs.push_back(Trimmed(*logprobs, answer->sampling().logprobs));
+  }
 }
 
 void LiveRequests::FillFinish(const Answer& answer, FinishReason reason, SteadyTime now,
@@ -182,7 +189,7 @@ void LiveRequests::FillFinish(const Answer& answer, FinishReason reason, SteadyT
   RequestTiming& timing = output->timing;
   const SteadyTime submitted = answer.of->submitted;
   timing.queue = absl::FromChrono((answer.admitted ? answer.first_step : now) - submitted);
-  if (!answer.generated.empty()) {
+  if (answer.first_token != SteadyTime()) {
     timing.time_to_first_token = absl::FromChrono(answer.first_token - submitted);
     timing.prefill = absl::FromChrono(answer.first_token - answer.first_step);
     timing.decode = absl::FromChrono(answer.last_token - answer.first_token);

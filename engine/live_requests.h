@@ -85,9 +85,9 @@ class LiveRequests {
   // Why the step that is about to fail does.
   void SetStepError(const absl::Status& why) { step_error_ = std::string(why.message()); }
 
-  // Hands the event to its client, and forgets the answer if it ends. `sampled` is that of the
-  // step the event came from, null for events outside a step.
-  void Deliver(const SequenceEvent& event, const SampledTokens* sampled, SteadyTime now);
+  // Hands the event to its client, and forgets the answer if it ends: how many tokens. `sampled` is
+  // that of the step the event came from, null for events outside a step.
+  int32_t Deliver(const SequenceEvent& event, const SampledTokens* sampled, SteadyTime now);
 
   // Sequences of a request that are still running, of all its answers or of one; empty when it is
   // not known (any more).
@@ -108,6 +108,8 @@ class LiveRequests {
 
  private:
   void LeaveQueue(const Answer& answer);
+  static void AddToken(const SequenceEvent& event, const SampledTokens& sampled, Answer* answer,
+                       GenerationOutput* output);
   void FillFinish(const Answer& answer, FinishReason reason, SteadyTime now,
                   GenerationOutput* output) const;
 

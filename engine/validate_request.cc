@@ -14,8 +14,10 @@ constexpr int kMaxAnswers = 16;
 constexpr int kMaxStopIds = 128;
 constexpr int kMaxLogitBias = 1024;
 constexpr int kMaxLogprobs = 20;
+constexpr int kMaxLogprobIds = 128;
 constexpr float kMaxLogitBiasValue = 100.0f;
-// What the log-probabilities of one prompt may weigh: (top + 1) pairs of 8 bytes a position.
+// What the log-probabilities of one prompt may weigh: pairs of 8 bytes, at each position those of
+// its token, of the likeliest and of the ids asked for.
 constexpr int64_t kMaxPromptLogprobBytes = 16 << 20;
 
 template <typename T>
@@ -42,6 +44,17 @@ constexpr RealRule kRealRules[] = {
     {"frequency_penalty", &SamplingParams::frequency_penalty, -2, 2, false, "in [-2, 2]"},
 };
 
+absl::Status ValidateIds(absl::string_view field, const std::vector<int32_t>& ids,
+                         const ModelInfo& model) {
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= model.vocab_size) {
+      return Refuse(absl::StrCat(field, "[", i, "]"),
+                    ids[i] < 0 ? ">= 0" : absl::StrCat("< ", model.vocab_size), ids[i]);
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ValidateSampling(const SamplingParams& sampling, const ModelInfo& model) {
   for (const RealRule& rule : kRealRules) {
     const float value = sampling.*rule.field;
@@ -53,6 +66,14 @@ absl::Status ValidateSampling(const SamplingParams& sampling, const ModelInfo& m
   if (sampling.logprobs < -1 || sampling.logprobs > kMaxLogprobs) {
     return Refuse("logprobs", absl::StrCat("in [0, ", kMaxLogprobs, "]"), sampling.logprobs);
   }
+  if (sampling.logprob_token_ids.size() > kMaxLogprobIds) {
+    return Refuse("logprob_token_ids", absl::StrCat("at most ", kMaxLogprobIds, " ids"),
+                  sampling.logprob_token_ids.size());
+  }
+  if (absl::Status status = ValidateIds("logprob_token_ids", sampling.logprob_token_ids, model);
+      !status.ok()) {
+    return status;
+  }
   if (sampling.logit_bias.size() > kMaxLogitBias) {
     return Refuse("logit_bias", absl::StrCat("at most ", kMaxLogitBias, " entries"),
                   sampling.logit_bias.size());
@@ -63,17 +84,6 @@ absl::Status ValidateSampling(const SamplingParams& sampling, const ModelInfo& m
     }
     if (!(std::abs(bias) <= kMaxLogitBiasValue)) {
       return Refuse(absl::StrCat("logit_bias[", id, "]"), "in [-100, 100]", bias);
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status ValidateIds(absl::string_view field, const std::vector<int32_t>& ids,
-                         const ModelInfo& model) {
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] < 0 || ids[i] >= model.vocab_size) {
-      return Refuse(absl::StrCat(field, "[", i, "]"),
-                    ids[i] < 0 ? ">= 0" : absl::StrCat("< ", model.vocab_size), ids[i]);
     }
   }
   return absl::OkStatus();
@@ -103,7 +113,9 @@ absl::Status ValidatePromptLogprobs(const GenerationRequest& request) {
   if (top < -1 || top > kMaxLogprobs) {
     return Refuse("prompt_logprobs", absl::StrCat("in [0, ", kMaxLogprobs, "]"), top);
   }
-  const int64_t bytes = static_cast<int64_t>(request.prompt.size()) * (top + 1) * 8;
+  if (top < 0) return absl::OkStatus();
+  const int64_t pairs = top + 1 + std::ssize(request.sampling[0].logprob_token_ids);
+  const int64_t bytes = static_cast<int64_t>(request.prompt.size()) * pairs * 8;
   if (bytes > kMaxPromptLogprobBytes) {
     return Refuse("prompt_logprobs",
                   absl::StrCat("at most ", kMaxPromptLogprobBytes, " bytes for the whole prompt"),
@@ -123,7 +135,10 @@ absl::Status ValidateRequest(const GenerationRequest& request, const ModelInfo& 
     return Refuse("stop_token_ids", absl::StrCat("at most ", kMaxStopIds, " ids"),
                   request.stop_ids.size());
   }
-  if (request.max_tokens < 1) return Refuse("max_tokens", ">= 1", request.max_tokens);
+  const int32_t fewest = request.prompt_logprobs >= 0 ? 0 : 1;
+  if (request.max_tokens < fewest) {
+    return Refuse("max_tokens", ">= 1, or 0 with prompt_logprobs", request.max_tokens);
+  }
   if (request.min_tokens < 0) return Refuse("min_tokens", ">= 0", request.min_tokens);
   if (request.min_tokens > request.max_tokens) {
     return Refuse("min_tokens", absl::StrCat("<= max_tokens (", request.max_tokens, ")"),

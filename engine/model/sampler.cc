@@ -21,7 +21,8 @@ struct SeenToken {
   int32_t count;
 };
 
-PositionLogprobs MeasureLogprobs(absl::Span<const float> logits, int32_t chosen, int32_t count) {
+PositionLogprobs MeasureLogprobs(absl::Span<const float> logits, int32_t chosen,
+                                 const SamplingParams& params) {
   const double log_sum = LogSumExp(logits);
   const auto logprob = [&](float logit) {
     // A row without any number has no distribution: every token is impossible.
@@ -30,8 +31,11 @@ PositionLogprobs MeasureLogprobs(absl::Span<const float> logits, int32_t chosen,
   };
   PositionLogprobs logprobs;
   logprobs.chosen = {chosen, logprob(logits[static_cast<size_t>(chosen)])};
-  logprobs.top = TopLogits(logits, count);
+  logprobs.top = TopLogits(logits, std::max(params.logprobs, 0));
   for (TokenLogprob& token : logprobs.top) token.logprob = logprob(token.logprob);
+  for (const int32_t id : params.logprob_token_ids) {
+    logprobs.wanted.push_back({id, logprob(logits[static_cast<size_t>(id)])});
+  }
   return logprobs;
 }
 
@@ -100,7 +104,7 @@ Sampler::Outcome Sampler::Choose(const Slot& slot, int32_t target, int32_t posit
                                  absl::Span<float> logits) {
   const SamplingParams& params = slot.params;
   std::vector<float> raw;  // the model's own word, before anything is adjusted
-  if (params.logprobs >= 0) {
+  if (params.wants_logprobs()) {
     raw.assign(logits.begin(), logits.end());
     SanitizeLogits(absl::MakeSpan(raw));
   }
@@ -113,8 +117,8 @@ Sampler::Outcome Sampler::Choose(const Slot& slot, int32_t target, int32_t posit
             ? ArgMax(logits)
             : DrawToken(logits, params, UniformAt(params.seed, static_cast<uint64_t>(position)));
   }
-  if (params.logprobs >= 0) {
-    outcome.logprobs = MeasureLogprobs(raw, outcome.token_id, params.logprobs);
+  if (params.wants_logprobs()) {
+    outcome.logprobs = MeasureLogprobs(raw, outcome.token_id, params);
   }
   return outcome;
 }

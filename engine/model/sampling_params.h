@@ -22,6 +22,9 @@ struct SamplingParams {
   std::vector<int32_t> stop_ids = {};  // ids held back while min_tokens is not reached
   std::vector<std::pair<int32_t, float>> logit_bias = {};  // (id, added to its logit)
   int32_t logprobs = -1;  // -1: none; k: of the chosen token and of the k likeliest, 0...20
+  std::vector<int32_t> logprob_token_ids = {};  // and of these; not empty: in any case
+
+  bool wants_logprobs() const { return logprobs >= 0 || !logprob_token_ids.empty(); }
 };
 
 struct TokenLogprob {
@@ -30,10 +33,11 @@ struct TokenLogprob {
 };
 
 // Log-probabilities at one position, under the model's own distribution (before temperature,
-// penalties and bias), likeliest first.
+// penalties and bias), `top` likeliest first.
 struct PositionLogprobs {
   TokenLogprob chosen;
   std::vector<TokenLogprob> top;
+  std::vector<TokenLogprob> wanted;  // of SamplingParams::logprob_token_ids, in their order
 };
 
 }  // namespace pregate

@@ -55,6 +55,15 @@ std::vector<GenerationRequest> RandomRequests(int count, int vocab, int max_prom
       if (draw(0, 3) == 0) sampling.logprobs = draw(0, 5);
     }
     if (draw(0, 7) == 0) request.prompt_logprobs = 1;
+    if (i % 8 == 3) {
+      for (SamplingParams& sampling : request.sampling) {
+        sampling.logprob_token_ids = {vocab - 1, 0, i};
+      }
+    }
+    if (i % 16 == 5) {  // the prompt alone is scored
+      request.prompt_logprobs = 2;
+      request.max_tokens = 0;
+    }
     requests.push_back(std::move(request));
   }
   return requests;
@@ -94,20 +103,31 @@ std::vector<std::vector<Answer>> AskAll(Engine& engine,
   return answers;
 }
 
+// Of each position the chosen, the likeliest and the named.
+void ExpectSameLogprobs(const std::vector<PositionLogprobs>& alone,
+                        const std::vector<PositionLogprobs>& together, const std::string& what) {
+  ASSERT_EQ(alone.size(), together.size()) << what;
+  const auto flat = [](const PositionLogprobs& position) {
+    std::vector<std::pair<int32_t, float>> all = {
+        {position.chosen.token_id, position.chosen.logprob}};
+    for (const TokenLogprob& token : position.top) all.emplace_back(token.token_id, token.logprob);
+    for (const TokenLogprob& token : position.wanted) {
+      all.emplace_back(token.token_id, token.logprob);
+    }
+    return all;
+  };
+  for (size_t i = 0; i < alone.size(); ++i) {
+    EXPECT_EQ(flat(alone[i]), flat(together[i])) << what << " position " << i;
+  }
+}
+
 void ExpectSame(const Answer& alone, const Answer& together, const std::string& what) {
   EXPECT_EQ(alone.tokens, together.tokens) << what;
   EXPECT_EQ(alone.finish, together.finish) << what;
   EXPECT_EQ(together.finishes, 1) << what;
   EXPECT_EQ(together.after_finish, 0) << what;
-  ASSERT_EQ(alone.logprobs.size(), together.logprobs.size()) << what;
-  for (size_t i = 0; i < alone.logprobs.size(); ++i) {
-    EXPECT_EQ(alone.logprobs[i].chosen.logprob, together.logprobs[i].chosen.logprob) << what;
-  }
-  ASSERT_EQ(alone.prompt_logprobs.size(), together.prompt_logprobs.size()) << what;
-  for (size_t i = 0; i < alone.prompt_logprobs.size(); ++i) {
-    EXPECT_EQ(alone.prompt_logprobs[i].chosen.logprob, together.prompt_logprobs[i].chosen.logprob)
-        << what << " prompt position " << i;
-  }
+  ExpectSameLogprobs(alone.logprobs, together.logprobs, what);
+  ExpectSameLogprobs(alone.prompt_logprobs, together.prompt_logprobs, what + ", prompt");
 }
 
 // `make_file` opens the model anew for each engine.

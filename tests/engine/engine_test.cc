@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <deque>
 
 #include "engine/engine_setup.h"
@@ -93,6 +95,83 @@ TEST(Engine, PromptLogprobsAreAsLongAsThePromptLessOne) {
   EXPECT_EQ(answer.logprobs[0].top.size(), 1u);
   EXPECT_EQ(answer.logprobs[0].chosen.token_id, answer.tokens[0]);
   EXPECT_LE(answer.logprobs[0].chosen.logprob, 0.0f);
+}
+
+void ExpectEqual(const PositionLogprobs& a, const PositionLogprobs& b) {
+  const auto expect_equal = [](const TokenLogprob& one, const TokenLogprob& other) {
+    EXPECT_EQ(one.token_id, other.token_id);
+    EXPECT_EQ(one.logprob, other.logprob);
+  };
+  expect_equal(a.chosen, b.chosen);
+  ASSERT_EQ(a.top.size(), b.top.size());
+  for (size_t i = 0; i < a.top.size(); ++i) expect_equal(a.top[i], b.top[i]);
+  ASSERT_EQ(a.wanted.size(), b.wanted.size());
+  for (size_t i = 0; i < a.wanted.size(); ++i) expect_equal(a.wanted[i], b.wanted[i]);
+}
+
+// The probabilities of all ids, asked for by name, are one together, at every position.
+TEST(Engine, NamedLogprobsAreADistribution) {
+  auto engine = MakeTestEngine();
+  const int32_t vocab = engine->model().vocab_size;
+  std::vector<double> answer_sums(3), prompt_sums(4);
+  for (int32_t first = 0; first < vocab; first += 128) {
+    GenerationRequest request = GreedyRequest({1, 2, 3, 4, 5}, 3);
+    request.prompt_logprobs = 0;
+    std::vector<int32_t>& ids = request.sampling[0].logprob_token_ids;
+    for (int32_t id = first; id < std::min(first + 128, vocab); ++id) ids.push_back(id);
+    const Answer answer = Ask(*engine, request)[0];
+    const auto add = [&](const std::vector<PositionLogprobs>& from, std::vector<double>* sums) {
+      ASSERT_EQ(from.size(), sums->size());
+      for (size_t i = 0; i < from.size(); ++i) {
+        ASSERT_EQ(from[i].wanted.size(), ids.size());
+        for (const TokenLogprob& token : from[i].wanted) {
+          (*sums)[i] += std::exp(double{token.logprob});
+          if (token.token_id == from[i].chosen.token_id) {
+            EXPECT_EQ(token.logprob, from[i].chosen.logprob);
+          }
+        }
+      }
+    };
+    add(answer.logprobs, &answer_sums);
+    add(answer.prompt_logprobs, &prompt_sums);
+  }
+  for (const double sum : answer_sums) EXPECT_NEAR(sum, 1.0, 1e-5);
+  for (const double sum : prompt_sums) EXPECT_NEAR(sum, 1.0, 1e-5);
+}
+
+// An answer, scored as a prompt, has the log-probabilities that it had when it was generated: with
+// what the prefix cache holds by then, and in chunks of a few logits.
+TEST(Engine, ScoringAPromptSaysWhatGeneratingItSaid) {
+  EngineOptions options;
+  options.max_num_batched_tokens = 64;
+  options.max_num_seqs = 8;
+  auto engine = MakeTestEngine(options);
+  std::vector<int32_t> text(100);
+  for (int32_t i = 0; i < 100; ++i) text[i] = 3 + i % 7;
+  GenerationRequest request = GreedyRequest(text, 60);
+  request.sampling[0].logprobs = 3;
+  request.sampling[0].logprob_token_ids = {9, 2};
+  const Answer generated = Ask(*engine, request)[0];
+  ASSERT_EQ(generated.logprobs.size(), 60u);
+  request.prompt.insert(request.prompt.end(), generated.tokens.begin(), generated.tokens.end());
+  request.max_tokens = 0;
+  request.prompt_logprobs = 3;
+  request.ignore_eos = false;
+  for (int round = 0; round < 2; ++round) {
+    const Answer scored = Ask(*engine, request)[0];
+    EXPECT_TRUE(scored.tokens.empty() && scored.logprobs.empty());
+    EXPECT_EQ(scored.finish, FinishReason::kLength);
+    EXPECT_EQ(scored.last.completion_tokens, 0);
+    EXPECT_EQ(scored.last.prompt_tokens, 160);
+    EXPECT_EQ(scored.last.cached_prompt_tokens, 0);
+    EXPECT_GT(scored.last.timing.prefill, absl::ZeroDuration());
+    ASSERT_EQ(scored.prompt_logprobs.size(), 159u);
+    for (size_t i = 0; i < 60; ++i) {
+      ExpectEqual(scored.prompt_logprobs[99 + i], generated.logprobs[i]);
+    }
+    ExpectQuiet(*engine);
+  }
+  EXPECT_EQ(Ask(*engine, GreedyRequest({1}, 1))[0].tokens.size(), 1u);
 }
 
 TEST(Engine, CancelEndsWithoutTheRest) {

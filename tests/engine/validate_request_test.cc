@@ -51,8 +51,11 @@ const Case kCases[] = {
      "prompt_tokens: must fit the KV cache: needs 101 blocks; pool has 100; got 1600 tokens"},
     {"A3 pool holds it", [](auto& r) { r.prompt.assign(1599, 1); }, ""},
     {"A4 more than the context", [](auto& r) { r.max_tokens = 1 << 30; }, ""},
-    {"A5", [](auto& r) { r.max_tokens = 0; }, "max_tokens: must be >= 1; got 0"},
-    {"A6", [](auto& r) { r.max_tokens = -1; }, "max_tokens: must be >= 1; got -1"},
+    {"A5", [](auto& r) { r.max_tokens = 0; },
+     "max_tokens: must be >= 1, or 0 with prompt_logprobs; got 0"},
+    {"A5 the prompt is scored", [](auto& r) { r.max_tokens = 0, r.prompt_logprobs = 0; }, ""},
+    {"A6", [](auto& r) { r.max_tokens = -1, r.prompt_logprobs = 0; },
+     "max_tokens: must be >= 1, or 0 with prompt_logprobs; got -1"},
     {"A7", [](auto& r) { r.min_tokens = 257; }, "min_tokens: must be <= max_tokens (256); got 257"},
     {"A7 negative", [](auto& r) { r.min_tokens = -1; }, "min_tokens: must be >= 0; got -1"},
     {"A8 NaN", [](auto& r) { Sampling(r).temperature = kNaN; },
@@ -104,6 +107,16 @@ const Case kCases[] = {
     {"A15 low", [](auto& r) { Sampling(r).logprobs = -2; }, "logprobs: must be in [0, 20]; got -2"},
     {"A15 high", [](auto& r) { Sampling(r).logprobs = 21; },
      "logprobs: must be in [0, 20]; got 21"},
+    {"A15 ids at the edge", [](auto& r) { Sampling(r).logprob_token_ids.assign(128, 49151); }, ""},
+    {"A15 many ids", [](auto& r) { Sampling(r).logprob_token_ids.assign(129, 1); },
+     "logprob_token_ids: must be at most 128 ids; got 129"},
+    {"A15 id = vocabulary",
+     [](auto& r) {
+       Sampling(r).logprob_token_ids = {7, 49152};
+     },
+     "logprob_token_ids[1]: must be < 49152; got 49152"},
+    {"A15 negative id", [](auto& r) { Sampling(r).logprob_token_ids = {-1}; },
+     "logprob_token_ids[0]: must be >= 0; got -1"},
     {"A15 prompt", [](auto& r) { r.prompt_logprobs = 21; },
      "prompt_logprobs: must be in [0, 20]; got 21"},
     {"A16 none", [](auto& r) { r.sampling.clear(); }, "n: must be in [1, 16]; got 0"},
@@ -133,6 +146,12 @@ TEST(ValidateRequest, A15PromptLogprobsOfALongPromptAreBounded) {
   request.prompt_logprobs = 20;
   EXPECT_EQ(ValidateRequest(request, model).message(),
             "prompt_logprobs: must be at most 16777216 bytes for the whole prompt; got 16800000");
+  request.prompt_logprobs = 0;
+  request.sampling[0].logprob_token_ids.assign(20, 1);
+  EXPECT_EQ(ValidateRequest(request, model).message(),
+            "prompt_logprobs: must be at most 16777216 bytes for the whole prompt; got 16800000");
+  request.prompt_logprobs = -1;  // ids of the answer alone weigh nothing in the prompt
+  EXPECT_TRUE(ValidateRequest(request, model).ok());
 }
 
 }  // namespace

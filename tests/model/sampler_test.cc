@@ -181,6 +181,40 @@ TEST_F(SamplerTest, LogprobsAreTheModelsOwn) {
   EXPECT_NEAR(sampled.logprobs[1]->chosen.logprob, std::log(0.2), 1e-6);
 }
 
+// Against a softmax in double, summed here.
+TEST_F(SamplerTest, LogprobsOfNamedIds) {
+  params_.temperature = 0.0f;
+  params_.logprob_token_ids = {3, 0, 3};
+  params_.logit_bias = {{0, 100.0f}};
+  params_.repetition_penalty = 2.0f;
+  const std::vector<float> logits = {-1.5f, 7.25f, 0.5f, 3.0f};
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(double{logit});
+  const auto expect_named = [&](const SampledTokens& sampled, size_t top) {
+    for (const std::optional<PositionLogprobs>& row : sampled.logprobs) {
+      ASSERT_TRUE(row.has_value());
+      EXPECT_EQ(row->top.size(), top);
+      ASSERT_EQ(row->wanted.size(), 3u);
+      for (size_t i = 0; i < 3; ++i) {
+        const int32_t id = params_.logprob_token_ids[i];
+        EXPECT_EQ(row->wanted[i].token_id, id);
+        EXPECT_NEAR(row->wanted[i].logprob,
+                    std::log(std::exp(double{logits[static_cast<size_t>(id)]}) / sum), 1e-5);
+      }
+    }
+  };
+  // A sampled row and a scored one; alone, and beside the likeliest.
+  sampler_.Open(0, params_, {1, 3}, {});
+  expect_named(SampleRows(sampler_, {{0, 0, logits}, {0, 1, logits, 2}}), 0);
+  params_.logprobs = 2;
+  sampler_.Open(0, params_, {1, 3}, {});
+  expect_named(SampleRows(sampler_, {{0, 0, logits}, {0, 1, logits, 2}}), 2);
+  // What is no number has no probability.
+  sampler_.Open(0, params_, {}, {});
+  const auto broken = SampleRows(sampler_, {{0, 0, {kNaN, 1, -kInfinity, kNaN}}});
+  EXPECT_EQ(broken.logprobs[0]->wanted[0].logprob, -kInfinity);
+}
+
 TEST_F(SamplerTest, NoLogprobsUnlessAsked) {
   sampler_.Open(0, params_, {}, {});
   EXPECT_FALSE(SampleRows(sampler_, {{0, 0, {1, 2, 3, 4}}}).logprobs[0].has_value());
