@@ -6,6 +6,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "server/commands/bench.h"
+#include "server/commands/chat.h"
+#include "server/commands/embed.h"
 #include "server/commands/generate.h"
 #include "server/commands/inspect.h"
 #include "server/commands/simulate.h"
@@ -26,7 +28,9 @@ int ExitStatus(const absl::StatusOr<int>& exit_status) {
 }
 
 int Run(const ServeConfig& config) { return Serve(config); }
+int Run(const ChatConfig& config) { return ExitStatus(Chat(config)); }
 int Run(const GenerateConfig& config) { return ExitStatus(Generate(config)); }
+int Run(const EmbedConfig& config) { return ExitStatus(Embed(config)); }
 int Run(const InspectConfig& config) { return ExitStatus(Inspect(config)); }
 int Run(const BenchConfig& config) { return ExitStatus(Bench(config)); }
 int Run(const SimulateConfig& config) { return ExitStatus(Simulate(config)); }

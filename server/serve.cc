@@ -74,6 +74,15 @@ bool UseReflection(const ServeConfig& config) {
   return config.reflection == Reflection::kOn;
 }
 
+// What stands in front of texts that are embedded: the flags, else what the model's folder says.
+absl::StatusOr<SentencePrompts> PromptsOf(const ServeConfig& config) {
+  absl::StatusOr<SentencePrompts> prompts = ReadSentencePrompts(config.model);
+  if (!prompts.ok()) return prompts.status();
+  if (!config.query_prefix.empty()) prompts->query = config.query_prefix;
+  if (!config.passage_prefix.empty()) prompts->passage = config.passage_prefix;
+  return prompts;
+}
+
 // Who may call, and how connections are protected: the same for every front door.
 struct Identity {
   std::unique_ptr<Authorizer> authorizer;
@@ -131,6 +140,25 @@ std::string HttpUrl(const ServeConfig& config, int port) {
   const bool ipv6 = config.host.find(':') != std::string::npos;
   return absl::StrCat(config.tls.enabled() ? "https://" : "http://", ipv6 ? "[" : "", config.host,
                       ipv6 ? "]:" : ":", port);
+}
+
+// A command that asks for what the model does, to be copied.
+std::string HowToAsk(const ServeConfig& config, const std::string& url, const ServedModel& model) {
+  std::string path = "completions", body = R"({"prompt":"Once upon a time"})";
+  if (model.engine().model().scores) {
+    path = std::string("rerank");
+    body = std::string(R"({"query":"Who barks?","documents":["a cat","a dog"]})");
+  } else if (!model.engine().model().generates) {
+    path = std::string("embeddings");
+    body = std::string(R"({"input":"Hello"})");
+  } else if (model.chat_status().ok()) {
+    path = std::string("chat/completions");
+    body = std::string(R"({"messages":[{"role":"user","content":"Hello"}]})");
+  }
+  return absl::StrCat("curl ", config.tls.enabled() ? "--cacert CA.pem " : "", url, "/v1/", path,
+                      " -H 'Content-Type: application/json'",
+                      config.api_key_file.empty() ? "" : " -H \"Authorization: Bearer $TOKEN\"",
+                      " -d '", body, "'");
 }
 
 // Null when there is nothing to reload.
@@ -200,7 +228,7 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options,
   if (reloader != nullptr) signals->OnHangup([&reloader] { reloader->Wake(); });
   const auto no_hangup = absl::MakeCleanup([signals] { signals->OnHangup(nullptr); });
   const ServedModel model(engine, &metrics, options);
-  if (!model.chat_status().ok()) {
+  if (engine->model().generates && !model.chat_status().ok()) {
     // A template that the operator names must be sound. Where the model's own is not, or there is
     // none, everything else can still be served.
     if (!config.chat_template.empty()) return Fail(model.chat_status(), kCannotUse);
@@ -217,9 +245,11 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options,
   const auto http = HttpDoor::Start(HttpOptions(config, identity), &model, &log);
   if (!http.ok()) return Fail(http.status(), kCannotListen);
   signals->Arm();
-  Say(absl::StrCat("HTTP     ", HttpUrl(config, (*http)->port()), "/v1"));
+  const std::string url = HttpUrl(config, (*http)->port());
+  Say(absl::StrCat("HTTP     ", url, "/v1"));
   Say(absl::StrCat("gRPC     ", config.host, ":", (*server)->port(), "   model ", model.name()));
   Say(absl::StrCat("metrics  http://", MetricsHost(config), ":", metrics.port(), "/metrics"));
+  Say(absl::StrCat("ask      ", HowToAsk(config, url, model)));
 
   signals->Wait();
   if (!Drain(config, engine, server->get(), http->get())) {
@@ -233,14 +263,17 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options,
 
 int Serve(const ServeConfig& config) {
   StopSignals signals(HasFiles(config));
+  RaiseFileLimit();
   const absl::StatusOr<Identity> identity = OpenIdentity(config);
   if (!identity.ok()) return Fail(identity.status(), kCannotUse);
   WarnOf(config, *identity);
-  RaiseFileLimit();
   ServedModelOptions options;
   absl::StatusOr<std::string> chat_template = ReadChatTemplate(config.chat_template);
   if (!chat_template.ok()) return Fail(chat_template.status(), kCannotUse);
   options.chat_template = *std::move(chat_template);
+  absl::StatusOr<SentencePrompts> prompts = PromptsOf(config);
+  if (!prompts.ok()) return Fail(prompts.status(), kCannotUse);
+  options.prompts = *std::move(prompts);
   options.default_seed = config.engine.seed;
 
   const absl::StatusOr<std::unique_ptr<Engine>> engine = LoadModel(config);

@@ -137,7 +137,11 @@ absl::StatusOr<int> Chat(const ChatConfig& config) {
   options.max_num_seqs = 1;
   const auto model = LocalModel::Load(config.model, options, config.chat_template);
   if (!model.ok()) return model.status();
-  if (const absl::Status chat = (*model)->served().chat_status(); !chat.ok()) {
+  const ServedModel& served = (*model)->served();
+  if (!served.engine().model().generates) {
+    return absl::UnimplementedError("model: must generate text; got one that reads texts only");
+  }
+  if (const absl::Status chat = served.chat_status(); !chat.ok()) {
     return absl::FailedPreconditionError(
         absl::StrCat("chat-template: must be given for this model; got ", chat.message()));
   }

@@ -2,74 +2,32 @@
 
 #include <unistd.h>
 
-#include <csignal>
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
-#include "absl/time/time.h"
-#include "engine/engine.h"
-#include "server/commands/chat_template_file.h"
-#include "server/commands/progress_bar.h"
-#include "server/generation/generation.h"
-#include "server/generation/served_model.h"
-#include "server/metrics/metrics.h"
+#include "server/commands/interrupt.h"
+#include "server/commands/local_model.h"
+#include "server/commands/terminal.h"
+#include "server/generation/answer_text.h"
 
 namespace pregate {
 namespace {
 
-constexpr int kInterruptedExitStatus = 130;  // as shells report a program that Ctrl-C has ended
+constexpr int kReaderLeftExitStatus = 1;
 
-volatile std::sig_atomic_t interrupted = 0;
-
-// From now on the first Ctrl-C sets `interrupted`, and the next one ends the process.
-void CatchInterrupt() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { interrupted = 1; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
-  sigaction(SIGINT, &action, nullptr);
-}
-
-// Set by the engine's thread, waited for by the one that prints.
-class Event {
- public:
-  void Set() {
-    absl::MutexLock lock(&mutex_);
-    set_ = true;
-  }
-
-  // Waits until it is set, no longer than `timeout`, and takes it back.
-  void Wait(absl::Duration timeout) {
-    absl::MutexLock lock(&mutex_);
-    mutex_.AwaitWithTimeout(absl::Condition(&set_), timeout);
-    set_ = false;
-  }
-
- private:
-  absl::Mutex mutex_;
-  bool set_ ABSL_GUARDED_BY(mutex_) = false;
-};
-
-absl::StatusOr<std::unique_ptr<Engine>> Load(const GenerateConfig& config) {
-  EngineOptions options = config.engine;
-  options.max_num_seqs = 1;
-  options.enable_prefix_caching = false;  // nobody comes after
-  ProgressBar bar("Loading");
-  return Engine::Create(config.model, options, [&](double share) { bar.Show(share); });
-}
-
-ClientRequest AsRequest(const GenerateConfig& config) {
+ClientRequest AsRequest(const GenerateConfig& config, std::string prompt) {
   ClientRequest request;
   if (config.raw) {
-    request.prompt = config.prompt;
+    request.prompt = std::move(prompt);
   } else {
     std::vector<ChatMessage> messages;
     if (!config.system.empty()) messages.push_back({"system", config.system});
-    messages.push_back({"user", config.prompt});
+    messages.push_back({"user", std::move(prompt)});
     request.prompt = std::move(messages);
   }
   request.max_tokens = config.max_tokens;
@@ -80,55 +38,53 @@ ClientRequest AsRequest(const GenerateConfig& config) {
   return request;
 }
 
-// Writes the answer as it comes, until it has ended.
-void Print(Generation* generation, Event* news) {
-  while (!generation->done()) {
-    news->Wait(absl::Milliseconds(100));  // a Ctrl-C sets no event
-    if (interrupted) generation->Cancel(absl::CancelledError("interrupted"));
-    for (const AnswerDelta& delta : generation->Take()) {
-      std::fwrite(delta.text.data(), 1, delta.text.size(), stdout);
-    }
-    std::fflush(stdout);
-  }
-  std::fputs("\n", stdout);
-}
-
-void PrintFigures(const AnswerRecord& answer) {
-  if (answer.completion_tokens == 0 || isatty(STDERR_FILENO) == 0) return;
-  std::fprintf(stderr, "\n%d prompt tokens in %.2f s", answer.prompt_tokens,
-               absl::ToDoubleSeconds(answer.timing.prefill));
-  if (answer.completion_tokens > 1) {
-    const double seconds = absl::ToDoubleSeconds(answer.timing.decode);
-    std::fprintf(stderr, "; %d tokens in %.2f s, %.1f tokens/s", answer.completion_tokens, seconds,
-                 (answer.completion_tokens - 1) / seconds);
-  }
-  std::fputs("\n", stderr);
+std::string AsJson(const LocalAnswer& answer) {
+  const RequestTiming& timing = answer.record.timing;
+  nlohmann::ordered_json json;
+  json["text"] = answer.text;
+  json["token_ids"] = answer.token_ids;
+  json["finish_reason"] = FinishName(answer.finish);
+  json["usage"] = {{"prompt_tokens", answer.record.prompt_tokens},
+                   {"completion_tokens", answer.record.completion_tokens}};
+  json["timing"] = {
+      {"prefill_seconds", absl::ToDoubleSeconds(timing.prefill)},
+      {"time_to_first_token_seconds", absl::ToDoubleSeconds(timing.time_to_first_token)},
+      {"decode_seconds", absl::ToDoubleSeconds(timing.decode)},
+      {"tokens_per_second", TokensPerSecond(answer.record)}};
+  return absl::StrCat(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), "\n");
 }
 
 }  // namespace
 
 absl::StatusOr<int> Generate(const GenerateConfig& config) {
-  absl::StatusOr<std::string> chat_template = ReadChatTemplate(config.chat_template);
-  if (!chat_template.ok()) return chat_template.status();
-  Event news;  // outlives the engine, whose thread sets it
-  const absl::StatusOr<std::unique_ptr<Engine>> engine = Load(config);
-  if (!engine.ok()) return engine.status();
-  Metrics metrics(engine->get(), /*served_model_name=*/"", MetricsCompat::kNone);
-  const ServedModel model(engine->get(), &metrics,
-                          {.name = "", .chat_template = *std::move(chat_template)});
-  if (const absl::Status chat = model.chat_status(); !config.raw && !chat.ok()) {
+  absl::StatusOr<std::string> prompt = TextOrInput(config.prompt);
+  if (!prompt.ok()) return prompt.status();
+  EngineOptions options = config.engine;
+  options.max_num_seqs = 1;
+  options.enable_prefix_caching = false;  // nobody comes after
+  const auto model = LocalModel::Load(config.model, options, config.chat_template);
+  if (!model.ok()) return model.status();
+  const ServedModel& served = (*model)->served();
+  if (const absl::Status chat = served.chat_status();
+      !config.raw && served.engine().model().generates && !chat.ok()) {
     return absl::FailedPreconditionError(absl::StrCat(
         "chat-template: must be given for this model, or --raw; got ", chat.message()));
   }
 
-  CatchInterrupt();
-  const absl::StatusOr<std::shared_ptr<Generation>> generation =
-      Generation::Start(&model, AsRequest(config), [&news] { news.Set(); });
-  if (!generation.ok()) return generation.status();
-  Print(generation->get(), &news);
-  if (interrupted) return kInterruptedExitStatus;
-  if (!(*generation)->status().ok()) return (*generation)->status();
-  PrintFigures((*generation)->record());
+  CatchInterrupts();
+  absl::StatusOr<LocalAnswer> answer =
+      (*model)->Ask(AsRequest(config, *std::move(prompt)), [&config](const std::string& text) {
+        return config.json ? absl::OkStatus() : WriteOut(text);
+      });
+  absl::Status status = answer.status();
+  if (status.ok()) status = WriteOut(config.json ? AsJson(*answer) : "\n");
+  if (absl::IsUnavailable(status)) return kReaderLeftExitStatus;
+  if (!status.ok()) return status;
+  if (Interrupted()) return kInterruptedExitStatus;
+  const std::string figures = FiguresOf(answer->record);
+  if (IsTerminal(STDERR_FILENO) && !figures.empty()) {
+    std::fprintf(stderr, "\n%s\n", InColour(figures, Colour::kDim, STDERR_FILENO).c_str());
+  }
   return 0;
 }
 

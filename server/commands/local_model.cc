@@ -27,11 +27,12 @@ absl::StatusOr<std::unique_ptr<LocalModel>> LocalModel::Load(const std::string& 
   }
   model->metrics_ = std::make_unique<Metrics>(model->engine_.get(), /*served_model_name=*/"",
                                               MetricsCompat::kNone);
-  model->served_ =
-      std::make_unique<ServedModel>(model->engine_.get(), model->metrics_.get(),
-                                    ServedModelOptions{.name = model->engine_->model().name,
-                                                       .chat_template = *std::move(source),
-                                                       .prompts = *std::move(prompts)});
+  model->served_ = std::make_unique<ServedModel>(
+      model->engine_.get(), model->metrics_.get(),
+      ServedModelOptions{
+          .name = model->engine_->model().name.empty() ? path : model->engine_->model().name,
+          .chat_template = *std::move(source),
+          .prompts = *std::move(prompts)});
   return model;
 }
 

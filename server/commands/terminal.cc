@@ -1,11 +1,13 @@
 #include "server/commands/terminal.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -25,6 +27,11 @@ bool HasColours(int fd) {
 
 // -1: it was interrupted.
 ssize_t ReadInput(std::string* to) {
+  pollfd inputs[] = {{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0},
+                     {.fd = InterruptFd(), .events = POLLIN, .revents = 0}};
+  while (poll(inputs, std::size(inputs), -1) < 0 && errno == EINTR) {
+  }
+  if (inputs[1].revents != 0) return -1;
   char bytes[4096];
   const ssize_t count = read(STDIN_FILENO, bytes, sizeof(bytes));
   if (count > 0) to->append(bytes, static_cast<size_t>(count));

@@ -6,68 +6,26 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "server/config/completion.h"
 #include "server/config/config.h"
 #include "server/config/config_file.h"
 #include "server/config/flag_lists.h"
+#include "server/config/help.h"
 
 namespace pregate {
 namespace {
 
 using Values = std::map<std::string, std::string>;
 
-constexpr char kConfigFlag[] = "config";
-constexpr char kUsage[] =
-    "pregate: an LLM inference server\n"
-    "\n"
-    "  pregate serve MODEL [flags]         answer over gRPC\n"
-    "  pregate generate MODEL -p TEXT      one answer in the terminal, without a server\n"
-    "  pregate bench MODEL                 how fast prefill and decode are\n"
-    "  pregate inspect MODEL               what is in a model file\n"
-    "  pregate simulate TRACE              the scheduler in virtual time, all policies\n"
-    "  pregate --version\n"
-    "\n"
-    "MODEL is a GGUF file or a Hugging Face folder; TRACE a file of `serve --record-trace`, or\n"
-    "synthetic. `pregate COMMAND --help` lists the flags.\n";
-
-bool ByPosition(const Flag& flag) { return flag.name == kModelFlag || flag.name == kTraceFlag; }
-
-// "--max-num-seqs N", "--[no-]enable-prefix-caching".
-std::string Spelling(const Flag& flag) {
-  if (!flag.is_switch()) return absl::StrCat("--", flag.name, " ", flag.value);
-  return absl::StrCat("--", flag.default_value == "true" ? "[no-]" : "", flag.name);
-}
-
-std::string HelpText(absl::string_view command, absl::string_view synopsis,
-                     const std::vector<Flag>& flags, bool takes_file) {
-  std::string help = absl::StrCat("pregate ", command, " ", synopsis, "\n\n");
-  for (const Flag& flag : flags) {
-    if (ByPosition(flag)) continue;
-    const std::string left = absl::StrCat(
-        flag.short_name.empty() ? "" : absl::StrCat("-", flag.short_name, ", "), Spelling(flag));
-    absl::StrAppendFormat(&help, "  %-36s %s%s\n", left, flag.help,
-                          flag.default_value.empty() || flag.is_switch()
-                              ? ""
-                              : absl::StrCat(" (", flag.default_value, ")"));
-  }
-  if (takes_file) {
-    absl::StrAppendFormat(&help, "  %-36s %s\n", "--config FILE.yaml", "file with flags as keys");
-    absl::StrAppend(
-        &help,
-        "\nEach flag is also a key of the file and a variable, PREGATE_HOST; flags win, "
-        "then variables.\n");
-  }
-  return help;
-}
-
 // The values on the command line of one command, by flag name.
 class CommandLineReader {
  public:
   CommandLineReader(CLI::App* app, const std::vector<Flag>& flags, bool takes_file) : app_(app) {
     app->set_help_flag("-h,--help");
+    help_all_ = app->add_flag("--help-all");
     app->allow_extras();
     for (const Flag& flag : flags) {
       if (flag.is_switch()) {
@@ -81,6 +39,8 @@ class CommandLineReader {
     }
     if (takes_file) Add(kConfigFlag, absl::StrCat("--", kConfigFlag));
   }
+
+  bool wants_all_help() const { return help_all_->count() > 0; }
 
   // Call after the parse. INVALID_ARGUMENT on words that are no flag.
   absl::StatusOr<Values> Read(const std::vector<Flag>& flags) const {
@@ -111,6 +71,7 @@ class CommandLineReader {
   }
 
   CLI::App* app_;
+  CLI::Option* help_all_;
   std::vector<std::pair<std::string, CLI::Option*>> options_;
   std::vector<std::pair<std::string, CLI::Option*>> switches_;
 };
@@ -187,6 +148,13 @@ absl::Status CheckGenerate(const GenerateConfig& config) {
   return status.ok() ? RequireGiven("prompt", config.prompt) : status;
 }
 
+absl::Status CheckChat(const ChatConfig& config) { return RequireGiven("MODEL", config.model); }
+
+absl::Status CheckEmbed(const EmbedConfig& config) {
+  absl::Status status = RequireGiven("MODEL", config.model);
+  return status.ok() ? RequireGiven("prompt", config.text) : status;
+}
+
 absl::Status CheckInspect(const InspectConfig& config) {
   return RequireGiven("MODEL", config.model);
 }
@@ -197,11 +165,25 @@ absl::Status CheckSimulate(const SimulateConfig& config) {
   return RequireGiven("TRACE", config.simulation.trace);
 }
 
-struct CommandSyntax {
-  const char* name;
-  const char* synopsis;
-  bool takes_file;
-};
+std::vector<CommandSyntax> AllSyntaxes() {
+  return {
+      {"serve", "MODEL [flags]", "answer over HTTP and gRPC", true},
+      {"chat", "MODEL [flags]", "a conversation in the terminal, without a server"},
+      {"generate", "MODEL -p TEXT [flags]", "one answer in the terminal, without a server"},
+      {"embed", "MODEL -p TEXT [flags]", "the vector of a text"},
+      {"bench", "MODEL [flags]", "how fast prefill and decode are"},
+      {"inspect", "MODEL", "what is in a model file"},
+      {"simulate", "TRACE|synthetic [flags]", "the scheduler in virtual time, all policies"},
+      {"completion", "bash|zsh|fish", "a script with which a shell completes these words"},
+  };
+}
+
+CommandSyntax SyntaxOf(absl::string_view name) {
+  for (const CommandSyntax& syntax : AllSyntaxes()) {
+    if (syntax.name == name) return syntax;
+  }
+  return {};
+}
 
 template <typename Config>
 absl::StatusOr<Command> ParseCommand(const CommandSyntax& syntax,
@@ -216,16 +198,47 @@ absl::StatusOr<Command> ParseCommand(const CommandSyntax& syntax,
   try {
     app.parse(words);
   } catch (const CLI::CallForHelp&) {
-    return PrintAndExit{HelpText(syntax.name, syntax.synopsis, flags, syntax.takes_file)};
+    return PrintAndExit{HelpText(syntax, flags, /*all=*/false)};
   } catch (const CLI::Error& error) {
     return absl::InvalidArgumentError(error.what());
   }
+  if (reader.wants_all_help()) return PrintAndExit{HelpText(syntax, flags, /*all=*/true)};
   const absl::StatusOr<Values> values = reader.Read(flags);
   if (!values.ok()) return values.status();
   absl::Status status = ApplySources(*values, get_env, syntax.takes_file, flags);
   if (status.ok()) status = check(config);
   if (!status.ok()) return status;
   return Command(std::move(config));
+}
+
+// `pregate completion SHELL`.
+absl::StatusOr<Command> ParseCompletion(const std::vector<std::string>& words) {
+  const CommandSyntax syntax = SyntaxOf("completion");
+  if (words.size() == 1 && (words[0] == "-h" || words[0] == "--help")) {
+    return PrintAndExit{HelpText(syntax, {}, /*all=*/true)};
+  }
+  if (words.size() != 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("completion: must be one word, bash, zsh or fish; got ", words.size()));
+  }
+  ServeConfig serve;
+  ChatConfig chat;
+  GenerateConfig generate;
+  EmbedConfig embed;
+  BenchConfig bench;
+  InspectConfig inspect;
+  SimulateConfig simulate;
+  const absl::StatusOr<std::string> script =
+      CompletionScript(words[0], {{SyntaxOf("serve"), ServeFlags(&serve)},
+                                  {SyntaxOf("chat"), ChatFlags(&chat)},
+                                  {SyntaxOf("generate"), GenerateFlags(&generate)},
+                                  {SyntaxOf("embed"), EmbedFlags(&embed)},
+                                  {SyntaxOf("bench"), BenchFlags(&bench)},
+                                  {SyntaxOf("inspect"), InspectFlags(&inspect)},
+                                  {SyntaxOf("simulate"), SimulateFlags(&simulate)},
+                                  {syntax, {}}});
+  if (!script.ok()) return script.status();
+  return PrintAndExit{*script};
 }
 
 }  // namespace
@@ -238,35 +251,30 @@ std::optional<std::string> ProcessEnv(const std::string& name) {
 absl::StatusOr<Command> ParseCommandLine(int argc, const char* const* argv, const GetEnv& get_env) {
   std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
   if (words.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("command: must be given; got none\n\n", kUsage));
+    return absl::InvalidArgumentError(
+        absl::StrCat("command: must be given; got none\n\n", UsageText(AllSyntaxes())));
   }
   const std::string command = words.front();
   words.erase(words.begin());
-  if (command == "-h" || command == "--help") return PrintAndExit{kUsage};
+  if (command == "-h" || command == "--help") return PrintAndExit{UsageText(AllSyntaxes())};
   if (command == "--version") return PrintAndExit{"pregate " PREGATE_VERSION "\n"};
-  if (command == "serve") {
-    return ParseCommand({"serve", "MODEL [flags]", true}, ServeFlags, CheckServe, std::move(words),
-                        get_env);
+  const auto parse = [&](auto* make_flags, auto* check) {
+    return ParseCommand(SyntaxOf(command), make_flags, check, std::move(words), get_env);
+  };
+  if (command == "serve") return parse(ServeFlags, CheckServe);
+  if (command == "chat") return parse(ChatFlags, CheckChat);
+  if (command == "generate") return parse(GenerateFlags, CheckGenerate);
+  if (command == "embed") return parse(EmbedFlags, CheckEmbed);
+  if (command == "bench") return parse(BenchFlags, CheckBench);
+  if (command == "inspect") return parse(InspectFlags, CheckInspect);
+  if (command == "simulate") return parse(SimulateFlags, CheckSimulate);
+  if (command == "completion") return ParseCompletion(words);
+  std::string names;
+  for (const CommandSyntax& syntax : AllSyntaxes()) {
+    absl::StrAppend(&names, names.empty() ? "" : ", ", syntax.name);
   }
-  if (command == "generate") {
-    return ParseCommand({"generate", "MODEL -p TEXT [flags]", false}, GenerateFlags, CheckGenerate,
-                        std::move(words), get_env);
-  }
-  if (command == "inspect") {
-    return ParseCommand({"inspect", "MODEL", false}, InspectFlags, CheckInspect, std::move(words),
-                        get_env);
-  }
-  if (command == "bench") {
-    return ParseCommand({"bench", "MODEL [flags]", false}, BenchFlags, CheckBench, std::move(words),
-                        get_env);
-  }
-  if (command == "simulate") {
-    return ParseCommand({"simulate", "TRACE|synthetic [flags]", false}, SimulateFlags,
-                        CheckSimulate, std::move(words), get_env);
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("command: must be serve, generate, bench, inspect or simulate; got ",
-                   Shown(command), "\n\n", kUsage));
+  return absl::InvalidArgumentError(absl::StrCat("command: must be one of ", names, "; got ",
+                                                 Shown(command), "\n\n", UsageText(AllSyntaxes())));
 }
 
 std::string FlagsMarkdown() {
@@ -274,7 +282,7 @@ std::string FlagsMarkdown() {
   std::string table = "| flag | default | what it is |\n| --- | --- | --- |\n";
   for (const Flag& flag : ServeFlags(&config)) {
     if (flag.name == kModelFlag) continue;
-    absl::StrAppend(&table, "| `", absl::StrReplaceAll(Spelling(flag), {{"|", "\\|"}}), "` | ",
+    absl::StrAppend(&table, "| `", absl::StrReplaceAll(SpellingOf(flag), {{"|", "\\|"}}), "` | ",
                     flag.default_value, " | ", flag.help, " |\n");
   }
   absl::StrAppend(&table, "| `--", kConfigFlag, " FILE.yaml` |  | file with flags as keys |\n");

@@ -30,6 +30,8 @@ struct ServeConfig {
 
   std::string served_model_name;  // empty: the name in the file
   std::string chat_template;      // path of a Jinja file; empty: the model's own
+  std::string query_prefix;       // of texts that are embedded; empty: the model folder's
+  std::string passage_prefix;
   std::string host = "127.0.0.1";
   int http_port = 8000;      // 0: any free port
   int grpc_port = 8001;      // 0: any free port
@@ -58,6 +60,33 @@ struct GenerateConfig {
   double top_p = 1.0;
   int32_t top_k = 0;  // 0: all
   uint64_t seed = 0;
+  bool json = false;  // one JSON object at the end instead of text as it comes
+};
+
+// `pregate chat MODEL`.
+struct ChatConfig {
+  std::string model;
+  EngineOptions engine;
+
+  std::string system;         // the system message; empty: none
+  std::string chat_template;  // path of a Jinja file; empty: the model's own
+  int32_t max_tokens = 1024;  // of one answer
+  double temperature = 0.7;
+  double top_p = 0.95;
+  int32_t top_k = 0;  // 0: all
+  uint64_t seed = 0;
+};
+
+// `pregate embed MODEL -p TEXT`.
+struct EmbedConfig {
+  std::string model;
+  EngineOptions engine;
+
+  std::string text;
+  std::string kind = "plain";     // plain, query, passage
+  std::string pooling = "model";  // model, cls, mean, last
+  bool normalize = true;
+  int32_t dimensions = 0;  // 0: all
 };
 
 // `pregate inspect MODEL`.
@@ -84,8 +113,8 @@ struct PrintAndExit {
   std::string text;
 };
 
-using Command = std::variant<ServeConfig, GenerateConfig, InspectConfig, BenchConfig,
-                             SimulateConfig, PrintAndExit>;
+using Command = std::variant<ServeConfig, ChatConfig, GenerateConfig, EmbedConfig, InspectConfig,
+                             BenchConfig, SimulateConfig, PrintAndExit>;
 
 // Reads the environment: a variable's value, or nothing.
 using GetEnv = std::function<std::optional<std::string>(const std::string& name)>;

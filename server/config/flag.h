@@ -24,6 +24,8 @@ struct Flag {
   // Checks a value and stores it. INVALID_ARGUMENT "<name>: <rule>; got <value>".
   std::function<absl::Status(absl::string_view)> set;
   std::string short_name = "";  // one letter, or empty
+  std::string topic = "";       // what the help shows it under
+  bool rarely_needed = false;   // only `--help-all` shows it
 
   bool is_switch() const { return value.empty(); }
   // "PREGATE_MAX_NUM_SEQS".

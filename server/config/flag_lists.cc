@@ -1,7 +1,11 @@
 #include "server/config/flag_lists.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <limits>
+
+#include "absl/strings/string_view.h"
 
 namespace pregate {
 namespace {
@@ -127,6 +131,30 @@ Flag ChatTemplate(std::string* target) {
   return flag;
 }
 
+// The flags from `first` on are of this topic.
+void SetTopic(const char* topic, size_t first, std::vector<Flag>* flags) {
+  for (size_t i = first; i < flags->size(); ++i) (*flags)[i].topic = std::string(topic);
+}
+
+// What `serve --help` leaves to `--help-all`.
+constexpr absl::string_view kRareServeFlags[] = {
+    "query-prefix",          "passage-prefix",    "reflection",       "metrics-compat",
+    "shutdown-delay",        "drain-timeout",     "ssl-ca-certs",     "max-num-prefill-tokens",
+    "max-num-queued-tokens", "scheduling-policy", "expert-batching",  "expert-batch-max-wait-steps",
+    "max-num-step-seqs",     "expert-storage",    "expert-cache-dir", "expert-eviction",
+    "expert-prefetch",       "record-trace"};
+
+// How the numbers of an answer are chosen.
+void AppendSamplingFlags(int32_t* max_tokens, double* temperature, int32_t* top_k, double* top_p,
+                         uint64_t* seed, std::vector<Flag>* flags) {
+  flags->push_back(IntegerFlag("max-tokens", "length of the answer", max_tokens, 1, kMaxInt32));
+  flags->push_back(RealFlag("temperature", "0: the likeliest token", temperature, 0, 2));
+  flags->push_back(
+      IntegerFlag("top-k", "sample among the k likeliest", top_k, 0, kMaxInt32, "all"));
+  flags->push_back(RealFlag("top-p", "sample within this probability", top_p, 1e-6, 1));
+  flags->push_back(SeedFlag("seed", "of the random numbers", seed));
+}
+
 }  // namespace
 
 std::vector<Flag> ServeFlags(ServeConfig* config) {
@@ -135,33 +163,75 @@ std::vector<Flag> ServeFlags(ServeConfig* config) {
       TextFlag("served-model-name", "NAME", "name that clients use", &config->served_model_name));
   flags.back().default_value = std::string("the name in the file");
   flags.push_back(ChatTemplate(&config->chat_template));
+  flags.push_back(TextFlag("query-prefix", "TEXT", "in front of queries that are embedded",
+                           &config->query_prefix));
+  flags.back().default_value = std::string("the model folder's");
+  flags.push_back(
+      TextFlag("passage-prefix", "TEXT", "in front of passages", &config->passage_prefix));
+  flags.back().default_value = std::string("the model folder's");
+  SetTopic("What is served", 0, &flags);
+  size_t first = flags.size();
   AppendServerFlags(config, &flags);
+  SetTopic("Where, to whom", first, &flags);
+  first = flags.size();
   AppendSchedulingFlags(&config->engine, &flags);
+  SetTopic("How much at once", first, &flags);
+  first = flags.size();
   AppendComputeFlags(&config->engine, &flags);
   AppendExpertMemoryFlags(&config->engine, &flags);
+  SetTopic("With what", first, &flags);
+  first = flags.size();
   flags.push_back(SeedFlag("seed", "of requests that bring none", &config->engine.seed));
   flags.push_back(TextFlag("record-trace", "FILE", "for `pregate simulate`; without what is said",
                            &config->engine.record_trace));
+  SetTopic("Settings", first, &flags);
+  for (Flag& flag : flags) {
+    flag.rarely_needed = std::find(std::begin(kRareServeFlags), std::end(kRareServeFlags),
+                                   flag.name) != std::end(kRareServeFlags);
+  }
+  return flags;
+}
+
+std::vector<Flag> ChatFlags(ChatConfig* config) {
+  std::vector<Flag> flags = {ModelFlag(&config->model)};
+  flags.push_back(SystemFlag(&config->system));
+  flags.push_back(ChatTemplate(&config->chat_template));
+  AppendSamplingFlags(&config->max_tokens, &config->temperature, &config->top_k, &config->top_p,
+                      &config->seed, &flags);
+  flags.push_back(MaxModelLen(&config->engine));
+  AppendComputeFlags(&config->engine, &flags);
+  AppendExpertMemoryFlags(&config->engine, &flags);
   return flags;
 }
 
 std::vector<Flag> GenerateFlags(GenerateConfig* config) {
   std::vector<Flag> flags = {ModelFlag(&config->model)};
-  flags.push_back(TextFlag("prompt", "TEXT", "what to answer (must be given)", &config->prompt));
+  flags.push_back(TextFlag("prompt", "TEXT", "what to answer, -: standard input", &config->prompt));
   flags.back().short_name = std::string("p");
   flags.push_back(SystemFlag(&config->system));
   flags.push_back(SwitchFlag("raw", "continue the prompt without chat template", &config->raw));
   flags.push_back(ChatTemplate(&config->chat_template));
-  flags.push_back(
-      IntegerFlag("max-tokens", "length of the answer", &config->max_tokens, 1, kMaxInt32));
-  flags.push_back(RealFlag("temperature", "0: the likeliest token", &config->temperature, 0, 2));
-  flags.push_back(
-      IntegerFlag("top-k", "sample among the k likeliest", &config->top_k, 0, kMaxInt32, "all"));
-  flags.push_back(RealFlag("top-p", "sample within this probability", &config->top_p, 1e-6, 1));
-  flags.push_back(SeedFlag("seed", "of the random numbers", &config->seed));
+  flags.push_back(SwitchFlag("json", "one JSON object, with figures", &config->json));
+  AppendSamplingFlags(&config->max_tokens, &config->temperature, &config->top_k, &config->top_p,
+                      &config->seed, &flags);
   flags.push_back(MaxModelLen(&config->engine));
   AppendComputeFlags(&config->engine, &flags);
   AppendExpertMemoryFlags(&config->engine, &flags);
+  return flags;
+}
+
+std::vector<Flag> EmbedFlags(EmbedConfig* config) {
+  std::vector<Flag> flags = {ModelFlag(&config->model)};
+  flags.push_back(TextFlag("prompt", "TEXT", "what to embed, -: standard input", &config->text));
+  flags.back().short_name = std::string("p");
+  flags.push_back(
+      WordFlag("kind", "plain|query|passage", "chooses the model's prefix", &config->kind));
+  flags.push_back(
+      WordFlag("pooling", "model|cls|mean|last", "how rows become one vector", &config->pooling));
+  flags.push_back(SwitchFlag("normalize", "to a length of 1", &config->normalize));
+  flags.push_back(IntegerFlag("dimensions", "the first so many numbers", &config->dimensions, 1,
+                              1 << 20, "all"));
+  AppendComputeFlags(&config->engine, &flags);
   return flags;
 }
 

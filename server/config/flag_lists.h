@@ -12,7 +12,9 @@ namespace pregate {
 // Flags that store into `config`, which must outlive them. The first is "model" or "trace", which
 // the command line takes by position.
 std::vector<Flag> ServeFlags(ServeConfig* config);
+std::vector<Flag> ChatFlags(ChatConfig* config);
 std::vector<Flag> GenerateFlags(GenerateConfig* config);
+std::vector<Flag> EmbedFlags(EmbedConfig* config);
 std::vector<Flag> InspectFlags(InspectConfig* config);
 std::vector<Flag> BenchFlags(BenchConfig* config);
 std::vector<Flag> SimulateFlags(SimulateConfig* config);

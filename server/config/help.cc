@@ -13,7 +13,7 @@ void AppendFlag(const Flag& flag, std::string* help) {
   const std::string left = absl::StrCat(
       flag.short_name.empty() ? "" : absl::StrCat("-", flag.short_name, ", "), SpellingOf(flag));
   const bool shows_default = !flag.default_value.empty() && !flag.is_switch();
-  absl::StrAppendFormat(help, "  %-36s %s%s\n", left, flag.help,
+  absl::StrAppendFormat(help, "  %-35s %s%s\n", left, flag.help,
                         shows_default ? absl::StrCat(" (", flag.default_value, ")") : "");
 }
 
@@ -22,7 +22,7 @@ void AppendFlag(const Flag& flag, std::string* help) {
 std::string UsageText(const std::vector<CommandSyntax>& commands) {
   std::string usage = "pregate: an LLM inference server\n\n";
   for (const CommandSyntax& command : commands) {
-    absl::StrAppendFormat(&usage, "  pregate %-28s %s\n",
+    absl::StrAppendFormat(&usage, "  pregate %-33s %s\n",
                           absl::StrCat(command.name, " ", command.synopsis), command.about);
   }
   absl::StrAppend(
@@ -49,7 +49,7 @@ std::string HelpText(const CommandSyntax& command, const std::vector<Flag>& flag
     AppendFlag(flag, &help);
   }
   if (command.takes_file) {
-    absl::StrAppendFormat(&help, "  %-36s %s\n", "--config FILE.yaml", "file with flags as keys");
+    absl::StrAppendFormat(&help, "  %-35s %s\n", "--config FILE.yaml", "file with flags as keys");
     absl::StrAppend(&help,
                     "\nEach flag is also a key of the file and a variable, PREGATE_HOST; flags "
                     "win, then variables.\n");

@@ -53,6 +53,7 @@ inline constexpr int32_t kMaxAnswers = 16;
 inline constexpr int64_t kMaxStopStrings = 16;
 inline constexpr int64_t kMaxStopBytes = 256;
 inline constexpr int64_t kMaxStopIds = 128;
+inline constexpr int64_t kMaxLogprobIds = 128;
 inline constexpr int64_t kMaxLogitBias = 1024;
 inline constexpr int64_t kMaxChatMessages = 1024;
 inline constexpr int64_t kMaxLabelBytes = 128;  // request_id, tenant

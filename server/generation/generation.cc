@@ -3,23 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/generation/rejection.h"
+
 namespace pregate {
 namespace {
-
-Rejection RejectionOf(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kResourceExhausted:
-      return Rejection::kQueueFull;
-    case absl::StatusCode::kUnavailable:
-      return Rejection::kDraining;
-    case absl::StatusCode::kNotFound:
-      return Rejection::kNotFound;
-    case absl::StatusCode::kUnimplemented:
-      return Rejection::kUnimplemented;
-    default:
-      return Rejection::kInvalid;
-  }
-}
 
 void AddTo(const AnswerDelta& ended, AnswerRecord* record) {
   record->prompt_tokens += ended.prompt_tokens;

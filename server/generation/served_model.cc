@@ -13,6 +13,7 @@ constexpr int64_t kMaxInt32 = std::numeric_limits<int32_t>::max();
 
 // The bounds of ValidateRequest: the context, less room to answer, and the KV pool.
 int32_t MaxPromptTokens(const ModelInfo& model) {
+  if (!model.generates) return static_cast<int32_t>(model.max_prompt_tokens);
   return static_cast<int32_t>(std::min<int64_t>(model.max_model_len - 2, model.max_prompt_tokens));
 }
 
@@ -45,20 +46,13 @@ absl::Status CheckRepresentable(const ClientRequest& request) {
   return absl::OkStatus();
 }
 
-absl::Status CheckLabels(const ClientRequest& request) {
-  if (absl::Status status = CheckText("request_id", request.request_id, kMaxLabelBytes);
-      !status.ok()) {
-    return status;
-  }
-  return CheckText("tenant", request.tenant, kMaxLabelBytes);
-}
-
 }  // namespace
 
 ServedModel::ServedModel(Engine* engine, Metrics* metrics, const ServedModelOptions& options)
     : engine_(engine),
       metrics_(metrics),
       name_(options.name),
+      prompts_(options.prompts),
       default_seed_(options.default_seed),
       max_prompt_tokens_(MaxPromptTokens(engine->model())),
       prompt_encoder_(
@@ -68,7 +62,8 @@ ServedModel::ServedModel(Engine* engine, Metrics* metrics, const ServedModelOpti
 
 absl::StatusOr<GenerationRequest> ServedModel::Translate(ClientRequest request) const {
   for (const absl::Status& status :
-       {CheckName(request.model), CheckLabels(request), CheckRepresentable(request)}) {
+       {CheckAddress(request.model, request.request_id, request.tenant), CheckGenerates(),
+        CheckRepresentable(request)}) {
     if (!status.ok()) return status;
   }
   GenerationRequest wanted;
@@ -91,6 +86,33 @@ absl::StatusOr<GenerationRequest> ServedModel::Translate(ClientRequest request) 
   if (!prompt.ok()) return prompt.status();
   wanted.prompt = *std::move(prompt);
   return wanted;
+}
+
+absl::Status ServedModel::CheckAddress(absl::string_view model, absl::string_view request_id,
+                                       absl::string_view tenant) const {
+  for (const absl::Status& status :
+       {CheckName(model), CheckText("request_id", request_id, kMaxLabelBytes),
+        CheckText("tenant", tenant, kMaxLabelBytes)}) {
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+std::vector<absl::string_view> ServedModel::capabilities() const {
+  const ModelInfo& info = engine_->model();
+  std::vector<absl::string_view> capabilities;
+  if (info.generates) capabilities.push_back("generate");
+  capabilities.push_back("tokenize");
+  if (info.generates && chat_status().ok()) capabilities.push_back("chat");
+  if (info.embedding_size > 0) capabilities.push_back("embed");
+  if (info.scores || info.embedding_size > 0) capabilities.push_back("score");
+  return capabilities;
+}
+
+absl::Status ServedModel::CheckGenerates() const {
+  if (engine_->model().generates) return absl::OkStatus();
+  return absl::UnimplementedError(
+      absl::StrCat("model: must generate text; got ", Quoted(name_), ", which reads texts only"));
 }
 
 absl::StatusOr<std::vector<int32_t>> ServedModel::Tokenize(

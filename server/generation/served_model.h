@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "server/generation/client_request.h"
 #include "server/generation/prompt_encoder.h"
+#include "server/generation/sentence_prompts.h"
 #include "server/generation/sip_hash.h"
 #include "server/metrics/metrics.h"
 
@@ -23,6 +24,7 @@ struct ServedModelOptions {
   std::string name = {};
   std::string chat_template = {};  // source; empty: the model's own
   uint64_t default_seed = 0;       // of requests that bring none
+  SentencePrompts prompts = {};    // of a model that embeds
 };
 
 // Safe to share between threads.
@@ -32,8 +34,15 @@ class ServedModel {
   ServedModel(Engine* engine, Metrics* metrics, const ServedModelOptions& options);
 
   // What the engine is to be asked. Numbers are the engine's to check. INVALID_ARGUMENT, NOT_FOUND
-  // (another model's name), FAILED_PRECONDITION (a chat, and there is no chat template).
+  // (another model's name), FAILED_PRECONDITION (a chat, and there is no chat template),
+  // UNIMPLEMENTED (the model does not generate).
   absl::StatusOr<GenerationRequest> Translate(ClientRequest request) const;
+
+  // What every request says of itself: NOT_FOUND (another model's name), INVALID_ARGUMENT.
+  absl::Status CheckAddress(absl::string_view model, absl::string_view request_id,
+                            absl::string_view tenant) const;
+  // Prefixes in the cache are shared within a tenant only.
+  uint64_t CacheSalt(const std::string& tenant) const;
 
   // Text to ids, as a text prompt would be read.
   absl::StatusOr<std::vector<int32_t>> Tokenize(absl::string_view model, const std::string& text,
@@ -45,19 +54,22 @@ class ServedModel {
   Metrics& metrics() const { return *metrics_; }
   const Tokenizer& tokenizer() const { return engine_->tokenizer(); }
   const std::string& name() const { return name_; }
+  const SentencePrompts& prompts() const { return prompts_; }
   // The most tokens that ValidateRequest lets a prompt have.
   int32_t max_prompt_tokens() const { return max_prompt_tokens_; }
+  // "generate", "tokenize", "chat", "embed", "score": those that it has.
+  std::vector<absl::string_view> capabilities() const;
   // Why conversations cannot be served; OK: they can.
   absl::Status chat_status() const { return prompt_encoder_.chat_status(); }
 
  private:
   absl::Status CheckName(absl::string_view model) const;
-  // Prefixes in the cache are shared within a tenant only.
-  uint64_t CacheSalt(const std::string& tenant) const;
+  absl::Status CheckGenerates() const;
 
   Engine* engine_;
   Metrics* metrics_;
   std::string name_;
+  SentencePrompts prompts_;
   uint64_t default_seed_;
   int32_t max_prompt_tokens_;
   PromptEncoder prompt_encoder_;

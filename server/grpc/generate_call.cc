@@ -1,38 +1,15 @@
 #include "server/grpc/generate_call.h"
 
-#include <grpc/support/time.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "server/generation/retry_delay.h"
+#include "server/grpc/call_deadline.h"
 #include "server/grpc/messages.h"
 #include "server/grpc/status.h"
 
 namespace pregate {
-namespace {
-
-// The client's library gives up at the deadline by itself. Ours comes a little earlier, so that
-// what was generated, and why it ended, arrive before that.
-constexpr absl::Duration kLongestLead = absl::Milliseconds(50);
-constexpr int kLeadShare = 20;
-
-// Any value that a client can send: nothing here may overflow.
-absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
-  const gpr_timespec deadline = gpr_convert_clock_type(context.raw_deadline(), GPR_CLOCK_REALTIME);
-  if (gpr_time_cmp(deadline, gpr_inf_future(GPR_CLOCK_REALTIME)) == 0) {
-    return absl::InfiniteFuture();
-  }
-  const absl::Time time =
-      absl::FromUnixSeconds(deadline.tv_sec) + absl::Nanoseconds(deadline.tv_nsec);
-  const absl::Duration left = std::max(time - absl::Now(), absl::ZeroDuration());
-  return time - std::min(left / kLeadShare, kLongestLead);
-}
-
-}  // namespace
-
 GenerateCall* GenerateCall::Begin(const CallEnvironment* environment,
                                   grpc::CallbackServerContext* context,
                                   const v1::GenerateRequest& request) {

@@ -3,6 +3,9 @@
 #include <utility>
 
 #include "server/generation/retry_delay.h"
+#include "server/grpc/call_deadline.h"
+#include "server/grpc/encoding_messages.h"
+#include "server/grpc/encoding_reactor.h"
 #include "server/grpc/messages.h"
 #include "server/grpc/status.h"
 
@@ -16,11 +19,47 @@ grpc::ServerUnaryReactor* Finished(grpc::CallbackServerContext* context,
   return reactor;
 }
 
+// What the core plans of a message, or why it does not.
+template <typename Message, typename Ask>
+absl::StatusOr<EncodingJob> PlanCall(const ServedModel& model,
+                                     const grpc::CallbackServerContext& context,
+                                     const Message& message,
+                                     absl::StatusOr<EncodingJob> (*plan)(const ServedModel&, Ask)) {
+  absl::StatusOr<Ask> ask = FromMessage(message);
+  if (!ask.ok()) return ask.status();
+  ask->caller.deadline = DeadlineOf(context);
+  return plan(model, *std::move(ask));
+}
+
+template <typename Response>
+EncodingReactor::Fill FillOf(Response* response) {
+  return [response](const EncodingResult& result, const RequestTiming& timing) {
+    ToMessage(result, response);
+    ToMessage(timing, response->mutable_timing());
+  };
+}
+
 }  // namespace
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
   return GenerateCall::Begin(environment_, context, *request);
+}
+
+grpc::ServerUnaryReactor* InferenceService::Embed(grpc::CallbackServerContext* context,
+                                                  const v1::EmbedRequest* request,
+                                                  v1::EmbedResponse* response) {
+  return EncodingReactor::Begin(environment_, context, "Embed", request->request_id(),
+                                PlanCall(*environment_->model, *context, *request, PlanEmbedding),
+                                FillOf(response));
+}
+
+grpc::ServerUnaryReactor* InferenceService::Score(grpc::CallbackServerContext* context,
+                                                  const v1::ScoreRequest* request,
+                                                  v1::ScoreResponse* response) {
+  return EncodingReactor::Begin(environment_, context, "Score", request->request_id(),
+                                PlanCall(*environment_->model, *context, *request, PlanScoring),
+                                FillOf(response));
 }
 
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,

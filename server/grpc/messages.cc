@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/embedding/encoding_job.h"
+#include "server/grpc/encoding_messages.h"
 
 namespace pregate {
 namespace {
@@ -83,6 +85,11 @@ absl::Status ReadLists(const v1::SamplingParams& from, ClientRequest* request) {
   if (!stop_ids.ok()) return stop_ids.status();
   request->stop_ids = *std::move(stop_ids);
 
+  absl::StatusOr<std::vector<int32_t>> logprob_ids =
+      ReadTokenIds("logprob_token_ids", from.logprob_token_ids(), kMaxLogprobIds);
+  if (!logprob_ids.ok()) return logprob_ids.status();
+  request->sampling.logprob_token_ids = *std::move(logprob_ids);
+
   const auto& logit_bias = from.logit_bias();
   if (absl::Status status = CheckCount("logit_bias", logit_bias, kMaxLogitBias); !status.ok()) {
     return status;
@@ -112,6 +119,7 @@ void ToMessage(const PositionLogprobs& from, const Tokenizer& tokenizer,
   };
   fill(from.chosen, message->mutable_chosen());
   for (const TokenLogprob& top : from.top) fill(top, message->add_top());
+  for (const TokenLogprob& wanted : from.wanted) fill(wanted, message->add_wanted());
 }
 
 v1::GenerateResponse::FinishReason ToMessage(FinishReason finish) {
@@ -130,16 +138,6 @@ v1::GenerateResponse::FinishReason ToMessage(FinishReason finish) {
       break;
   }
   return v1::GenerateResponse::ERROR;
-}
-
-void ToMessage(const RequestTiming& timing, v1::Timing* message) {
-  message->set_queue(absl::ToDoubleMilliseconds(timing.queue));
-  message->set_prefill(absl::ToDoubleMilliseconds(timing.prefill));
-  message->set_time_to_first_token(absl::ToDoubleMilliseconds(timing.time_to_first_token));
-  message->set_decode(absl::ToDoubleMilliseconds(timing.decode));
-  message->set_pregate(absl::ToDoubleMilliseconds(timing.pregate));
-  message->set_expert_stall(absl::ToDoubleMilliseconds(timing.expert_stall));
-  message->set_distinct_experts(static_cast<uint32_t>(timing.distinct_experts));
 }
 
 }  // namespace
@@ -183,6 +181,16 @@ void ToMessage(const AnswerDelta& delta, const Tokenizer& tokenizer,
   ToMessage(delta.timing, message->mutable_timing());
 }
 
+void ToMessage(const RequestTiming& timing, v1::Timing* message) {
+  message->set_queue(absl::ToDoubleMilliseconds(timing.queue));
+  message->set_prefill(absl::ToDoubleMilliseconds(timing.prefill));
+  message->set_time_to_first_token(absl::ToDoubleMilliseconds(timing.time_to_first_token));
+  message->set_decode(absl::ToDoubleMilliseconds(timing.decode));
+  message->set_pregate(absl::ToDoubleMilliseconds(timing.pregate));
+  message->set_expert_stall(absl::ToDoubleMilliseconds(timing.expert_stall));
+  message->set_distinct_experts(static_cast<uint32_t>(timing.distinct_experts));
+}
+
 void ToMessage(const ServedModel& model, v1::Model* message) {
   const ModelInfo& info = model.engine().model();
   message->set_name(model.name());
@@ -191,15 +199,18 @@ void ToMessage(const ServedModel& model, v1::Model* message) {
   message->set_parameters(info.num_parameters);
   message->set_weight_bytes(info.weight_bytes);
   message->set_context_length(info.context_length);
-  message->add_capabilities("generate");
-  message->add_capabilities("tokenize");
-  if (model.chat_status().ok()) message->add_capabilities("chat");
+  for (const absl::string_view capability : model.capabilities()) {
+    message->add_capabilities(std::string(capability));
+  }
+  message->set_embedding_size(static_cast<uint32_t>(info.embedding_size));
+  message->set_pooling(ToMessage(info.pooling));
   v1::Limits* limits = message->mutable_limits();
   limits->set_max_model_len(info.max_model_len);
   limits->set_max_prompt_tokens(model.max_prompt_tokens());
   limits->set_vocab_size(info.vocab_size);
   limits->set_max_answers(kMaxAnswers);
   limits->set_max_message_bytes(kMaxMessageBytes);
+  limits->set_max_inputs(kMaxInputs);
 }
 
 void AppendIds(absl::Span<const int32_t> ids, google::protobuf::RepeatedField<uint32_t>* to) {

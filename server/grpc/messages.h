@@ -24,6 +24,8 @@ absl::StatusOr<ClientRequest> FromMessage(const v1::GenerateRequest& message,
 
 void ToMessage(const AnswerDelta& delta, const Tokenizer& tokenizer, v1::GenerateResponse* message);
 
+void ToMessage(const RequestTiming& timing, v1::Timing* message);
+
 void ToMessage(const ServedModel& model, v1::Model* message);
 
 void AppendIds(absl::Span<const int32_t> ids, google::protobuf::RepeatedField<uint32_t>* to);

@@ -60,8 +60,13 @@ void Metrics::ObserveAnswer(const AnswerRecord& answer) {
   to.queue_time.Observe(absl::ToDoubleSeconds(timing.queue));
   to.prompt_length.Observe(answer.prompt_tokens);
   to.answer_length.Observe(answer.completion_tokens);
-  if (answer.completion_tokens == 0) return;  // it ended before its prompt was through
+  const bool generated = answer.completion_tokens > 0;
+  if (!generated && timing.prefill <= absl::ZeroDuration()) return;  // its prompt was not through
   to.prompt_tokens.Add(answer.prompt_tokens);
+  if (!generated) {  // it asked for no more than that
+    to.prefill_time.Observe(absl::ToDoubleSeconds(timing.prefill));
+    return;
+  }
   to.time_to_first_token.Observe(absl::ToDoubleSeconds(timing.time_to_first_token));
   to.prefill_time.Observe(absl::ToDoubleSeconds(timing.prefill));
   to.decode_time.Observe(absl::ToDoubleSeconds(timing.decode));

@@ -29,14 +29,18 @@ absl::StatusOr<Request> Read(HttpRequest* http, absl::StatusOr<Request> (*read)(
   return request;
 }
 
+// What the core plans of it, or why it does not.
+template <typename Request, typename Ask>
+absl::StatusOr<EncodingJob> Plan(const ServedModel& model, absl::StatusOr<Request> request,
+                                 absl::StatusOr<EncodingJob> (*plan)(const ServedModel&, Ask)) {
+  if (!request.ok()) return request.status();
+  return plan(model, std::move(request->ask));
+}
+
 void Embed(const HttpEnvironment* environment, Exchange exchange) {
   absl::StatusOr<EmbeddingsRequest> request = Read(&exchange->request(), ReadEmbeddingsRequest);
-  absl::StatusOr<EncodingJob> job = request.status();
-  bool base64 = false;
-  if (request.ok()) {
-    base64 = request->base64;
-    job = PlanEmbedding(*environment->model, std::move(request->ask));
-  }
+  const bool base64 = request.ok() && request->base64;
+  absl::StatusOr<EncodingJob> job = Plan(*environment->model, std::move(request), PlanEmbedding);
   EncodingExchange::Start(
       environment, std::move(exchange), std::move(job),
       [base64, model = environment->model](const EncodingResult& result) {
@@ -47,14 +51,10 @@ void Embed(const HttpEnvironment* environment, Exchange exchange) {
 
 void Rerank(const HttpEnvironment* environment, Exchange exchange) {
   absl::StatusOr<RerankRequest> request = Read(&exchange->request(), ReadRerankRequest);
-  absl::StatusOr<EncodingJob> job = request.status();
-  int64_t top_n = 0;
+  const int64_t top_n = request.ok() ? request->top_n : 0;
   std::vector<std::string> documents;
-  if (request.ok()) {
-    top_n = request->top_n;
-    if (request->return_documents) documents = request->ask.documents;
-    job = PlanScoring(*environment->model, std::move(request->ask));
-  }
+  if (request.ok() && request->return_documents) documents = request->ask.documents;
+  absl::StatusOr<EncodingJob> job = Plan(*environment->model, std::move(request), PlanScoring);
   EncodingExchange::Start(
       environment, std::move(exchange), std::move(job),
       [top_n, documents = std::move(documents),

@@ -8,6 +8,7 @@
 #include "server/openai/chat_request.h"
 #include "server/openai/completion_format.h"
 #include "server/openai/completion_request.h"
+#include "server/openai/encoding_routes.h"
 #include "server/openai/json_body.h"
 #include "server/openai/openai_error.h"
 #include "server/openai/request_deadline.h"
@@ -103,6 +104,7 @@ std::vector<HttpRoute> OpenAiRoutes(const HttpEnvironment* environment) {
   std::vector<HttpRoute> routes = TokenRoutes(environment->model);
   routes.push_back(GenerationRoute(environment, "/v1/completions", CompletionJob));
   routes.push_back(GenerationRoute(environment, "/v1/chat/completions", ChatJob));
+  for (HttpRoute& route : EncodingRoutes(environment)) routes.push_back(std::move(route));
   return routes;
 }
 

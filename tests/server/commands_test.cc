@@ -1,19 +1,14 @@
 // The binary as its user meets it: what it prints, what it complains about, how it exits.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "tests/model/gguf_writer.h"
-#include "tests/sample_models.h"
+#include "tests/server/pregate_command.h"
 
 namespace pregate {
 namespace {
@@ -24,37 +19,6 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-struct Outcome {
-  int exit_status = -1;  // -1: ended by a signal
-  std::string out, err;
-};
-
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-// Runs the binary on `arguments`, words for the shell. `prefix`: a program that runs it in turn.
-Outcome Pregate(const std::string& arguments, const std::string& prefix = "") {
-  const std::string out = ::testing::TempDir() + "commands_test.out";
-  const std::string err = ::testing::TempDir() + "commands_test.err";
-  const int status = std::system(
-      absl::StrCat(prefix, " " PREGATE_BINARY " ", arguments, " </dev/null >", out, " 2>", err)
-          .c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, ReadFile(out), ReadFile(err)};
-}
-
-std::string WriteFile(const std::string& name, const std::string& contents) {
-  const std::string path = ::testing::TempDir() + name;
-  std::ofstream(path, std::ios::binary) << contents;
-  return path;
-}
-
-std::string TinyModel() {
-  static const std::string path = WriteFile("tiny.gguf", MakeTinyGguf({}).Build());
-  return path;
-}
-
 // A name that no terminal and no JSON should be handed as it is.
 std::string HostileModel() {
   GgufWriter writer = MakeTinyGguf({});
@@ -62,25 +26,32 @@ std::string HostileModel() {
   return WriteFile("hostile.gguf", writer.Build());
 }
 
-void ExpectOneLineOfError(const Outcome& outcome, const std::string& what) {
-  EXPECT_EQ(outcome.exit_status, 2) << what;
-  EXPECT_EQ(outcome.out, "") << what;
-  EXPECT_THAT(outcome.err, AllOf(StartsWith("pregate: "), EndsWith("\n"))) << what;
-  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
-}
-
 TEST(Commands, BadUsageIsOneLine) {
   for (const std::string& words :
-       {std::string("generate"), std::string("generate m.gguf"), std::string("serve"),
-        std::string("inspect"), std::string("inspect a b"), std::string("bench m --no-such-flag"),
-        std::string("generate m -p x --temperature 3"), std::string("bench m --batch-sizes 0"),
-        std::string("simulate"), std::string("simulate synthetic --policies best"),
-        std::string("simulate synthetic --replay"), std::string("simulate a b"),
+       {std::string("generate"),
+        std::string("generate m.gguf"),
+        std::string("serve"),
+        std::string("inspect"),
+        std::string("inspect a b"),
+        std::string("bench m --no-such-flag"),
+        std::string("generate m -p x --temperature 3"),
+        std::string("bench m --batch-sizes 0"),
+        std::string("simulate"),
+        std::string("simulate synthetic --policies best"),
+        std::string("simulate synthetic --replay"),
+        std::string("simulate a b"),
         std::string("simulate synthetic --experts-resident 8"),
         std::string("simulate synthetic --tied --experts 8"),
         std::string("simulate synthetic --clients 3 --load 90"),
-        std::string("simulate /nonexistent"), std::string("generate m -p x --raw --system y"),
+        std::string("simulate /nonexistent"),
+        std::string("generate m -p x --raw --system y"),
         std::string("serve m --grpc-port 70000"),
+        std::string("chat"),
+        std::string("chat m -p x"),
+        std::string("embed m"),
+        std::string("completion"),
+        std::string("completion tcsh"),
+        std::string("embed m -p x --pooling max"),
         absl::StrCat("generate ", TinyModel(), " -p x --chat-template /nonexistent")}) {
     ExpectOneLineOfError(Pregate(words), words);
   }
@@ -95,7 +66,8 @@ TEST(Commands, ModelsThatCannotBeReadAreOneLine) {
         WriteFile("empty.gguf", ""), WriteFile("garbage.gguf", std::string(5000, '\x7f')),
         WriteFile("cut.gguf", tiny.substr(0, tiny.size() / 2)),
         WriteFile("cut_header.gguf", tiny.substr(0, 100))}) {
-    for (const char* words : {"inspect ", "bench --repetitions 1 ", "generate -p x "}) {
+    for (const char* words :
+         {"inspect ", "bench --repetitions 1 ", "generate -p x ", "chat ", "embed -p x "}) {
       ExpectOneLineOfError(Pregate(words + model), words + model);
     }
   }
@@ -103,7 +75,8 @@ TEST(Commands, ModelsThatCannotBeReadAreOneLine) {
 
 TEST(Commands, HelpAndVersionGoToStandardOutput) {
   for (const char* words : {"--help", "--version", "serve --help", "generate --help", "inspect -h",
-                            "bench --help", "simulate --help"}) {
+                            "bench --help", "simulate --help", "chat --help", "embed --help",
+                            "completion --help", "serve --help-all"}) {
     const Outcome outcome = Pregate(words);
     EXPECT_EQ(outcome.exit_status, 0) << words;
     EXPECT_THAT(outcome.out, StartsWith("pregate")) << words;
@@ -255,70 +228,6 @@ TEST(Simulate, DamagedTracesAreRefusedWithTheLine) {
     ExpectOneLineOfError(outcome, text);
     EXPECT_THAT(outcome.err, HasSubstr(where));
   }
-}
-
-TEST(Generate, RawTextIsContinuedTheSameWayEachTime) {
-  const std::string words = absl::StrCat("generate ", TinyModel(), " --raw -p abc --max-tokens 40");
-  const Outcome first = Pregate(words);
-  ASSERT_EQ(first.exit_status, 0) << first.err;
-  EXPECT_EQ(first.err, "");  // the figures are for terminals
-  EXPECT_THAT(first.out, EndsWith("\n"));
-  EXPECT_GT(first.out.size(), 2);
-  EXPECT_EQ(Pregate(words).out, first.out);
-  EXPECT_EQ(Pregate(words + " --threads 1").out, first.out);
-  EXPECT_NE(Pregate(words + " --temperature 2 --seed 5").out, first.out);
-}
-
-TEST(Generate, ATemplateIsAskedForWhereTheModelHasNone) {
-  const Outcome outcome = Pregate(absl::StrCat("generate ", TinyModel(), " -p abc"));
-  ExpectOneLineOfError(outcome, "no template");
-  EXPECT_THAT(outcome.err, HasSubstr("--raw"));
-}
-
-TEST(Generate, TheTemplateOfTheFlagIsUsed) {
-  const std::string chat =
-      WriteFile("chat.jinja", "{{ messages[0].content }}{{ messages[1].content }}");
-  const Outcome chatted = Pregate(absl::StrCat("generate ", TinyModel(), " --chat-template ", chat,
-                                               " --system ab -p c --max-tokens 20"));
-  ASSERT_EQ(chatted.exit_status, 0) << chatted.err;
-  EXPECT_EQ(chatted.out,
-            Pregate(absl::StrCat("generate ", TinyModel(), " --raw -p abc --max-tokens 20")).out);
-  ExpectOneLineOfError(Pregate(absl::StrCat("generate ", TinyModel(), " -p c --chat-template ",
-                                            WriteFile("broken.jinja", "{% for %}"))),
-                       "broken template");
-}
-
-TEST(Generate, APromptThatDoesNotFitIsRefused) {
-  ExpectOneLineOfError(Pregate(absl::StrCat("generate ", TinyModel(),
-                                            " --raw --max-model-len 8 -p ", std::string(100, 'a'))),
-                       "long prompt");
-}
-
-class SampleModel : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (path_.empty()) GTEST_SKIP() << "run deploy/fetch_model.sh smollm2 first";
-  }
-  const std::string path_ = SampleModelPath("SmolLM2-135M-Instruct.Q4_1.gguf");
-};
-
-TEST_F(SampleModel, AnswersAQuestion) {
-  const std::string words = absl::StrCat(
-      "generate ", path_, " -p 'What is the capital of France? Answer in one sentence.'");
-  const Outcome outcome = Pregate(words);
-  EXPECT_EQ(outcome.exit_status, 0);
-  EXPECT_EQ(outcome.out, "The capital of France is Paris.\n");
-  EXPECT_EQ(outcome.err, "");
-  EXPECT_EQ(Pregate(words + " --threads 1").out, outcome.out);
-}
-
-TEST_F(SampleModel, AnInterruptEndsTheAnswer) {
-  const Outcome outcome =
-      Pregate(absl::StrCat("generate ", path_, " --max-tokens 8000 -p 'Tell a very long story.'"),
-              "timeout --foreground --preserve-status --signal INT --kill-after 20 1.5");
-  EXPECT_EQ(outcome.exit_status, 130) << outcome.err;
-  EXPECT_GT(outcome.out.size(), 20);
-  EXPECT_THAT(outcome.out, EndsWith("\n"));
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include "absl/strings/str_split.h"
 #include "server/config/config_file.h"
 #include "server/config/flag_lists.h"
+#include "server/config/help.h"
 
 namespace pregate {
 namespace {
@@ -240,7 +241,8 @@ TEST(CommandLine, UnknownWordsAreNamedWithTheirNeighbours) {
   EXPECT_EQ(Error({"serve", "m", "n"}), "MODEL: must be one path; got n as well");
   EXPECT_THAT(
       Error({"serv", "m"}),
-      StartsWith("command: must be serve, generate, bench, inspect or simulate; got serv\n"));
+      StartsWith("command: must be one of serve, chat, generate, embed, bench, inspect, simulate, "
+                 "completion; got serv\n"));
   EXPECT_THAT(Error({"serve", "m", "--threads"}), HasSubstr("--threads"));
 }
 
@@ -254,21 +256,34 @@ TEST(CommandLine, NoCommandShowsTheUsage) {
 TEST(CommandLine, HelpFitsAScreen) {
   for (std::vector<const char*> words : {std::vector<const char*>{"--help"},
                                          {"serve", "--help"},
+                                         {"chat", "--help"},
                                          {"generate", "-h"},
+                                         {"embed", "--help"},
+                                         {"bench", "--help"},
                                          {"inspect", "--help"},
-                                         {"simulate", "--help"}}) {
+                                         {"simulate", "--help"},
+                                         {"completion", "--help"}}) {
     const absl::StatusOr<Command> command = Parse(words);
     ASSERT_TRUE(command.ok()) << command.status();
     const std::string& text = std::get<PrintAndExit>(*command).text;
     const std::vector<std::string> lines = absl::StrSplit(text, '\n');
-    EXPECT_LE(lines.size(), 41u);  // the last one is empty
+    EXPECT_LE(lines.size(), 41u) << text;  // the last one is empty
     for (const std::string& line : lines) EXPECT_LE(line.size(), 100u) << line;
   }
-  const absl::StatusOr<Command> help = Parse({"serve", "--help"});
+  const auto text_of = [](std::vector<const char*> words) {
+    return std::get<PrintAndExit>(*Parse(std::move(words))).text;
+  };
+  const std::string some = text_of({"serve", "--help"}), all = text_of({"serve", "--help-all"});
+  int rare = 0;
   for (const Flag& flag : AllServeFlags()) {
     if (flag.name == kModelFlag) continue;
-    EXPECT_THAT(std::get<PrintAndExit>(*help).text, HasSubstr(flag.name));
+    const std::string line = absl::StrCat("  ", SpellingOf(flag), " ");
+    EXPECT_THAT(all, HasSubstr(line));
+    EXPECT_EQ(absl::StrContains(some, line), !flag.rarely_needed) << flag.name;
+    rare += flag.rarely_needed;
   }
+  EXPECT_THAT(some, HasSubstr(absl::StrCat("`pregate serve --help-all` lists ", rare, " more.\n")));
+  for (absl::string_view line : absl::StrSplit(all, '\n')) EXPECT_LE(line.size(), 100u) << line;
   EXPECT_THAT(std::get<PrintAndExit>(*Parse({"--version"})).text, StartsWith("pregate "));
 }
 

@@ -146,7 +146,9 @@ TEST_F(EmbeddingTest, VectorsAreCutThenNormalised) {
   EXPECT_NEAR(cut[1], whole[1] / length, 1e-6);
   ask.dimensions = std::nullopt;
   double sum = 0;
-  for (const float value : Embed(ask)->vectors[0]) sum += double{value} * value;
+  const auto unit = Embed(ask);
+  ASSERT_TRUE(unit.ok()) << unit.status();
+  for (const float value : unit->vectors[0]) sum += double{value} * value;
   EXPECT_NEAR(sum, 1, 1e-6);
   ask.dimensions = 5;
   EXPECT_EQ(Refusal(ask), "dimensions: must be in [1, 4]; got 5");

@@ -169,6 +169,28 @@ TEST_F(GrpcServerTest, LogprobsCarryTheTokensText) {
   EXPECT_EQ(reply.last.prompt_logprobs(0).chosen().token(), "e");
 }
 
+TEST_F(GrpcServerTest, APromptAloneIsScored) {
+  StartServer();
+  v1::GenerateRequest request = Greedy("Hello", 0);
+  request.mutable_sampling()->set_prompt_logprobs(1);
+  request.mutable_sampling()->add_logprob_token_ids('l');
+  const Reply reply = Ask(request);
+  ASSERT_TRUE(reply.status.ok()) << reply.status.error_message();
+  EXPECT_EQ(reply.ids.size(), 0u);
+  EXPECT_EQ(reply.text, "");
+  EXPECT_EQ(reply.last.finish_reason(), v1::GenerateResponse::LENGTH);
+  EXPECT_EQ(reply.last.usage().prompt(), 5u);
+  EXPECT_EQ(reply.last.usage().completion(), 0u);
+  ASSERT_EQ(reply.last.prompt_logprobs_size(), 4);
+  for (const v1::PositionLogprobs& position : reply.last.prompt_logprobs()) {
+    ASSERT_EQ(position.wanted_size(), 1);
+    EXPECT_EQ(position.wanted(0).token_id(), uint32_t{'l'});
+    EXPECT_EQ(position.top_size(), 1);
+  }
+  const v1::PositionLogprobs& third = reply.last.prompt_logprobs(1);  // "Hel", and an "l"
+  EXPECT_EQ(third.wanted(0).logprob(), third.chosen().logprob());
+}
+
 TEST_F(GrpcServerTest, InvalidArgumentsNameTheFieldInTheDetails) {
   StartServer();
   v1::GenerateRequest request = Greedy("Hello", 5);

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/sample_models.h"
@@ -117,10 +118,24 @@ TEST(Chat, AConversationThatIsTooLongGoesOnAfterAReset) {
   EXPECT_EQ(outcome.out, Pregate(words, "", "ab\n").out);
 }
 
-TEST(Embed, AModelThatOnlyGeneratesIsRefusedByName) {
-  const Outcome outcome = Pregate(absl::StrCat("embed ", TinyModel(), " -p abc"));
-  ExpectOneLineOfError(outcome, "not an encoder");
-  EXPECT_THAT(outcome.err, HasSubstr("model: must give embeddings"));
+TEST(Embed, AVectorIsOneLineOfJson) {
+  const std::string words = absl::StrCat("embed ", TinyModel(), " -p abc");
+  const Outcome outcome = Pregate(words);
+  ASSERT_EQ(outcome.exit_status, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, EndsWith("]\n"));
+  const auto vector = nlohmann::json::parse(outcome.out).get<std::vector<double>>();
+  double squares = 0;
+  for (const double value : vector) squares += value * value;
+  EXPECT_NEAR(squares, 1, 1e-5);
+  EXPECT_EQ(Pregate(absl::StrCat("embed ", TinyModel(), " -p -"), "", "abc\n").out, outcome.out);
+  const auto raw =
+      nlohmann::json::parse(Pregate(words + " --no-normalize").out).get<std::vector<double>>();
+  const auto cut = nlohmann::json::parse(Pregate(words + " --no-normalize --dimensions 2").out);
+  EXPECT_EQ(cut.get<std::vector<double>>(), std::vector<double>(raw.begin(), raw.begin() + 2));
+  EXPECT_NE(Pregate(words + " --pooling cls").out, outcome.out);
+  const Outcome wide = Pregate(words + " --dimensions 100000");
+  ExpectOneLineOfError(wide, "more numbers than there are");
+  EXPECT_THAT(wide.err, HasSubstr("dimensions: must be in [1, "));
 }
 
 TEST(Generate, ATemplateIsAskedForWhereTheModelHasNone) {
@@ -166,12 +181,13 @@ TEST_F(SampleModel, AnswersAQuestion) {
   EXPECT_EQ(Pregate(words + " --threads 1").out, outcome.out);
 }
 
-TEST_F(SampleModel, RemembersAName) {
+TEST_F(SampleModel, Converses) {
   const Outcome outcome = Pregate(absl::StrCat("chat ", path_, " --temperature 0"), "",
-                                  "My name is Zoe. Say hello.\nWhat is my name?\n");
+                                  "What is the capital of France?\nAnd of Spain?\n");
   ASSERT_EQ(outcome.exit_status, 0) << outcome.err;
   const size_t second = outcome.out.find('\n');
-  EXPECT_THAT(outcome.out.substr(second), HasSubstr("Zoe"));
+  EXPECT_THAT(outcome.out.substr(0, second), HasSubstr("Paris"));
+  EXPECT_THAT(outcome.out.substr(second), HasSubstr("Madrid"));
 }
 
 TEST_F(SampleModel, AnInterruptEndsTheAnswer) {

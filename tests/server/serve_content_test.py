@@ -53,7 +53,15 @@ class Content(ServedTest):
         self.assertEqual(reply.last.finish_reason, pb.GenerateResponse.LENGTH)
 
     def test_A5_max_tokens_0(self):
-        self.refused(greedy(max_tokens=0), begins="max_tokens: must be >= 1; got 0")
+        self.refused(greedy(max_tokens=0),
+                     begins="max_tokens: must be >= 1, or 0 with prompt_logprobs; got 0")
+        scored = self.ask(greedy(max_tokens=0, prompt_logprobs=1))
+        self.assertEqual(scored.code, grpc.StatusCode.OK)
+        self.assertEqual(scored.ids(), [])
+        self.assertEqual(scored.text(), b"")
+        self.assertEqual(scored.last.finish_reason, pb.GenerateResponse.LENGTH)
+        self.assertEqual(scored.last.usage.completion, 0)
+        self.assertEqual(len(scored.last.prompt_logprobs), scored.last.usage.prompt - 1)
 
     def test_A6_max_tokens_out_of_range(self):
         for bad in (-1, -2**63, 2**31, 2**63 - 1):
@@ -118,12 +126,18 @@ class Content(ServedTest):
         for name in ("logprobs", "prompt_logprobs"):
             for bad in (-1, 21, vocab, INT32_MAX, -2**31):
                 self.refused(greedy(**{name: bad}), begins=f"{name}: must be")
-        reply = self.ask(greedy(logprobs=20, prompt_logprobs=20))
+        self.refused(greedy(logprob_token_ids=[1] * 129),
+                     begins="logprob_token_ids: must have at most 128 entries")
+        for bad in (vocab, INT32_MAX, 2**32 - 1):
+            self.refused(greedy(logprob_token_ids=[0, bad]), begins="logprob_token_ids[1]: must be")
+        reply = self.ask(greedy(logprobs=20, prompt_logprobs=20, logprob_token_ids=[5, 0, 5]))
         self.assertEqual(reply.ids(), self.canary)
         first = reply.messages[0]
         self.assertEqual(len(first.prompt_logprobs), len(self.ids("The capital of France is")) - 1)
         self.assertEqual(len(first.logprobs[0].top), 20)
         self.assertEqual(first.logprobs[0].top[0].token_id, self.canary[0])
+        for position in (first.logprobs[0], *first.prompt_logprobs):
+            self.assertEqual([wanted.token_id for wanted in position.wanted], [5, 0, 5])
 
     def test_A16_n(self):
         for bad in (0, 17, -1, INT32_MAX, -2**31):
@@ -208,7 +222,7 @@ class Content(ServedTest):
         self.assertEqual(self.ask(greedy(), metadata=[("x-fits", "a" * 4000)]).ids(), self.canary)
 
     def test_B4_unknown_methods(self):
-        for method in ("/pregate.v1.Inference/Nothing", "/pregate.v1.Inference/Embed", "/x", "//"):
+        for method in ("/pregate.v1.Inference/Nothing", "/pregate.v1.Inference/Embeddings", "/x", "//"):
             call = self.server.channel.unary_unary(method)
             with self.assertRaises(grpc.RpcError) as caught:
                 call(b"", timeout=10)

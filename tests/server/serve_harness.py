@@ -43,13 +43,13 @@ def generated_stubs():
     return inference_pb2, inference_pb2_grpc, error_details_pb2
 
 
-def sample_model():
-    """Path of the sample model; ends the test run as skipped when it is not there."""
+def sample_model(file="SmolLM2-135M-Instruct.Q4_1.gguf", name="smollm2"):
+    """Path of a sample model; ends the test run as skipped when it is not there."""
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
     folder = pathlib.Path(os.environ.get("PREGATE_MODELS", cache / "pregate" / "models"))
-    path = folder / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    path = folder / file
     if not path.exists():
-        print(f"SKIPPED: no {path.name}; deploy/fetch_model.sh smollm2 fetches it")
+        print(f"SKIPPED: no {path.name}; deploy/fetch_model.sh {name} fetches it")
         sys.exit(SKIPPED)
     return path
 
@@ -60,11 +60,11 @@ pb, pb_grpc, details_pb = generated_stubs()
 class Server:
     """A server process on free loopback ports."""
 
-    def __init__(self, *flags):
+    def __init__(self, *flags, model=None, name="smollm2"):
         self.log = tempfile.NamedTemporaryFile("w+", prefix="pregate-serve-", suffix=".log")
         self.process = subprocess.Popen(
-            [BINARY, "serve", sample_model(), "--served-model-name", "smollm2", "--http-port", "0",
-             "--grpc-port", "0", "--metrics-port", "0", *flags], stderr=self.log)
+            [BINARY, "serve", model or sample_model(), "--served-model-name", name,
+             "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", *flags], stderr=self.log)
         self.http_port = int(self._wait_for(r"^HTTP +https?://127\.0\.0\.1:(\d+)/v1"))
         self.grpc_port = int(self._wait_for(r"^gRPC +127\.0\.0\.1:(\d+)"))
         self.metrics_port = int(self._wait_for(r"^metrics +http://127\.0\.0\.1:(\d+)/metrics"))
