@@ -26,8 +26,7 @@ std::vector<float> HiddenPooling::Take() {
 GenerationRequest RequestOf(EncodingRequest text, const HiddenPooling& pooling) {
   GenerationRequest request;
   request.prompt = std::move(text.ids);
-  request.max_tokens = 1;  // which nobody is told of: the last row's hidden state is what counts
-  request.ignore_eos = true;
+  request.max_tokens = 0;  // the last row's hidden state is what counts
   request.sampling.resize(1);
   request.sampling[0].temperature = 0.0f;
   // Scoring the prompt is what makes every row one whose hidden state is given out.
