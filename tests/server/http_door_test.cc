@@ -159,15 +159,23 @@ TEST_F(HttpDoorTest, OneBadPromptRefusesAll) {
 
 TEST_F(HttpDoorTest, EchoScoresThePrompt) {
   StartDoor();
-  json body = Greedy(1);
+  json body = Greedy(0);
   body["echo"] = true;
   body["logprobs"] = 2;
+  const json none = Complete(body);
+  EXPECT_EQ(none["choices"][0]["text"], "Hello");
+  EXPECT_EQ(none["choices"][0]["logprobs"]["tokens"].size(), 5u);
+  EXPECT_EQ(none["usage"]["completion_tokens"], 0);
+  body["max_tokens"] = 1;
   const json one = Complete(body);
   const json& logprobs = one["choices"][0]["logprobs"];
   EXPECT_EQ(logprobs["tokens"].size(), 6u);
   EXPECT_EQ(logprobs["token_logprobs"][0], nullptr);
   EXPECT_LT(logprobs["token_logprobs"][1], 0);
   EXPECT_GE(logprobs["top_logprobs"][1].size(), 2u);
+  for (size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(logprobs["token_logprobs"][i], none["choices"][0]["logprobs"]["token_logprobs"][i]);
+  }
 }
 
 TEST_F(HttpDoorTest, RefusalsNameTheField) {

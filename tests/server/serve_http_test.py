@@ -201,7 +201,10 @@ class OpenAi(HttpTest):
         for value, top in zip(logprobs.token_logprobs[1:], logprobs.top_logprobs[1:]):
             self.assertLessEqual(value, max(top.values()))
             self.assertIn(value, top.values())
-        # So does gRPC.
+        # What follows a prefix is scored as in the whole text, and by gRPC.
+        none = self.complete(text, max_tokens=0, echo=True, logprobs=1)
+        self.assertEqual(none.choices[0].text, text)
+        self.assertEqual(none.choices[0].logprobs.token_logprobs, logprobs.token_logprobs[:-1])
         over_grpc = self.ask(greedy(ids, max_tokens=1, prompt_logprobs=1))
         scores = [position.chosen.logprob for message in over_grpc.messages
                   for position in message.prompt_logprobs]
