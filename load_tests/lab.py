@@ -130,7 +130,7 @@ def running(*command):
 def serving(binary, model, *flags):
     """A Pregate server on loopback for as long as the block runs; yields its address."""
     port = free_port()
-    with running(binary, "serve", model, "--http-port", "0", "--grpc-port", str(port),
+    with running(binary, "serve", model, "--port", "0", "--grpc-port", str(port),
                  "--metrics-port", "0", *flags):
         yield f"127.0.0.1:{port}"
 

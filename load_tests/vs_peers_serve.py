@@ -7,7 +7,7 @@ Called by vs_peers.sh. All servers run for the whole time, as many threads and t
 context each: llama-server with 8 and with 32 slots, Pregate with 32. In each round each load goes
 to one server after the other: the same prompts of random tokens, lengths and send times, greedy,
 the end of text ignored. No prompt comes twice, so that Pregate's prefix cache finds nothing; the
-peer's caches are off. Its clients ask for its cheapest sampler (see llama_server_client.h).
+peer's caches are off. Its clients ask for its cheapest sampler (see http_client.h).
 
 The client shares the processors. It is the same program for both protocols (loadgen), one thread
 in C++ that runs before any server; its own processor time is measured and shown for each server.
@@ -58,7 +58,8 @@ def server(args, program, slots):
     """Yields (address, process)."""
     port = str(lab.free_port())
     if program == "pregate":
-        command = [args.pregate, "serve", args.model, "--grpc-port", port, "--metrics-port", "0",
+        command = [args.pregate, "serve", args.model, "--port", "0",
+                   "--grpc-port", port, "--metrics-port", "0",
                    "--max-num-seqs", str(slots), "--max-model-len", str(CONTEXT // slots),
                    "--threads", str(args.threads)]
     else:

@@ -64,7 +64,7 @@ COUNTS = {"tokens": "pregate_generation_tokens_total", "seconds": "pregate_step_
 def serving(args, flags):
     """A server; yields the addresses of its calls and of its metrics."""
     ports = lab.free_port(), lab.free_port()
-    with lab.running(args.pregate, "serve", args.model, "--http-port", "0", "--grpc-port", str(ports[0]),
+    with lab.running(args.pregate, "serve", args.model, "--port", "0", "--grpc-port", str(ports[0]),
                      "--metrics-port", str(ports[1]), *flags):
         address = f"127.0.0.1:{ports[0]}"
         subprocess.run([CLIENT, "--target", address, "--wait", "60"], check=True)

@@ -123,7 +123,7 @@ def llama(args, kind, ids):
 def server(args, ids):
     port = lab.free_port()
     return over_http(args, [args.pregate, "serve", args.model, "--served-model-name", "minilm",
-                            "--http-port", port, "--grpc-port", "0", "--metrics-port", "0",
+                            "--port", port, "--grpc-port", "0", "--metrics-port", "0",
                             "--threads", args.threads], port, "/readyz", ids)
 
 

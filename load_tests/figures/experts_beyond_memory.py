@@ -76,7 +76,7 @@ def measure(args, folder, way, capacity, cap):
              *(["--max-num-step-seqs", str(cap)] if cap else [])]
     load = ["--concurrency", str(args.clients), "--text", str(TEXT), "--prompt-tokens",
             args.prompt_tokens, "--max-tokens", str(args.max_tokens), "--timeout", "600"]
-    with lab.running(args.pregate, "serve", f"{folder}/model.gguf", "--http-port", "0",
+    with lab.running(args.pregate, "serve", f"{folder}/model.gguf", "--port", "0",
                      "--grpc-port", str(port),
                      "--metrics-port", str(metrics), *flags):
         address = f"127.0.0.1:{port}"

@@ -141,7 +141,7 @@ class Server:
         self.log = log
         self.process = subprocess.Popen(
             [binary, "serve", model, "--served-model-name", "model", "--dtype", "float32",
-             "--kv-cache-dtype", "f32", "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"],
+             "--kv-cache-dtype", "f32", "--port", "0", "--grpc-port", "0", "--metrics-port", "0"],
             stderr=open(log, "w", encoding="utf-8"))
 
     def __enter__(self):

@@ -80,7 +80,7 @@ def experts_met(port):
 def measure(args, policy, cap, *load):
     """One load on a server that has just started and has been warmed up."""
     port, metrics = lab.free_port(), lab.free_port()
-    with lab.running(args.pregate, "serve", args.model, "--http-port", "0",
+    with lab.running(args.pregate, "serve", args.model, "--port", "0",
                      "--grpc-port", str(port), "--metrics-port",
                      str(metrics), "--read-me", str(READ_ME), "--expert-storage", args.storage,
                      "--no-enable-prefix-caching", "--max-num-seqs", str(args.clients),

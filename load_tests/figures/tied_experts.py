@@ -43,7 +43,7 @@ def bench(args, way):
 def memory(args, way):
     """Bytes of a server's own memory once it is ready."""
     port = lab.free_port()
-    with lab.running(args.pregate, "serve", args.model, "--http-port", "0",
+    with lab.running(args.pregate, "serve", args.model, "--port", "0",
                      "--grpc-port", str(port), "--metrics-port",
                      "0", *WAYS[way]) as server:
         subprocess.run([lab.ROOT / "build/release/pregate-client", "--target", f"127.0.0.1:{port}",

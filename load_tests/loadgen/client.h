@@ -16,6 +16,10 @@
 
 namespace pregate {
 
+// How a server is spoken to: by pregate.v1, by llama.cpp's own /completion, or by OpenAI's
+// /v1/completions.
+enum class Protocol : uint8_t { kPregate, kLlamaServer, kOpenAi };
+
 struct ServerInfo {
   std::string model;
   uint32_t vocab_size = 0;

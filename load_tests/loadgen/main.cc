@@ -1,4 +1,4 @@
-// loadgen: open-loop load against a Pregate server, or llama.cpp's. `loadgen --help`.
+// loadgen: open-loop load against a Pregate server, or another. `loadgen --help`.
 #include <sched.h>
 #include <sys/resource.h>
 
@@ -10,7 +10,7 @@
 
 #include "absl/strings/str_format.h"
 #include "load_tests/loadgen/client.h"
-#include "load_tests/loadgen/llama_server_client.h"
+#include "load_tests/loadgen/http_client.h"
 #include "load_tests/loadgen/options.h"
 #include "load_tests/loadgen/report.h"
 
@@ -29,6 +29,14 @@ int Fail(const absl::Status& status, int exit_status) {
 void GoFirst() {
   const sched_param lowest = {.sched_priority = 1};
   if (sched_setscheduler(0, SCHED_RR, &lowest) != 0) setpriority(PRIO_PROCESS, 0, -10);
+}
+
+// Over HTTP every stream has a connection of its own.
+void RaiseFileLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 double CpuSeconds() {
@@ -57,9 +65,10 @@ absl::StatusOr<std::vector<uint32_t>> TextOf(const Options& options) {
 }
 
 int RunWith(const Options& options) {
-  const auto server = options.llama_server
-                          ? AwaitLlamaServer(options.client.address, options.wait_s)
-                          : AwaitServer(options.client.address, options.wait_s);
+  const bool over_http = options.protocol != Protocol::kPregate;
+  const std::string& address = options.client.address;
+  const auto server = over_http ? AwaitHttpServer(options.protocol, address, options.wait_s)
+                                : AwaitServer(address, options.wait_s);
   if (!server.ok()) return Fail(server.status(), kFailed);
   const auto load = MakeLoad(options, server->max_model_len);
   if (!load.ok()) return Fail(load.status(), kBadUsage);
@@ -68,8 +77,9 @@ int RunWith(const Options& options) {
   const Prompts prompts(
       {server->vocab_size, options.synthetic.seed, options.shared_prefix, *std::move(text)});
   const double cpu_before = CpuSeconds();
-  const auto records = options.llama_server ? RunLlamaServerLoad(options.client, *load, prompts)
-                                            : RunLoad(options.client, *load, prompts);
+  const auto records =
+      over_http ? RunHttpLoad(options.protocol, server->model, options.client, *load, prompts)
+                : RunLoad(options.client, *load, prompts);
   if (!records.ok()) return Fail(records.status(), kFailed);
 
   Report report = MakeReport(*records, options.ttft_limit_ms / 1e3, options.itl_limit_ms / 1e3);
@@ -98,6 +108,7 @@ int RunWith(const Options& options) {
 
 int Main(int argc, char** argv) {
   GoFirst();
+  RaiseFileLimit();
   const auto options = ParseOptions(argc, argv);
   if (!options.ok()) return Fail(options.status(), kBadUsage);
   return options->has_value() ? RunWith(**options) : 0;

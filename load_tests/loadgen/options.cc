@@ -74,8 +74,13 @@ void AddLoadFlags(CLI::App& app, Options& options, std::string& prompt, std::str
 
 void AddOtherFlags(CLI::App& app, Options& options) {
   app.add_option("--server", options.client.address, "HOST:PORT");
-  app.add_flag("--llama-server", options.llama_server,
-               "the server is llama.cpp's llama-server: the same load over HTTP");
+  CLI::Option* llama_server = app.add_flag_callback(
+      "--llama-server", [&options] { options.protocol = Protocol::kLlamaServer; },
+      "the server is llama.cpp's llama-server: the same load over HTTP");
+  app.add_flag_callback(
+         "--openai", [&options] { options.protocol = Protocol::kOpenAi; },
+         "the server, of whatever kind, has OpenAI's /v1/completions: the same load over HTTP")
+      ->excludes(llama_server);
   app.add_option("--connections", options.client.connections, "requests take turns on them")
       ->check(CLI::Range(1, 64));
   app.add_option("--timeout", options.client.timeout_s, "seconds for one request")
@@ -88,7 +93,8 @@ void AddOtherFlags(CLI::App& app, Options& options) {
   app.add_option("--text", options.text_path,
                  "prompts are pieces of this file (at most 4 MiB), not random ids")
       ->check(CLI::ExistingFile)
-      ->excludes(app.get_option("--llama-server"));
+      ->excludes(app.get_option("--llama-server"))
+      ->excludes(app.get_option("--openai"));
   app.add_option("--seed", options.synthetic.seed, "of times, lengths and prompts");
   app.add_option("--ttft-limit", options.ttft_limit_ms, "goodput: milliseconds to the first token")
       ->check(Between(0, 1e9));
@@ -97,6 +103,18 @@ void AddOtherFlags(CLI::App& app, Options& options) {
       ->check(Between(0, 1e9));
   app.add_option("--label", options.label, "name of the run in a picture");
   app.add_option("--json", options.json_path, "file for the whole result");
+}
+
+const char* NameOf(Protocol protocol) {
+  switch (protocol) {
+    case Protocol::kPregate:
+      return "pregate";
+    case Protocol::kLlamaServer:
+      return "llama-server";
+    case Protocol::kOpenAi:
+      return "openai";
+  }
+  return "";
 }
 
 const char* NameOf(LoadKind kind) {
@@ -190,7 +208,7 @@ absl::StatusOr<Load> MakeLoad(const Options& options, uint32_t max_model_len) {
 
 std::string SettingsJson(const Options& options, const ServerInfo& server) {
   nlohmann::ordered_json json = {{"label", options.label},
-                                 {"protocol", options.llama_server ? "llama-server" : "pregate"},
+                                 {"protocol", NameOf(options.protocol)},
                                  {"model", server.model},
                                  {"load", NameOf(options.kind)},
                                  {"seed", options.synthetic.seed},

@@ -17,8 +17,8 @@ enum class LoadKind : uint8_t { kSynthetic, kTrace, kClosed };
 
 struct Options {
   ClientOptions client;
-  bool llama_server = false;  // the server is llama.cpp's: HTTP instead of gRPC
-  double wait_s = 30;         // for the server to answer at all
+  Protocol protocol = Protocol::kPregate;
+  double wait_s = 30;  // for the server to answer at all
 
   LoadKind kind = LoadKind::kSynthetic;
   SyntheticLoad synthetic;  // its lengths and its seed are those of a closed loop, too

@@ -1,4 +1,6 @@
-// The load generator against what llama-server says over HTTP.
+// The load generator against what servers say over HTTP.
+#include "load_tests/loadgen/http_client.h"
+
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -12,7 +14,6 @@
 
 #include "absl/strings/str_format.h"
 #include "load_tests/loadgen/http_answer.h"
-#include "load_tests/loadgen/llama_server_client.h"
 
 namespace pregate {
 namespace {
@@ -104,10 +105,11 @@ class Scripted {
   std::thread thread_;
 };
 
-std::vector<RequestRecord> RunAgainst(const Scripted& server, int requests, double timeout_s = 5) {
+std::vector<RequestRecord> RunAgainst(const Scripted& server, int requests, double timeout_s = 5,
+                                      Protocol protocol = Protocol::kLlamaServer) {
   const Prompts prompts({1000});
   const Load load = {std::vector<Arrival>(static_cast<size_t>(requests), {0, 3, 4}), 1};
-  auto records = RunLlamaServerLoad({server.address(), 1, timeout_s}, load, prompts);
+  auto records = RunHttpLoad(protocol, "small", {server.address(), 1, timeout_s}, load, prompts);
   EXPECT_TRUE(records.ok()) << records.status();
   return records.ok() ? *std::move(records) : std::vector<RequestRecord>();
 }
@@ -149,11 +151,52 @@ TEST(LlamaServer, TellsItsModel) {
   const Scripted server(
       {absl::StrFormat("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", body.size(), body)}, 1,
       std::chrono::milliseconds(1));
-  const auto info = AwaitLlamaServer(server.address(), 5);
+  const auto info = AwaitHttpServer(Protocol::kLlamaServer, server.address(), 5);
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->model, "small");
   EXPECT_EQ(info->vocab_size, 1000U);
   EXPECT_EQ(info->max_model_len, 256U);
+}
+
+TEST(OpenAi, NotesWhenTokensCome) {
+  const auto event = [](const std::string& usage) {
+    return Chunk("data: {\"choices\":[{\"text\":\"a\"}]" + usage + "}\n\n");
+  };
+  const std::string end = Chunk("data: [DONE]\n\n") + Chunk("");
+  // A server that counts in each event, one that counts at the end, and one that does not count:
+  // then an event is a token.
+  const Scripted counts({kHeader + event(",\"usage\":{\"completion_tokens\":1}"),
+                         event(",\"usage\":{\"completion_tokens\":4}") + end},
+                        1, std::chrono::milliseconds(20));
+  const Scripted sums_up(
+      {kHeader + event(""),
+       event("") + Chunk("data: {\"choices\":[],\"usage\":{\"completion_tokens\":4}}\n\n") + end},
+      1, std::chrono::milliseconds(20));
+  const Scripted silent({kHeader + event(""), event("") + end}, 1, std::chrono::milliseconds(20));
+  const RequestRecord counted = RunAgainst(counts, 1, 5, Protocol::kOpenAi)[0];
+  const RequestRecord summed = RunAgainst(sums_up, 1, 5, Protocol::kOpenAi)[0];
+  const RequestRecord guessed = RunAgainst(silent, 1, 5, Protocol::kOpenAi)[0];
+  EXPECT_EQ(counted.status, "OK") << counted.error;
+  EXPECT_EQ(counted.token_counts, (std::vector<int32_t>{1, 3}));
+  EXPECT_GE(counted.longest_gap_s(), 0.019);
+  EXPECT_EQ(summed.token_counts, (std::vector<int32_t>{1, 3}));
+  EXPECT_EQ(guessed.token_counts, (std::vector<int32_t>{1, 1}));
+  for (const char* word : {"POST /v1/completions HTTP/1.1\r\n", "\"max_tokens\":4",
+                           "\"ignore_eos\":true", "\"model\":\"small\"", "\"stream\":true"}) {
+    EXPECT_NE(counts.last_request().find(word), std::string::npos) << counts.last_request();
+  }
+}
+
+TEST(OpenAi, SaysWhatWentWrong) {
+  const auto status_of = [](const std::string& piece) {
+    const Scripted server({piece}, 1, std::chrono::milliseconds(1));
+    return RunAgainst(server, 1, 5, Protocol::kOpenAi)[0].status;
+  };
+  EXPECT_EQ(status_of("HTTP/1.1 429 No\r\n\r\n{}"), "RESOURCE_EXHAUSTED");
+  EXPECT_EQ(status_of("HTTP/1.1 401 No\r\n\r\n{}"), "UNAUTHENTICATED");
+  // A stream that ends without its last word is cut.
+  EXPECT_EQ(status_of(kHeader + Chunk("data: {\"choices\":[{\"text\":\"a\"}]}\n\n") + Chunk("")),
+            "UNKNOWN");
 }
 
 }  // namespace
