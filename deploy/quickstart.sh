@@ -37,7 +37,7 @@ http_port="${PREGATE_HTTP_PORT:-8000}"
 metrics_port="${PREGATE_METRICS_PORT:-8002}"
 log=build/quickstart.log
 build/release/pregate serve "$model" "${read_me[@]}" --served-model-name smollm2 \
-  --http-port "$http_port" --grpc-port "$grpc_port" --metrics-port "$metrics_port" >"$log" 2>&1 &
+  --port "$http_port" --grpc-port "$grpc_port" --metrics-port "$metrics_port" >"$log" 2>&1 &
 server=$!
 trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true' EXIT
 client=(build/release/pregate-client --target "127.0.0.1:$grpc_port")

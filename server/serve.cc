@@ -243,7 +243,14 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options,
   const auto server = GrpcServer::Start(grpc_options, &model, &log);
   if (!server.ok()) return Fail(server.status(), kCannotListen);
   const auto http = HttpDoor::Start(HttpOptions(config, identity), &model, &log);
-  if (!http.ok()) return Fail(http.status(), kCannotListen);
+  if (!http.ok()) {
+    // Calls may have come in already.
+    engine->StartDrain();
+    (*server)->AbortStreams(http.status());
+    (*server)->Shutdown(absl::ZeroDuration());
+    engine->WaitUntilIdle(kFlushTime);
+    return Fail(http.status(), kCannotListen);
+  }
   signals->Arm();
   const std::string url = HttpUrl(config, (*http)->port());
   Say(absl::StrCat("HTTP     ", url, "/v1"));

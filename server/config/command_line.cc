@@ -120,7 +120,7 @@ absl::Status RequireGiven(absl::string_view name, const std::string& value) {
 
 // The rules that join several flags.
 absl::Status CheckServe(const ServeConfig& config) {
-  const std::pair<const char*, int> ports[] = {{"http-port", config.http_port},
+  const std::pair<const char*, int> ports[] = {{"port", config.http_port},
                                                {"grpc-port", config.grpc_port},
                                                {"metrics-port", config.metrics_port}};
   for (const auto& [later, port] : ports) {

@@ -86,7 +86,7 @@ void AppendSchedulingFlags(EngineOptions* engine, std::vector<Flag>* flags) {
 void AppendServerFlags(ServeConfig* config, std::vector<Flag>* flags) {
   flags->push_back(TextFlag("host", "ADDRESS", "address to listen on", &config->host));
   flags->push_back(
-      IntegerFlag("http-port", "port of HTTP; 0: any free one", &config->http_port, 0, kMaxPort));
+      IntegerFlag("port", "port of HTTP; 0: any free one", &config->http_port, 0, kMaxPort));
   flags->push_back(
       IntegerFlag("grpc-port", "port of gRPC; 0: any free one", &config->grpc_port, 0, kMaxPort));
   flags->push_back(IntegerFlag("metrics-port", "port of /metrics; 0: any free one",

@@ -58,6 +58,7 @@ absl::StatusOr<std::vector<int32_t>> InputReader::Read(absl::string_view field,
                                                        bool truncate) const {
   absl::StatusOr<std::vector<int32_t>> ids = ReadPlain(field, text);
   if (!ids.ok()) return ids.status();
+  if (room() < 0) return TooLong(field, special_.size());  // the special ones alone are too many
   if (!prefix.empty()) ids = tokenizer_->Encode(prefix + text, {.add_special = false});
   if (std::ssize(*ids) > room()) {
     if (!truncate) return TooLong(field, ids->size() + special_.size());

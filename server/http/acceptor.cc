@@ -41,9 +41,8 @@ absl::Status Acceptor::Listen() {
   error_code error;
   const auto found =
       resolver.resolve(options.host, std::to_string(options.port), tcp::resolver::passive, error);
-  absl::Status status = absl::UnavailableError(
-      absl::StrCat("http-port: must be free, on an address of this machine; got ", options.host,
-                   ":", options.port));
+  absl::Status status = absl::UnavailableError(absl::StrCat(
+      "port: must be free, on an address of this machine; got ", options.host, ":", options.port));
   if (error) return status;
   // A name may stand for several addresses: as many as can be had are listened on.
   for (const auto& entry : found) {

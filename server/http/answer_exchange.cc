@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/generation/rejection.h"
 
 namespace pregate {
 namespace {
@@ -47,44 +48,52 @@ void AnswerExchange::Start(const HttpEnvironment* environment,
   std::vector<ClientRequest> requests = std::move(job.requests);
   std::shared_ptr<AnswerExchange> answer(
       new AnswerExchange(environment, std::move(exchange), std::move(job)));
+  // Reading long prompts takes its time: without the lock, which the pump may be waiting for.
+  Submitted submitted = answer->Submit(std::move(requests));
   {
     absl::MutexLock lock(&answer->mutex_);
     answer->self_ = answer;
-    answer->Submit(std::move(requests));
+    answer->generations_ = std::move(submitted.generations);
+    answer->refused_ = submitted.refused;
+    answer->submitted_ = true;
+    if (!submitted.refused.ok()) {
+      answer->CancelAll(absl::CancelledError("call: another prompt of it was refused"));
+    }
   }
   environment->pump->Add(answer);
   answer->exchange_->Observe(answer);
-  answer->Advance();  // if nothing was submitted, nobody else will
+  answer->Advance();  // what it was woken for before it was ready
 }
 
 void AnswerExchange::Refuse(const HttpEnvironment& environment, HttpExchange* exchange,
                             const absl::Status& status, HttpErrorFormat error) {
-  environment.model->metrics().CountRejection(
-      absl::IsUnimplemented(status) ? Rejection::kUnimplemented : Rejection::kInvalid);
+  environment.model->metrics().CountRejection(RejectionOf(status));
   environment.log->Write(LineOf(exchange->request(), status));
   exchange->Respond(HttpRefusal(status, error));
 }
 
 // When one of them is refused, those before it end too, and it decides what the client is told.
-void AnswerExchange::Submit(std::vector<ClientRequest> requests) {
+AnswerExchange::Submitted AnswerExchange::Submit(std::vector<ClientRequest> requests) {
+  Submitted submitted;
   for (ClientRequest& request : requests) {
     request.stream = stream_;
     StreamPump* pump = environment_->pump;
     auto generation = Generation::Start(
         environment_->model, std::move(request),
-        [pump, stream = std::weak_ptr<PumpedStream>(self_)] { pump->Wake(stream); });
+        [pump, stream = std::weak_ptr<PumpedStream>(weak_from_this())] { pump->Wake(stream); });
     if (!generation.ok()) {
-      refused_ = generation.status();
-      return CancelAll(absl::CancelledError("call: another prompt of it was refused"));
+      submitted.refused = generation.status();
+      break;
     }
-    generations_.push_back(*std::move(generation));
+    submitted.generations.push_back(*std::move(generation));
   }
+  return submitted;
 }
 
 void AnswerExchange::Advance() {
   std::shared_ptr<AnswerExchange> self;  // outlives the lock
   absl::MutexLock lock(&mutex_);
-  if (writing_ || finished_) return;
+  if (!submitted_ || writing_ || finished_) return;
   std::string piece;
   for (size_t prompt = 0; prompt < generations_.size(); ++prompt) {
     for (AnswerDelta& delta : generations_[prompt]->Take()) {

@@ -70,7 +70,12 @@ class AnswerExchange : public PumpedStream,
   AnswerExchange(const HttpEnvironment* environment, std::shared_ptr<HttpExchange> exchange,
                  AnswerJob job);
 
-  void Submit(std::vector<ClientRequest> requests) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Those before the one that was refused, if one was.
+  struct Submitted {
+    std::vector<std::shared_ptr<Generation>> generations;
+    absl::Status refused;
+  };
+  Submitted Submit(std::vector<ClientRequest> requests);
   void CancelAll(const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void BeginOnce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Outcome() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -85,6 +90,7 @@ class AnswerExchange : public PumpedStream,
   absl::Mutex mutex_;
   std::unique_ptr<AnswerFormat> format_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Generation>> generations_ ABSL_GUARDED_BY(mutex_);
+  bool submitted_ ABSL_GUARDED_BY(mutex_) = false;                // all of them
   std::shared_ptr<AnswerExchange> self_ ABSL_GUARDED_BY(mutex_);  // until it has finished
   bool has_tokens_ ABSL_GUARDED_BY(mutex_) = false;               // something has been generated
   bool begun_ ABSL_GUARDED_BY(mutex_) = false;

@@ -241,6 +241,10 @@ bool Connection::CheckBody(const HttpRoute& route) {
     return false;
   }
   const bool has_body = reader_->state() == RequestReader::State::kBody;
+  if (has_body && route.at_once) {  // they answer without a token: nobody may fill memory there
+    Refuse(413, FieldError("body", "be absent", "one"));
+    return false;
+  }
   const absl::string_view encoding = request.Header("content-encoding");
   if (has_body && !encoding.empty() && !absl::EqualsIgnoreCase(encoding, "identity")) {
     Refuse(415, FieldError("content-encoding", "be absent", encoding));
@@ -263,6 +267,7 @@ void Connection::Dispatch() {
   std::shared_ptr<HttpExchange> exchange = std::make_shared<ConnectionExchange>(
       host_->mailbox(), weak_from_this(), serial_, std::move(reader_->request()), error_);
   if (route_->at_once) {
+    counted_body_.reset();
     route_->handler(std::move(exchange));
   } else {
     share_->workers.Post([exchange = std::move(exchange), route = route_,

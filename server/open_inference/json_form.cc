@@ -15,6 +15,7 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr char kBinarySize[] = "binary_data_size";
+constexpr int64_t kMaxNameBytes = 64;  // of a field: errors repeat it
 
 absl::Status NotA(absl::string_view field, absl::string_view what, const json& got) {
   return FieldError(field, absl::StrCat("be ", what), got.type_name());
@@ -111,6 +112,7 @@ absl::Status ReadParameters(const json& object, const std::string& prefix,
     return status;
   }
   for (const auto& [name, value] : parameters->items()) {
+    if (absl::Status status = CheckText(field, name, kMaxNameBytes); !status.ok()) return status;
     if (value.is_null()) continue;
     absl::StatusOr<TensorValue> read = ReadScalar(absl::StrCat(field, ".", name), value);
     if (!read.ok()) return read.status();
@@ -290,6 +292,7 @@ absl::StatusOr<InferRequest> ReadGenerateBody(absl::string_view body) {
   }
   if (absl::Status status = CheckCount("body", *document, kMaxInputs); !status.ok()) return status;
   for (const auto& [name, value] : document->items()) {
+    if (absl::Status status = CheckText("body", name, kMaxNameBytes); !status.ok()) return status;
     if (name == "id" || name == "parameters" || value.is_null()) continue;
     NamedValues named{name, {}};
     const json list = value.is_array() ? value : json::array({value});

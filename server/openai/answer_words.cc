@@ -54,9 +54,9 @@ std::string UsageCount::Json() const {
 }
 
 std::string WholeAnswer(const AnswerFrame& frame, const std::vector<std::string>& choices,
-                        const UsageCount& usage) {
+                        const UsageCount& usage, absl::string_view more) {
   return absl::StrCat(FrameText(frame), R"(,"choices":[)", absl::StrJoin(choices, ","),
-                      R"(],"usage":)", usage.Json(), "}");
+                      R"(],"usage":)", usage.Json(), more, "}");
 }
 
 EventWriter::EventWriter(const AnswerFrame& frame)
@@ -96,6 +96,25 @@ std::string TokenName(const Tokenizer& tokenizer, int32_t id) {
     absl::StrAppendFormat(&name, "\\x%02x", static_cast<unsigned char>(byte));
   }
   return name;
+}
+
+std::string PromptLogprobsField(const Tokenizer& tokenizer,
+                                const std::vector<PositionLogprobs>& logprobs) {
+  using nlohmann::ordered_json;
+  ordered_json positions = ordered_json::array({nullptr});  // nothing precedes the first token
+  for (const PositionLogprobs& position : logprobs) {
+    ordered_json& tokens = positions.emplace_back(ordered_json::object());
+    const auto add = [&](const TokenLogprob& token, ordered_json rank) {
+      tokens.emplace(absl::StrCat(token.token_id),
+                     ordered_json{{"logprob", JsonLogprob(token.logprob)},
+                                  {"rank", std::move(rank)},
+                                  {"decoded_token", TokenName(tokenizer, token.token_id)}});
+    };
+    for (size_t i = 0; i < position.top.size(); ++i) add(position.top[i], i + 1);
+    add(position.chosen, nullptr);  // if it is among them, it is there
+    for (const TokenLogprob& token : position.wanted) add(token, nullptr);
+  }
+  return absl::StrCat(R"(,"prompt_logprobs":)", Dump(positions));
 }
 
 double JsonLogprob(float logprob) {

@@ -38,9 +38,9 @@ class UsageCount {
   int64_t completion_tokens_ = 0;
 };
 
-// A whole response. `choices` are objects.
+// A whole response. `choices` are objects; `more`: further fields, each behind a comma.
 std::string WholeAnswer(const AnswerFrame& frame, const std::vector<std::string>& choices,
-                        const UsageCount& usage);
+                        const UsageCount& usage, absl::string_view more = "");
 
 // Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 class EventWriter {
@@ -64,6 +64,12 @@ std::string FinishJson(FinishReason finish);
 // A token's bytes as a string: what is no UTF-8 becomes "bytes:\xe2\x80", so that two tokens never
 // look the same.
 std::string TokenName(const Tokenizer& tokenizer, int32_t id);
+
+// vLLM's prompt_logprobs, as a field behind a comma: [null, {"<id>": {"logprob", "rank",
+// "decoded_token"}, ...}, ...], of each token itself, of the likeliest, and of those asked for by
+// id. The rank is null where it is not known.
+std::string PromptLogprobsField(const Tokenizer& tokenizer,
+                                const std::vector<PositionLogprobs>& logprobs);
 
 // JSON has no infinity; OpenAI's stand-in for the logarithm of 0 has.
 double JsonLogprob(float logprob);

@@ -28,17 +28,22 @@ std::string DeltaText(int index, absl::string_view delta, absl::string_view logp
 
 }  // namespace
 
-ChatFormat::ChatFormat(const Tokenizer* tokenizer, AnswerFrame frame, int answers, bool logprobs)
+ChatFormat::ChatFormat(const Tokenizer* tokenizer, AnswerFrame frame, int answers, bool logprobs,
+                       bool prompt_logprobs)
     : tokenizer_(tokenizer),
       frame_(std::move(frame)),
       events_(frame_),
       logprobs_(logprobs),
+      prompt_logprobs_(prompt_logprobs),
       begun_(answers),
       whole_(answers) {}
 
 std::string ChatFormat::Add(int /*prompt*/, AnswerDelta delta) {
   usage_.Add(delta);
   if (frame_.stream.stream) return Events(delta);
+  if (prompt_logprobs_ && delta.index == 0) {
+    prompt_words_ = PromptLogprobsField(*tokenizer_, delta.prompt_logprobs);
+  }
   whole_[delta.index] =
       absl::StrCat(R"({"index":)", delta.index, R"(,"message":{"role":"assistant","content":)",
                    JsonText(delta.text), R"(,"refusal":null},"logprobs":)", LogprobsOf(delta),
@@ -48,7 +53,7 @@ std::string ChatFormat::Add(int /*prompt*/, AnswerDelta delta) {
 
 std::string ChatFormat::End(const absl::Status& status) {
   if (frame_.stream.stream) return events_.End(usage_, status);
-  return WholeAnswer(frame_, whole_, usage_);
+  return WholeAnswer(frame_, whole_, usage_, prompt_words_);
 }
 
 std::string ChatFormat::Events(const AnswerDelta& delta) {
@@ -74,8 +79,10 @@ std::string ChatFormat::LogprobsOf(const AnswerDelta& delta) const {
   for (const PositionLogprobs& position : delta.logprobs) {
     ordered_json entry = TokenJson(*tokenizer_, position.chosen);
     entry["top_logprobs"] = ordered_json::array();
-    for (const TokenLogprob& top : position.top) {
-      entry["top_logprobs"].push_back(TokenJson(*tokenizer_, top));
+    for (const auto* tokens : {&position.top, &position.wanted}) {
+      for (const TokenLogprob& token : *tokens) {
+        entry["top_logprobs"].push_back(TokenJson(*tokenizer_, token));
+      }
     }
     content.push_back(std::move(entry));
   }

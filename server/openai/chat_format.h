@@ -12,8 +12,9 @@ namespace pregate {
 
 class ChatFormat : public AnswerFormat {
  public:
-  // `logprobs`: asked for.
-  ChatFormat(const Tokenizer* tokenizer, AnswerFrame frame, int answers, bool logprobs);
+  // `logprobs`, `prompt_logprobs`: asked for.
+  ChatFormat(const Tokenizer* tokenizer, AnswerFrame frame, int answers, bool logprobs,
+             bool prompt_logprobs = false);
 
   std::string Add(int prompt, AnswerDelta delta) override;
   std::string End(const absl::Status& status) override;
@@ -27,6 +28,8 @@ class ChatFormat : public AnswerFormat {
   const AnswerFrame frame_;
   const EventWriter events_;
   const bool logprobs_;
+  const bool prompt_logprobs_;
+  std::string prompt_words_;  // the field that tells them
   UsageCount usage_;
   std::vector<bool> begun_;         // [answers], of a stream
   std::vector<std::string> whole_;  // [answers], else

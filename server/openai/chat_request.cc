@@ -109,7 +109,9 @@ absl::StatusOr<ChatRequest> ReadChatRequest(const json& body, int32_t max_model_
   fields.Integer("max_tokens", &request.max_tokens);
   fields.Integer("max_completion_tokens", &request.max_tokens);
   ReadLogprobs(&fields, &request);
+  ReadLogprobIds(&fields, &request);
   chat.stream = ReadStream(&fields);
+  chat.prompt_logprobs = ReadPromptLogprobs(&fields, chat.stream, &request);
   const json* messages = fields.Find("messages");
   request.prompt = ReadMessages(&fields, messages == nullptr ? json() : *messages);
   if (!fields.status().ok()) return fields.status();

@@ -15,6 +15,7 @@ namespace pregate {
 struct ChatRequest {
   ClientRequest request;
   StreamFields stream;
+  bool prompt_logprobs = false;  // asked for
 };
 
 // An answer may be as long as the context, `max_model_len`, lets it. INVALID_ARGUMENT;

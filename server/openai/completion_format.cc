@@ -15,9 +15,9 @@ int64_t CountCharacters(absl::string_view text) {
 }
 
 std::string ChoiceText(int index, absl::string_view text, absl::string_view logprobs,
-                       FinishReason finish) {
+                       FinishReason finish, absl::string_view more = "") {
   return absl::StrCat(R"({"index":)", index, R"(,"text":)", JsonText(text), R"(,"logprobs":)",
-                      logprobs, R"(,"finish_reason":)", FinishJson(finish), "}");
+                      logprobs, R"(,"finish_reason":)", FinishJson(finish), more, "}");
 }
 
 }  // namespace
@@ -34,6 +34,9 @@ void CompletionLogprobs::Add(int32_t id, const PositionLogprobs* logprobs) {
   token_logprobs_.push_back(JsonLogprob(logprobs->chosen.logprob));
   nlohmann::ordered_json top = nlohmann::ordered_json::object();
   for (const TokenLogprob& one : logprobs->top) {
+    top[TokenName(*tokenizer_, one.token_id)] = JsonLogprob(one.logprob);
+  }
+  for (const TokenLogprob& one : logprobs->wanted) {
     top[TokenName(*tokenizer_, one.token_id)] = JsonLogprob(one.logprob);
   }
   // The chosen one is always among them.
@@ -56,6 +59,7 @@ CompletionFormat::CompletionFormat(const Tokenizer* tokenizer, AnswerFrame frame
       events_(frame_),
       answers_(answers),
       logprobs_(request.logprobs),
+      prompt_logprobs_(request.prompt_logprobs),
       echo_(request.echo),
       choices_(request.prompts.size() * answers, {false, CompletionLogprobs(tokenizer), {}}) {}
 
@@ -115,7 +119,8 @@ std::string CompletionFormat::Whole(int prompt, const AnswerDelta& delta,
   }
   text += delta.text;
   return ChoiceText(prompt * answers_ + delta.index, text, logprobs_ ? logprobs.Take() : "null",
-                    delta.finish);
+                    delta.finish,
+                    prompt_logprobs_ ? PromptLogprobsField(*tokenizer_, prompt_logprobs) : "");
 }
 
 }  // namespace pregate

@@ -53,6 +53,7 @@ class CompletionFormat : public AnswerFormat {
   const EventWriter events_;
   const int answers_;
   const bool logprobs_;
+  const bool prompt_logprobs_;
   const std::vector<Echo> echo_;
   UsageCount usage_;
 

@@ -1,5 +1,6 @@
 #include "server/openai/completion_request.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -87,7 +88,9 @@ absl::StatusOr<bool> ReadEcho(JsonFields* fields, ClientRequest* request) {
   fields->Bool("echo", &echo);
   if (!fields->status().ok()) return fields->status();
   if (!echo) return false;
-  if (request->logprobs.has_value()) request->prompt_logprobs = request->logprobs;
+  if (request->logprobs.has_value()) {
+    request->prompt_logprobs = std::max(*request->logprobs, request->prompt_logprobs.value_or(0));
+  }
   // The engine reads a prompt without answering only for its log-probabilities.
   if (request->max_tokens == 0 && !request->prompt_logprobs.has_value()) {
     request->prompt_logprobs = 0;
@@ -106,9 +109,11 @@ absl::StatusOr<CompletionRequest> ReadCompletionRequest(const json& body,
   ReadSampling(&fields, &common);
   fields.Integer("max_tokens", &common.max_tokens);
   fields.Integer("logprobs", &common.logprobs);
+  ReadLogprobIds(&fields, &common);
   CompletionRequest request;
   request.stream = ReadStream(&fields);
   request.logprobs = common.logprobs.has_value();
+  request.prompt_logprobs = ReadPromptLogprobs(&fields, request.stream, &common);
   const absl::StatusOr<bool> echo = ReadEcho(&fields, &common);
   if (!echo.ok()) return echo.status();
   if (*echo && request.logprobs && request.stream.stream) {

@@ -26,8 +26,9 @@ struct Echo {
 struct CompletionRequest {
   std::vector<ClientRequest> prompts;  // alike but for the prompt
   StreamFields stream;
-  std::vector<Echo> echo;  // one for each prompt; empty: not asked for
-  bool logprobs = false;   // answers, and prompts that are given back, carry them
+  std::vector<Echo> echo;        // one for each prompt; empty: not asked for
+  bool logprobs = false;         // answers, and prompts that are given back, carry them
+  bool prompt_logprobs = false;  // choices carry their prompt's, in a field of their own
 };
 
 // INVALID_ARGUMENT, UNIMPLEMENTED; NOT_FOUND where a prompt must be tokenised to be given back, and

@@ -61,8 +61,9 @@ absl::StatusOr<AnswerJob> ChatJob(const HttpEnvironment& environment, const json
   const AnswerFrame frame =
       FrameOf(environment, "chatcmpl-",
               chat->stream.stream ? "chat.completion.chunk" : "chat.completion", chat->stream);
-  auto format = std::make_unique<ChatFormat>(&environment.model->tokenizer(), frame,
-                                             AnswersOf(request), request.logprobs.has_value());
+  auto format =
+      std::make_unique<ChatFormat>(&environment.model->tokenizer(), frame, AnswersOf(request),
+                                   request.logprobs.has_value(), chat->prompt_logprobs);
   return JobOf({request}, chat->stream, std::move(format));
 }
 

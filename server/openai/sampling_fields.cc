@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/numbers.h"
+#include "server/openai/unserved_fields.h"
 
 namespace pregate {
 namespace {
@@ -12,6 +13,7 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kMaxId = std::numeric_limits<int32_t>::max();
+constexpr size_t kMaxIdDigits = 10;
 
 void ReadStop(JsonFields* fields, ClientRequest* request) {
   const json* stop = fields->Find("stop");
@@ -57,7 +59,7 @@ void ReadLogitBias(JsonFields* fields, ClientRequest* request) {
   JsonFields values(biases, "logit_bias.");
   for (const auto& [key, value] : biases->items()) {
     int32_t id = 0;
-    if (!absl::SimpleAtoi(key, &id) || id < 0) {
+    if (key.size() > kMaxIdDigits || !absl::SimpleAtoi(key, &id) || id < 0) {
       return fields->Fail(
           FieldError("logit_bias", absl::StrCat("be keyed by integers in [0, ", kMaxId, "]"), key));
     }
@@ -107,6 +109,24 @@ StreamFields ReadStream(JsonFields* fields) {
   of_stream.Bool("include_usage", &stream.include_usage);
   fields->Fail(of_stream.status());
   return stream;
+}
+
+void ReadLogprobIds(JsonFields* fields, ClientRequest* request) {
+  const json* ids = fields->Find("logprob_token_ids");
+  if (ids == nullptr) return;
+  request->sampling.logprob_token_ids =
+      ReadJsonIds(fields, "logprob_token_ids", *ids, kMaxLogprobIds);
+  if (!request->logprobs.has_value()) request->logprobs = 0;
+}
+
+bool ReadPromptLogprobs(JsonFields* fields, const StreamFields& stream, ClientRequest* request) {
+  fields->Integer("prompt_logprobs", &request->prompt_logprobs);
+  if (!request->prompt_logprobs.has_value()) return false;
+  if (stream.stream) {
+    fields->Fail(UnservedError("prompt_logprobs", "be absent in a stream, it is not served there",
+                               *request->prompt_logprobs));
+  }
+  return true;
 }
 
 std::vector<int32_t> ReadJsonIds(JsonFields* fields, absl::string_view name, const json& list,

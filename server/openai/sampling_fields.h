@@ -20,6 +20,14 @@ struct StreamFields {
 };
 StreamFields ReadStream(JsonFields* fields);
 
+// Tokens whose log-probabilities are told beside those of the likeliest: asks for `logprobs` if
+// nothing else has.
+void ReadLogprobIds(JsonFields* fields, ClientRequest* request);
+
+// Log-probabilities of the prompt, as vLLM has them: how many of the likeliest, beside each token.
+// Whether they were asked for.
+bool ReadPromptLogprobs(JsonFields* fields, const StreamFields& stream, ClientRequest* request);
+
 // A list of token ids that is called `name` in errors. Of more than `most`, none is copied.
 std::vector<int32_t> ReadJsonIds(JsonFields* fields, absl::string_view name,
                                  const nlohmann::json& list, int64_t most);

@@ -79,7 +79,7 @@ TEST(CommandLine, EveryServeFlagIsTaken) {
                                          "--chat-template=t.jinja",
                                          "--host",
                                          "::1",
-                                         "--http-port=7",
+                                         "--port=7",
                                          "--grpc-port=0",
                                          "--metrics-port=9",
                                          "--reflection=off",
@@ -227,7 +227,7 @@ TEST(CommandLine, BadValuesAreNamed) {
   EXPECT_EQ(Error({"serve", "m", "--grpc-port", "9000", "--metrics-port", "9000"}),
             "metrics-port: must differ from grpc-port; got 9000");
   EXPECT_EQ(Error({"serve", "m", "--grpc-port", "8000"}),
-            "grpc-port: must differ from http-port; got 8000");
+            "grpc-port: must differ from port; got 8000");
   EXPECT_EQ(Error({"serve", "m", "--max-num-batched-tokens", "8"}),
             "max-num-batched-tokens: must be at least max-num-seqs (64); got 8");
   EXPECT_EQ(Error({"generate", "m"}), "prompt: must be given; got none");
@@ -237,7 +237,7 @@ TEST(CommandLine, BadValuesAreNamed) {
 TEST(CommandLine, UnknownWordsAreNamedWithTheirNeighbours) {
   EXPECT_EQ(Error({"serve", "m", "--max-num-seq", "4"}),
             "max-num-seq: unknown flag; did you mean max-num-seqs?");
-  EXPECT_EQ(Error({"serve", "m", "--prot=4"}), "prot: unknown flag");
+  EXPECT_EQ(Error({"serve", "m", "--prot=4"}), "prot: unknown flag; did you mean port?");
   EXPECT_EQ(Error({"serve", "m", "n"}), "MODEL: must be one path; got n as well");
   EXPECT_THAT(
       Error({"serv", "m"}),

@@ -435,7 +435,9 @@ TEST_F(GrpcServerTest, TextsAndIds) {
   EXPECT_EQ(models.models(0).name(), "random");
   EXPECT_EQ(models.models(0).limits().vocab_size(), 320u);
   EXPECT_EQ(models.models(0).limits().max_prompt_tokens(), 8190u);
-  EXPECT_EQ(models.models(0).capabilities_size(), 2);  // no chat template
+  const auto& capabilities = models.models(0).capabilities();
+  EXPECT_EQ(std::vector<std::string>(capabilities.begin(), capabilities.end()),
+            (std::vector<std::string>{"generate", "tokenize", "embed", "score"}));  // no template
 
   grpc::ClientContext bad;
   back.add_ids(320);

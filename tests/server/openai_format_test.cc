@@ -216,6 +216,48 @@ TEST(CompletionFormat, LogprobsOfPromptAndAnswer) {
   EXPECT_EQ(logprobs["text_offset"], json({0, 0, 1, 2}));
 }
 
+TEST(CompletionFormat, LogprobsOfNamedTokens) {
+  CompletionFormat format(&Bytes(), Frame(false), 1, Prompts(1, true));
+  AnswerDelta delta = WithLogprobs(Delta(0, "a", FinishReason::kLength));
+  delta.logprobs[0].wanted = {{'y', -7.0f}, {'b', -1.5f}};
+  format.Add(0, delta);
+  const json choice = json::parse(format.End(absl::OkStatus()))["choices"][0];
+  EXPECT_EQ(choice["logprobs"]["top_logprobs"][0], json({{"a", -0.5}, {"b", -1.5}, {"y", -7.0}}));
+  EXPECT_FALSE(choice.contains("prompt_logprobs"));
+}
+
+TEST(CompletionFormat, PromptLogprobsInAFieldOfTheirOwn) {
+  CompletionRequest request = Prompts(1);
+  request.prompt_logprobs = true;
+  CompletionFormat format(&Bytes(), Frame(false), 2, request);
+  AnswerDelta delta = Delta(0, "a", FinishReason::kLength);
+  delta.prompt_logprobs = {Position({'b', -2.0f}, {{'c', -0.25f}}), Position({'d', -1.0f}, {})};
+  format.Add(0, delta);
+  format.Add(0, Delta(1, "z", FinishReason::kLength));
+  const json choices = json::parse(format.End(absl::OkStatus()))["choices"];
+  const json first = {{"99", {{"logprob", -0.25}, {"rank", 1}, {"decoded_token", "c"}}},
+                      {"98", {{"logprob", -2.0}, {"rank", nullptr}, {"decoded_token", "b"}}}};
+  EXPECT_EQ(choices[0]["prompt_logprobs"][0], nullptr);
+  EXPECT_EQ(choices[0]["prompt_logprobs"][1], first);
+  EXPECT_EQ(choices[0]["prompt_logprobs"][2]["100"]["logprob"], -1.0);
+  // It is the same prompt.
+  EXPECT_EQ(choices[1]["prompt_logprobs"], choices[0]["prompt_logprobs"]);
+}
+
+TEST(ChatFormat, PromptLogprobsAndNamedTokens) {
+  ChatFormat format(&Bytes(), Frame(false), 1, true, true);
+  AnswerDelta delta = WithLogprobs(Delta(0, "a", FinishReason::kStop));
+  delta.logprobs[0].wanted = {{'y', -7.0f}};
+  delta.prompt_logprobs = {Position({'b', -2.0f}, {})};
+  format.Add(0, delta);
+  const json whole = json::parse(format.End(absl::OkStatus()));
+  const json& top = whole["choices"][0]["logprobs"]["content"][0]["top_logprobs"];
+  ASSERT_EQ(top.size(), 3u);
+  EXPECT_EQ(top[2]["token"], "y");
+  EXPECT_EQ(whole["prompt_logprobs"].size(), 2u);
+  EXPECT_EQ(whole["prompt_logprobs"][1]["98"]["logprob"], -2.0);
+}
+
 TEST(CompletionFormat, LogprobsOfAStream) {
   CompletionFormat format(&Bytes(), Frame(true), 1, Prompts(1, true));
   std::string text = format.Add(0, WithLogprobs(Delta(0, "ab")));

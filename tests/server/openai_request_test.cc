@@ -329,6 +329,24 @@ TEST(OpenAiRequest, EchoReadsThePromptToo) {
   EXPECT_EQ(CompletionWith(R"("echo": true, "max_tokens": 0)")->prompts[0].prompt_logprobs, 0);
   EXPECT_EQ(CompletionWith(R"("echo": true)")->prompts[0].prompt_logprobs, std::nullopt);
   EXPECT_TRUE(CompletionWith(R"("echo": false)")->echo.empty());
+  EXPECT_EQ(CompletionWith(R"("echo": true, "logprobs": 1, "prompt_logprobs": 3)")
+                ->prompts[0]
+                .prompt_logprobs,
+            3);
+}
+
+TEST(OpenAiRequest, LogprobsOfPromptsAndOfNamedTokens) {
+  const auto asked = CompletionWith(R"("prompt_logprobs": 2, "logprob_token_ids": [1, 2])");
+  ASSERT_TRUE(asked.ok()) << asked.status();
+  EXPECT_TRUE(asked->prompt_logprobs);
+  EXPECT_EQ(asked->prompts[0].prompt_logprobs, 2);
+  EXPECT_TRUE(asked->logprobs);
+  EXPECT_EQ(asked->prompts[0].sampling.logprob_token_ids, (std::vector<int32_t>{1, 2}));
+  EXPECT_FALSE(CompletionWith(R"("max_tokens": 3)")->prompt_logprobs);
+  EXPECT_EQ(CompletionWith(R"("prompt_logprobs": 0, "stream": true)").status().code(),
+            absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(CompletionWith(R"("logprob_token_ids": 7)").status().message(),
+            "logprob_token_ids: must be a list of token ids; got 7");
   EXPECT_THAT(MessageOf(CompletionWith(R"("echo": true, "logprobs": 0, "stream": true)").status(),
                         absl::StatusCode::kUnimplemented),
               StartsWith("echo: must be false in a stream"));

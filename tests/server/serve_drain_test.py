@@ -127,7 +127,7 @@ class Starts(unittest.TestCase):
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             port = str(taken.getsockname()[1])
-            names = ("--http-port", "--grpc-port", "--metrics-port")
+            names = ("--port", "--grpc-port", "--metrics-port")
             for taken_name in names:
                 flags = [word for name in names
                          for word in (name, port if name == taken_name else "0")]
@@ -152,7 +152,7 @@ class Starts(unittest.TestCase):
             broken.write("{% for %}")
             broken.flush()
             status, messages = self.fails(sample_model(), "--chat-template", broken.name,
-                                          "--http-port", "0", "--grpc-port", "0",
+                                          "--port", "0", "--grpc-port", "0",
                                           "--metrics-port", "0")
             self.assertEqual(status, 2)
             self.assertIn("chat template: line 1", messages)

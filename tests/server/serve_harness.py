@@ -64,7 +64,7 @@ class Server:
         self.log = tempfile.NamedTemporaryFile("w+", prefix="pregate-serve-", suffix=".log")
         self.process = subprocess.Popen(
             [BINARY, "serve", model or sample_model(), "--served-model-name", name,
-             "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", *flags], stderr=self.log)
+             "--port", "0", "--grpc-port", "0", "--metrics-port", "0", *flags], stderr=self.log)
         self.http_port = int(self._wait_for(r"^HTTP +https?://127\.0\.0\.1:(\d+)/v1"))
         self.grpc_port = int(self._wait_for(r"^gRPC +127\.0\.0\.1:(\d+)"))
         self.metrics_port = int(self._wait_for(r"^metrics +http://127\.0\.0\.1:(\d+)/metrics"))

@@ -490,7 +490,7 @@ class Start(unittest.TestCase):
 
     def serve(self, *flags):
         """Exit status and messages of a server that cannot come up."""
-        run = subprocess.run([BINARY, "serve", sample_model(), "--http-port", "0", "--grpc-port",
+        run = subprocess.run([BINARY, "serve", sample_model(), "--port", "0", "--grpc-port",
                               "0", "--metrics-port", "0", *map(str, flags)], stderr=subprocess.PIPE,
                              text=True, timeout=60, check=False)
         return run.returncode, run.stderr

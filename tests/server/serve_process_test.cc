@@ -41,7 +41,7 @@ std::string TinyModel() {
 class ServeProcess {
  public:
   explicit ServeProcess(std::vector<std::string> flags) {
-    std::vector<std::string> words = {PREGATE_BINARY, "serve", TinyModel(), "--http-port", "0",
+    std::vector<std::string> words = {PREGATE_BINARY, "serve", TinyModel(), "--port", "0",
                                       "--grpc-port",  "0"};
     words.insert(words.end(), flags.begin(), flags.end());
     std::vector<char*> argv;
