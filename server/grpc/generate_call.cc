@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/generation/rejection.h"
 #include "server/generation/retry_delay.h"
 #include "server/grpc/call_deadline.h"
 #include "server/grpc/messages.h"
@@ -25,8 +26,7 @@ void GenerateCall::Start(const v1::GenerateRequest& request) {
   absl::StatusOr<ClientRequest> wanted =
       FromMessage(request, environment_->model->engine().model().max_model_len);
   if (!wanted.ok()) {
-    environment_->model->metrics().CountRejection(
-        absl::IsUnimplemented(wanted.status()) ? Rejection::kUnimplemented : Rejection::kInvalid);
+    environment_->model->metrics().CountRejection(RejectionOf(wanted.status()));
     return FinishWith(wanted.status());
   }
   wanted->deadline = DeadlineOf(*context_);

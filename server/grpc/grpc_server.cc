@@ -30,6 +30,7 @@ namespace {
 constexpr int kMaxStreamsPerConnection = 100;
 constexpr int kMaxMetadataBytes = 8 << 10;
 constexpr size_t kTransportMemory = 512 << 20;  // buffers of all connections together
+constexpr int kHandshakeMs = 10'000;            // of a connection that says nothing
 constexpr int kKeepaliveMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 constexpr int kMinPingIntervalMs = 10'000;      // of clients; more often is abuse
@@ -51,6 +52,7 @@ void SetLimits(grpc::ServerBuilder* builder) {
   builder->SetResourceQuota(grpc::ResourceQuota("pregate").Resize(kTransportMemory));
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
   builder->AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  builder->AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);

@@ -44,8 +44,13 @@ void InferStream::ReadMore() {
 
 void InferStream::OnReadDone(bool ok) {
   // Reading a long text takes its time: without the lock, which the pump may be waiting for.
+  {
+    absl::MutexLock lock(&mutex_);
+    submitting_ = ok;  // the call does not finish meanwhile
+  }
   absl::StatusOr<Item> item = ok ? Submit() : absl::CancelledError("call: nothing more is sent");
   absl::MutexLock lock(&mutex_);
+  submitting_ = false;
   if (ok) {
     Accept(std::move(item));
   } else {
@@ -99,7 +104,7 @@ void InferStream::AdvanceLocked() {
     writing_ = true;
     write_started_ = std::chrono::steady_clock::now();
     StartWrite(&ready_.front());
-  } else if (items_.empty() && (half_closed_ || !left_.ok() || !aborted_.ok())) {
+  } else if (items_.empty() && !submitting_ && (half_closed_ || !left_.ok() || !aborted_.ok())) {
     finished_ = true;
     Finish(ToGrpcStatus(left_.ok() ? aborted_ : left_, absl::ZeroDuration()));
   }

@@ -72,6 +72,7 @@ class InferStream : public grpc::ServerBidiReactor<inference::ModelInferRequest,
   absl::Mutex mutex_;
   std::shared_ptr<InferStream> self_ ABSL_GUARDED_BY(mutex_);
   bool reading_ ABSL_GUARDED_BY(mutex_) = false;
+  bool submitting_ ABSL_GUARDED_BY(mutex_) = false;   // what was read last
   bool half_closed_ ABSL_GUARDED_BY(mutex_) = false;  // nothing more will be read
   std::list<Item> items_ ABSL_GUARDED_BY(mutex_);
   std::deque<inference::ModelStreamInferResponse> ready_ ABSL_GUARDED_BY(mutex_);

@@ -166,7 +166,9 @@ absl::StatusOr<InferRequest> FromMessage(const ModelInferRequest& message) {
 }
 
 InferEcho EchoOf(const ModelInferRequest& message) {
-  return {message.id(), message.raw_input_contents_size() > 0};
+  // One that is too long is refused, and said again in no answer: those may have to wait.
+  const bool fits = message.id().size() <= static_cast<size_t>(kMaxLabelBytes);
+  return {fits ? message.id() : std::string(), message.raw_input_contents_size() > 0};
 }
 
 void StartMessage(const InferEcho& echo, const ServedModel& model, Finality finality,
