@@ -244,13 +244,12 @@ class EncoderEngine : public Engine {
     step.rows = step.prompt_tokens = batch.rows();
     step.sequences = batch.texts();
     step_seconds_ = std::chrono::duration<double>(executed - start).count();
-    {
-      absl::MutexLock lock(&mutex_);
-      live_ -= static_cast<int64_t>(texts.size());
-      ++steps_;
-      last_step_ = absl::Now();
-    }
     if (step_observer_) step_observer_(step);
+    // Last: who waits until nothing is left may take away what the observer uses.
+    absl::MutexLock lock(&mutex_);
+    live_ -= static_cast<int64_t>(texts.size());
+    ++steps_;
+    last_step_ = absl::Now();
   }
 
   void HandOut(std::vector<Submitted>& texts, ConstTensor values, Time start, Time end) {
@@ -348,9 +347,11 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeEncoderEngine(
   setup.queue.max_tokens = options.max_num_batched_tokens;
   setup.queue.max_texts = options.max_num_seqs;
   setup.max_queued_requests = options.max_num_queued_reqs;
-  setup.max_queued_tokens = options.max_num_queued_tokens > 0
-                                ? options.max_num_queued_tokens
-                                : kQueuedSteps * options.max_num_batched_tokens;
+  // By default a text that can be served is never one that must come back for ever.
+  setup.max_queued_tokens =
+      options.max_num_queued_tokens > 0
+          ? options.max_num_queued_tokens
+          : std::max<int64_t>(kQueuedSteps * options.max_num_batched_tokens, max_length);
   setup.file = std::move(file);
   setup.info = DescribeEncoder(setup, **kernels, max_length);
   if (progress) progress(1.0);

@@ -79,6 +79,11 @@ class StepEngine : public Engine {
   // A text is a prompt of which the hidden states are taken, in the same steps as all others.
   absl::StatusOr<uint64_t> Encode(EncodingRequest request, EncodingCallback callback) override {
     if (absl::Status status = ValidateRequest(request, setup_.info); !status.ok()) return status;
+    if (std::ssize(request.ids) >= setup_.info.max_model_len) {  // of a context of 1 or 2 tokens
+      return absl::InvalidArgumentError(absl::StrCat("input_tokens: must be fewer than ",
+                                                     setup_.info.max_model_len, "; got ",
+                                                     request.ids.size()));
+    }
     const bool stated = request.pooling != Pooling::kNone;
     auto pooling = std::make_shared<HiddenPooling>(stated ? request.pooling : setup_.info.pooling);
     const SteadyTime now = Clock::now();
@@ -327,7 +332,10 @@ class StepEngine : public Engine {
       const LiveRequests::Answer& answer = live_requests_.Admitted(admission, now);
       slot_owner_[admission.slot] = admission.id;
       SamplingParams sampling = answer.sampling();
-      sampling.logprobs = std::max(sampling.logprobs, answer.of->request.prompt_logprobs);
+      // Of a text that is read for its rows' hidden states nobody wants to know how likely it is.
+      if (answer.of->pooling == nullptr) {
+        sampling.logprobs = std::max(sampling.logprobs, answer.of->request.prompt_logprobs);
+      }
       setup_.sampler->Open(admission.slot, sampling, answer.prompt(), answer.generated);
     }
   }

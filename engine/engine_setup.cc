@@ -216,8 +216,12 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   scheduler.experts = *std::move(experts);
   // Submit keeps the bounds. Sequences that wait again after a preemption must never be what makes
   // an accepted request bounce.
-  scheduler.max_num_queued_reqs = options.max_num_queued_reqs + options.max_num_seqs;
-  scheduler.max_num_queued_tokens = setup.max_queued_tokens + pool_tokens;
+  constexpr int64_t kMaxTokens = std::numeric_limits<int64_t>::max();
+  scheduler.max_num_queued_reqs = static_cast<int32_t>(
+      std::min<int64_t>(int64_t{options.max_num_queued_reqs} + options.max_num_seqs,
+                        std::numeric_limits<int32_t>::max()));
+  scheduler.max_num_queued_tokens =
+      std::min(setup.max_queued_tokens, kMaxTokens - pool_tokens) + pool_tokens;
 
   if (!options.record_trace.empty()) {
     absl::StatusOr<std::unique_ptr<TraceFile>> trace = TraceFile::Create(options.record_trace);

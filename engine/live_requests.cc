@@ -86,6 +86,7 @@ void LiveRequests::AddPromptScores(const BatchPlan& plan, absl::Span<const Seque
   for (int32_t i = 0; i < plan.logits(); ++i) {
     if (plan.logit_targets[i] < 0) continue;
     Answer& answer = answers_.at(slot_owner[plan.logit_slots[i]]);
+    if (answer.of->pooling != nullptr) continue;
     // Recomputed rows after a preemption score what is already known.
     const int32_t position = plan.positions[plan.logit_rows[i]];
     if (position != static_cast<int32_t>(answer.prompt_logprobs.size())) continue;

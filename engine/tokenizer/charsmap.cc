@@ -16,6 +16,7 @@ static_assert(std::endian::native == std::endian::little);
 // Bytes that a rule may match at most; those of NFKC stay below 20. It bounds the time of a text
 // under rules that are made to hurt.
 constexpr size_t kLongestRule = 64;
+constexpr size_t kLongestReplacement = 256;  // bytes; those of NFKC have 33 at most
 
 // Fields of a unit.
 bool HasLeaf(uint32_t unit) { return (unit >> 8 & 1) != 0; }
@@ -70,7 +71,11 @@ Charsmap::Match Charsmap::LongestAt(std::string_view text) const {
         i + 1 == text.size() || (static_cast<uint8_t>(text[i + 1]) & 0xC0) != 0x80;
     const bool begins_one =
         at < strings_.size() && (static_cast<uint8_t>(strings_[at]) & 0xC0) != 0x80;
-    if (whole_characters && begins_one) longest = {i + 1, std::string_view(strings_.c_str() + at)};
+    if (!whole_characters || !begins_one) continue;
+    const std::string_view rest = std::string_view(strings_).substr(at, kLongestReplacement + 1);
+    const size_t end = rest.find('\0');
+    // What is longer than that would let a short text become one that fills memory.
+    if (end != std::string_view::npos) longest = {i + 1, rest.substr(0, end)};
   }
   return longest;
 }

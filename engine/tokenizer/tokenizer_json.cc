@@ -205,7 +205,12 @@ void ReadSpecialTokens(const SequenceTemplate& around, const Json& config, const
   spec->add_bos =
       spec->bos_id.has_value() && BoolField(config, "add_bos_token", !around.before.empty());
   for (const std::string& separator : around.between) {
-    if (const auto id = IdOfToken(*spec, separator)) spec->pair_separators.push_back(*id);
+    const auto id = IdOfToken(*spec, separator);
+    if (!id.has_value()) {  // then there are no pairs, rather than wrong ones
+      spec->pair_separators.clear();
+      break;
+    }
+    spec->pair_separators.push_back(*id);
   }
   spec->add_eos =
       spec->eos_id.has_value() && BoolField(config, "add_eos_token", !around.after.empty());

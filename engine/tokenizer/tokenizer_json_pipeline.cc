@@ -152,13 +152,15 @@ absl::Status ReadSingle(const Json& steps, SequenceTemplate* out) {
 
 // What stands between the texts of a pair, if around them stands what stands around one text.
 void ReadPair(const Json& steps, SequenceTemplate* out) {
-  std::vector<std::string> parts[3];  // before, between, behind the texts
+  constexpr size_t kMaxTemplateTokens = 4;  // on one side of a text
+  std::vector<std::string> parts[3];        // before, between, behind the texts
   size_t texts = 0;
   for (const Json& step : steps) {
     std::string token;
     if (IsText(step, &token)) {
       ++texts;
     } else if (texts < 3) {
+      if (parts[texts].size() == kMaxTemplateTokens) return;  // then there are no pairs
       parts[texts].push_back(token);
     }
   }
