@@ -1,7 +1,5 @@
 #include "server/serve.h"
 
-#include <sys/resource.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -17,6 +15,7 @@
 #include "engine/engine.h"
 #include "server/commands/chat_template_file.h"
 #include "server/commands/progress_bar.h"
+#include "server/file_limit.h"
 #include "server/generation/served_model.h"
 #include "server/grpc/grpc_server.h"
 #include "server/http_door.h"
@@ -54,15 +53,6 @@ std::string ServedName(const ServeConfig& config, const ModelInfo& model) {
   if (!config.served_model_name.empty()) return config.served_model_name;
   if (!model.name.empty()) return model.name;
   return std::filesystem::weakly_canonical(config.model).stem().string();
-}
-
-// Every stream takes a file descriptor. The soft limit is low for the sake of programs that use
-// select(), which this is not.
-void RaiseFileLimit() {
-  rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 bool IsLoopback(const std::string& host) {

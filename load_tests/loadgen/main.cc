@@ -13,6 +13,7 @@
 #include "load_tests/loadgen/http_client.h"
 #include "load_tests/loadgen/options.h"
 #include "load_tests/loadgen/report.h"
+#include "server/file_limit.h"
 
 namespace pregate {
 namespace {
@@ -29,14 +30,6 @@ int Fail(const absl::Status& status, int exit_status) {
 void GoFirst() {
   const sched_param lowest = {.sched_priority = 1};
   if (sched_setscheduler(0, SCHED_RR, &lowest) != 0) setpriority(PRIO_PROCESS, 0, -10);
-}
-
-// Over HTTP every stream has a connection of its own.
-void RaiseFileLimit() {
-  rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 double CpuSeconds() {

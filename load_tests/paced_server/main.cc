@@ -1,7 +1,5 @@
 // paced_server BEAT_MS: the front doors around an engine that gives every answer a token at each
 // beat. Prints the ports when they answer, and serves until SIGTERM or SIGINT.
-#include <sys/resource.h>
-
 #include <csignal>
 #include <cstdio>
 #include <memory>
@@ -9,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "load_tests/paced_server/paced_engine.h"
+#include "server/file_limit.h"
 #include "server/generation/served_model.h"
 #include "server/grpc/grpc_server.h"
 #include "server/http_door.h"
@@ -24,14 +23,6 @@ constexpr absl::Duration kGrace = absl::Seconds(5);
 int Fail(const absl::Status& status) {
   absl::FPrintF(stderr, "paced_server: %s\n", std::string(status.message()));
   return 1;
-}
-
-// Every stream takes a file descriptor.
-void RaiseFileLimit() {
-  rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 int Serve(double beat_ms) {

@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "server/generation/retry_delay.h"
 #include "server/grpc/status.h"
 
 namespace pregate {
@@ -51,12 +49,7 @@ void EncodingReactor::Abort(const absl::Status& why) {
 void EncodingReactor::FinishWith(const absl::Status& status) {
   finished_ = true;
   status_ = status;
-  const absl::Duration retry_delay = NextRetryDelay();
-  if (absl::IsResourceExhausted(status)) {
-    context_->AddTrailingMetadata(kRetryPushbackTrailer,
-                                  absl::StrCat(absl::ToInt64Milliseconds(retry_delay)));
-  }
-  Finish(ToGrpcStatus(status, retry_delay));
+  Finish(LastStatus(status, context_));
 }
 
 void EncodingReactor::OnDone() {

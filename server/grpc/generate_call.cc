@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/generation/rejection.h"
-#include "server/generation/retry_delay.h"
 #include "server/grpc/call_deadline.h"
 #include "server/grpc/messages.h"
 #include "server/grpc/status.h"
@@ -97,12 +96,7 @@ void GenerateCall::Leave(const absl::Status& why) {
 void GenerateCall::FinishWith(const absl::Status& status) {
   finished_ = true;
   status_ = status;
-  const absl::Duration retry_delay = NextRetryDelay();
-  if (absl::IsResourceExhausted(status)) {
-    context_->AddTrailingMetadata(kRetryPushbackTrailer,
-                                  absl::StrCat(absl::ToInt64Milliseconds(retry_delay)));
-  }
-  Finish(ToGrpcStatus(status, retry_delay));
+  Finish(LastStatus(status, context_));
 }
 
 void GenerateCall::OnDone() {

@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "server/generation/rejection.h"
-#include "server/generation/retry_delay.h"
 #include "server/grpc/call_deadline.h"
 #include "server/grpc/status.h"
 
@@ -81,12 +79,7 @@ void InferCall::OnCancel() { Abort(absl::CancelledError("call: cancelled by the 
 void InferCall::FinishWith(const absl::Status& status) {
   finished_ = true;
   status_ = status;
-  const absl::Duration retry_delay = NextRetryDelay();
-  if (absl::IsResourceExhausted(status)) {
-    context_->AddTrailingMetadata(kRetryPushbackTrailer,
-                                  absl::StrCat(absl::ToInt64Milliseconds(retry_delay)));
-  }
-  Finish(ToGrpcStatus(InOwnWords(status), retry_delay));
+  Finish(LastStatus(InOwnWords(status), context_));
 }
 
 void InferCall::OnDone() {

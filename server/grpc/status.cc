@@ -2,8 +2,10 @@
 
 #include <cstdint>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "google/rpc/error_details.pb.h"
+#include "server/generation/retry_delay.h"
 
 namespace pregate {
 namespace {
@@ -47,6 +49,15 @@ grpc::Status ToGrpcStatus(const absl::Status& status, absl::Duration retry_delay
   details.set_code(code);
   details.set_message(message);
   return grpc::Status(code, message, details.SerializeAsString());
+}
+
+grpc::Status LastStatus(const absl::Status& status, grpc::CallbackServerContext* context) {
+  const absl::Duration retry_delay = NextRetryDelay();
+  if (absl::IsResourceExhausted(status)) {
+    context->AddTrailingMetadata(kRetryPushbackTrailer,
+                                 absl::StrCat(absl::ToInt64Milliseconds(retry_delay)));
+  }
+  return ToGrpcStatus(status, retry_delay);
 }
 
 std::string StatusCodeName(const absl::Status& status) {
