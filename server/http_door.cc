@@ -16,6 +16,8 @@
 namespace pregate {
 namespace {
 
+constexpr int kMaxProbes = 64;  // connections at once
+
 class Door : public HttpDoor {
  public:
   Door(const HttpDoorOptions& options, const ServedModel* model, RequestLog* log)
@@ -37,10 +39,31 @@ class Door : public HttpDoor {
     return absl::OkStatus();
   }
 
+  // `host` is the other listener's.
+  absl::Status ListenForProbes(const std::string& host, int port) {
+    HttpServerOptions options;
+    options.host = host;
+    options.port = port;
+    options.io_threads = 1;
+    options.worker_threads = 1;  // idle: probes are answered at once
+    options.max_connections = kMaxProbes;
+    absl::StatusOr<std::unique_ptr<HttpServer>> server =
+        HttpServer::Start(options, ProbeRoutes(&health_));
+    if (!server.ok()) {
+      return absl::UnavailableError(absl::StrCat("health-", server.status().message()));
+    }
+    probes_ = *std::move(server);
+    return absl::OkStatus();
+  }
+
   int port() const override { return server_->port(); }
+  int health_port() const override { return probes_ == nullptr ? 0 : probes_->port(); }
   void StopServing() override { health_.serving = false; }
   void AbortStreams(const absl::Status& why) override { pump_.AbortAll(why); }
-  void Shutdown(absl::Duration grace) override { server_->Shutdown(grace); }
+  void Shutdown(absl::Duration grace) override {
+    server_->Shutdown(grace);
+    if (probes_ != nullptr) probes_->Shutdown(absl::ZeroDuration());
+  }
 
  private:
   // Everything that is served over HTTP.
@@ -79,6 +102,7 @@ class Door : public HttpDoor {
   StepWatch step_watch_;
   StreamPump pump_;  // its thread calls WatchSteps
   std::unique_ptr<HttpServer> server_;
+  std::unique_ptr<HttpServer> probes_;  // null: none
 };
 
 }  // namespace
@@ -88,6 +112,9 @@ absl::StatusOr<std::unique_ptr<HttpDoor>> HttpDoor::Start(const HttpDoorOptions&
                                                           RequestLog* log) {
   auto door = std::make_unique<Door>(options, model, log);
   if (absl::Status status = door->Listen(options.server); !status.ok()) return status;
+  if (options.health_port < 0) return door;
+  absl::Status status = door->ListenForProbes(options.server.host, options.health_port);
+  if (!status.ok()) return status;
   return door;
 }
 

@@ -1,4 +1,4 @@
-// HttpDoor: everything that is served over HTTP, on one listener.
+// HttpDoor: everything that is served over HTTP, and the listener of the probes.
 #ifndef PREGATE_SERVER_HTTP_DOOR_H_
 #define PREGATE_SERVER_HTTP_DOOR_H_
 
@@ -15,11 +15,14 @@ namespace pregate {
 
 struct HttpDoorOptions {
   HttpServerOptions server;
+  int health_port = -1;  // of a listener for probes alone; 0: any free one; below: none
   absl::Duration step_timeout = absl::Seconds(30);  // of a step, before the engine is called stuck
 };
 
 // /readyz says 200 from the start; /livez says 503 while the engine has something to run and no
-// step ends: an orchestrator restarts a process that is stuck, never one that is busy.
+// step ends: an orchestrator restarts a process that is stuck, never one that is busy. On the
+// health port, of the same host, the two answer in plain text and whatever clients do to the other:
+// whoever asks there needs no certificate, and finds room when all connections are taken.
 class HttpDoor {
  public:
   // `model` and `log` must outlive the result. Errors are those of HttpServer::Start.
@@ -27,8 +30,9 @@ class HttpDoor {
                                                          const ServedModel* model, RequestLog* log);
   virtual ~HttpDoor() = default;
 
-  // The port in use.
+  // The ports in use. No health port: 0.
   virtual int port() const = 0;
+  virtual int health_port() const = 0;
   // /readyz says 503 from now on.
   virtual void StopServing() = 0;
   // Ends every answer: what was generated is written, then `why`.

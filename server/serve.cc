@@ -121,6 +121,7 @@ HttpDoorOptions HttpOptions(const ServeConfig& config, const Identity& identity)
   HttpDoorOptions options;
   options.server.host = config.host;
   options.server.port = config.http_port;
+  options.health_port = config.health_port;
   options.server.authorizer = identity.authorizer.get();
   options.server.tls = identity.tls.get();
   return options;
@@ -246,6 +247,9 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options,
   Say(absl::StrCat("HTTP     ", url, "/v1"));
   Say(absl::StrCat("gRPC     ", config.host, ":", (*server)->port(), "   model ", model.name()));
   Say(absl::StrCat("metrics  http://", MetricsHost(config), ":", metrics.port(), "/metrics"));
+  if (const int probes = (*http)->health_port(); probes != 0) {
+    Say(absl::StrCat("probes   http://", config.host, ":", probes, "/readyz"));
+  }
   Say(absl::StrCat("ask      ", HowToAsk(config, url, model)));
 
   signals->Wait();

@@ -122,11 +122,12 @@ absl::Status RequireGiven(absl::string_view name, const std::string& value) {
 absl::Status CheckServe(const ServeConfig& config) {
   const std::pair<const char*, int> ports[] = {{"port", config.http_port},
                                                {"grpc-port", config.grpc_port},
-                                               {"metrics-port", config.metrics_port}};
+                                               {"metrics-port", config.metrics_port},
+                                               {"health-port", config.health_port}};
   for (const auto& [later, port] : ports) {
     for (const auto& [earlier, other] : ports) {
       if (earlier == later) break;
-      if (port == 0 || port != other) continue;
+      if (port <= 0 || port != other) continue;
       return absl::InvalidArgumentError(
           absl::StrCat(later, ": must differ from ", earlier, "; got ", port));
     }

@@ -37,6 +37,7 @@ struct ServeConfig {
   int grpc_port = 8001;      // 0: any free port
   int metrics_port = 8002;   // 0: any free port
   std::string metrics_host;  // of the metrics port; empty: `host`
+  int health_port = -1;      // of the probes alone; 0: any free port; below: none
   std::string api_key_file;  // empty: nobody needs a token
   TlsPaths tls;              // --ssl-certfile, --ssl-keyfile, --ssl-ca-certs
   Reflection reflection = Reflection::kAuto;

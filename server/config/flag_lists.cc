@@ -94,6 +94,8 @@ void AppendServerFlags(ServeConfig* config, std::vector<Flag>* flags) {
   flags->push_back(TextFlag("metrics-host", "ADDRESS", "where that port is; it has no TLS",
                             &config->metrics_host));
   flags->back().default_value = std::string("host");
+  flags->push_back(IntegerFlag("health-port", "port of /livez and /readyz alone, without TLS",
+                               &config->health_port, 0, kMaxPort, "none"));
   flags->push_back(TextFlag("api-key-file", "FILE", "bearer tokens, one of which clients must send",
                             &config->api_key_file));
   flags->push_back(TextFlag("ssl-certfile", "FILE", "PEM certificate chain of the server: TLS",
@@ -142,7 +144,7 @@ constexpr absl::string_view kRareServeFlags[] = {
     "shutdown-delay",        "drain-timeout",     "ssl-ca-certs",     "max-num-prefill-tokens",
     "max-num-queued-tokens", "scheduling-policy", "expert-batching",  "expert-batch-max-wait-steps",
     "max-num-step-seqs",     "expert-storage",    "expert-cache-dir", "expert-eviction",
-    "expert-prefetch",       "record-trace"};
+    "expert-prefetch",       "record-trace",      "health-port"};
 
 // How the numbers of an answer are chosen.
 void AppendSamplingFlags(int32_t* max_tokens, double* temperature, int32_t* top_k, double* top_p,

@@ -6,6 +6,14 @@
 namespace pregate {
 namespace {
 
+// Why not; null when it is.
+const char* NotLive(const HealthState& state) {
+  return state.stuck ? "a step does not end" : nullptr;
+}
+const char* NotReady(const HealthState& state) {
+  return state.serving ? NotLive(state) : "draining";
+}
+
 HttpRoute ProbeRoute(const char* path, std::function<const char*()> wrong) {
   HttpRoute route;
   route.method = "GET";
@@ -24,14 +32,16 @@ HttpRoute ProbeRoute(const char* path, std::function<const char*()> wrong) {
 
 }  // namespace
 
-std::vector<HttpRoute> HealthRoutes(const HealthState* state) {
-  auto live = [state]() -> const char* { return state->stuck ? "a step does not end" : nullptr; };
-  auto ready = [state, live]() -> const char* { return state->serving ? live() : "draining"; };
-  std::vector<HttpRoute> routes = {ProbeRoute("/livez", live), ProbeRoute("/readyz", ready),
-                                   ProbeRoute("/health", ready)};
-  routes[0].needs_token = false;
-  routes[1].needs_token = false;
+std::vector<HttpRoute> ProbeRoutes(const HealthState* state) {
+  std::vector<HttpRoute> routes = {ProbeRoute("/livez", [state] { return NotLive(*state); }),
+                                   ProbeRoute("/readyz", [state] { return NotReady(*state); })};
+  for (HttpRoute& route : routes) route.needs_token = false;
+  return routes;
+}
 
+std::vector<HttpRoute> HealthRoutes(const HealthState* state) {
+  std::vector<HttpRoute> routes = ProbeRoutes(state);
+  routes.push_back(ProbeRoute("/health", [state] { return NotReady(*state); }));
   HttpRoute version;
   version.method = "GET";
   version.path = "/version";

@@ -14,8 +14,11 @@ struct HealthState {
   std::atomic<bool> stuck = false;   // a step does not end
 };
 
-// /livez (200 unless stuck), /readyz and /health (200 while serving and not stuck), /version. The
-// first two answer without a token. `state` must outlive the routes.
+// /livez (200 unless stuck) and /readyz (200 while serving and not stuck), without a token. `state`
+// must outlive the routes.
+std::vector<HttpRoute> ProbeRoutes(const HealthState* state);
+
+// These, /health (as /readyz) and /version.
 std::vector<HttpRoute> HealthRoutes(const HealthState* state);
 
 }  // namespace pregate

@@ -66,6 +66,7 @@ TEST(CommandLine, DefaultsAreThoseOfTheStruct) {
   EXPECT_EQ(config.http_port, 8000);
   EXPECT_EQ(config.grpc_port, 8001);
   EXPECT_EQ(config.metrics_port, 8002);
+  EXPECT_LT(config.health_port, 0);
   EXPECT_EQ(config.engine.max_num_seqs, 64);
   EXPECT_TRUE(config.engine.enable_prefix_caching);
   EXPECT_EQ(config.drain_timeout, absl::Seconds(30));
@@ -82,6 +83,7 @@ TEST(CommandLine, EveryServeFlagIsTaken) {
                                          "--port=7",
                                          "--grpc-port=0",
                                          "--metrics-port=9",
+                                         "--health-port=10",
                                          "--reflection=off",
                                          "--metrics-compat=vllm",
                                          "--shutdown-delay=5",
@@ -107,6 +109,7 @@ TEST(CommandLine, EveryServeFlagIsTaken) {
   EXPECT_EQ(config.http_port, 7);
   EXPECT_EQ(config.grpc_port, 0);
   EXPECT_EQ(config.metrics_port, 9);
+  EXPECT_EQ(config.health_port, 10);
   EXPECT_EQ(config.reflection, Reflection::kOff);
   EXPECT_EQ(config.metrics_compat, MetricsCompat::kVllm);
   EXPECT_EQ(config.shutdown_delay, absl::Seconds(5));
@@ -226,6 +229,8 @@ TEST(CommandLine, BadValuesAreNamed) {
             "temperature: must be a number in [0, 2]; got nan");
   EXPECT_EQ(Error({"serve", "m", "--grpc-port", "9000", "--metrics-port", "9000"}),
             "metrics-port: must differ from grpc-port; got 9000");
+  EXPECT_EQ(Error({"serve", "m", "--health-port", "8002"}),
+            "health-port: must differ from metrics-port; got 8002");
   EXPECT_EQ(Error({"serve", "m", "--grpc-port", "8000"}),
             "grpc-port: must differ from port; got 8000");
   EXPECT_EQ(Error({"serve", "m", "--max-num-batched-tokens", "8"}),

@@ -261,6 +261,39 @@ TEST_F(HttpDoorTest, C3_ADeadlineInTheMiddleIsAnErrorEvent) {
   EXPECT_THAT(client.unread(), Not(HasSubstr("[DONE]")));
 }
 
+TEST_F(HttpDoorTest, TheHealthPortKnowsProbesAlone) {
+  HttpDoorOptions options;
+  options.health_port = 0;
+  options.server.max_connections = 1;
+  StartDoor({}, options);
+  EXPECT_NE(door_->health_port(), door_->port());
+  const auto stream = StartStream(200);  // no room for a second connection
+  EXPECT_EQ(Get("/livez").status, 503);
+  HttpClient probe(door_->health_port());
+  for (const char* path : {"/livez", "/readyz"}) {
+    EXPECT_EQ(probe.Ask(GetText(path)).status, 200);
+  }
+  for (const char* path : {"/", "/health", "/version", "/metrics", "/v1/models"}) {
+    EXPECT_EQ(probe.Ask(GetText(path)).status, 404) << path;
+  }
+  door_->StopServing();
+  EXPECT_EQ(probe.Ask(GetText("/readyz")).body, "draining\n");
+  EXPECT_EQ(probe.Ask(GetText("/livez")).status, 200);
+}
+
+TEST_F(HttpDoorTest, NoHealthPortUnlessAskedFor) {
+  StartDoor();
+  EXPECT_EQ(door_->health_port(), 0);
+}
+
+TEST_F(HttpDoorTest, AHealthPortThatIsTaken) {
+  StartDoor();
+  HttpDoorOptions options;
+  options.health_port = door_->port();
+  const auto second = HttpDoor::Start(options, &parts_->model, &log_);
+  EXPECT_THAT(std::string(second.status().message()), StartsWith("health-port: must be free"));
+}
+
 TEST_F(HttpDoorTest, D4_StreamsThatAreCutSayWhy) {
   StartDoor();
   const auto client = StartStream(8000);
