@@ -1,0 +1,82 @@
+{{/* What values.schema.json cannot say. Each message names the value, the rule and what was given. */}}
+
+{{- define "pregate.validateRelease" -}}
+{{- $names := list -}}
+{{- range .Values.models -}}
+{{- if has .name $names -}}
+{{- fail (printf "models: names must differ; got %s twice" .name) -}}
+{{- end -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- with .Values.tls -}}
+{{- if and .enabled (not .existingSecret) (not .certManager.enabled) -}}
+{{- fail "tls.enabled: needs tls.existingSecret, or tls.certManager.enabled to have it made" -}}
+{{- end -}}
+{{- if and .existingSecret .certManager.enabled -}}
+{{- fail "tls: must have existingSecret or certManager; got both" -}}
+{{- end -}}
+{{- if and .certManager.enabled (not .certManager.issuerRef.name) -}}
+{{- fail "tls.certManager.issuerRef.name: must be given; got none" -}}
+{{- end -}}
+{{- if and (not .enabled) (or .existingSecret .certManager.enabled .clientCa.existingSecret) -}}
+{{- fail "tls: has a secret, cert-manager or clientCa; set tls.enabled as well" -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled -}}
+{{- fail "serviceMonitor, podMonitor: must not both be enabled, or everything is counted twice" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "pregate.validateModel" -}}
+{{- $model := .model -}}
+{{- $where := printf "models (%s)" $model.name -}}
+{{- $name := include "pregate.model.fullname" . -}}
+{{- if gt (len $name) 54 -}}
+{{- fail (printf "%s: RELEASE-pregate-NAME must have at most 54 characters (see fullnameOverride); got %s" $where $name) -}}
+{{- end -}}
+{{- $source := $model.source -}}
+{{- if ne (len $source) 1 -}}
+{{- fail (printf "%s.source: must be one of download, existingClaim, image, path; got %s" $where (keys $source | sortAlpha | join ", " | default "none")) -}}
+{{- end -}}
+{{- with $source.download -}}
+{{- if and (gt (len .files) 1) (not .model) -}}
+{{- range .files -}}
+{{- if not .path -}}
+{{- fail (printf "%s.source.download.files: each of several must have a path; %s has none" $where .url) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $volume := default dict .volume -}}
+{{- if and (eq (default "" $volume.kind) "claim") (not (has "ReadWriteMany" (default (list "ReadWriteMany") $volume.accessModes))) (include "pregate.model.isReplicated" $) -}}
+{{- fail (printf "%s.source.download.volume.accessModes: must be ReadWriteMany for more than one server (or volume.kind ephemeral); got %s" $where (join ", " $volume.accessModes)) -}}
+{{- end -}}
+{{- end -}}
+{{- with $model.termination -}}
+{{- $least := int (include "pregate.model.computedGrace" $) -}}
+{{- if and (not (kindIs "invalid" .gracePeriodSeconds)) (lt (int .gracePeriodSeconds) $least) -}}
+{{- fail (printf "%s.termination.gracePeriodSeconds: must be at least %d (preStopSleepSeconds + shutdownDelaySeconds + drainTimeoutSeconds + 10), or answers are cut; got %d" $where $least (int .gracePeriodSeconds)) -}}
+{{- end -}}
+{{- end -}}
+{{- with $model.autoscaling -}}
+{{- if and .type (lt (int .maxReplicas) (int .minReplicas)) -}}
+{{- fail (printf "%s.autoscaling.maxReplicas: must be at least minReplicas (%d); got %d" $where (int .minReplicas) (int .maxReplicas)) -}}
+{{- end -}}
+{{- end -}}
+{{- with $model.strategy -}}
+{{- if and (eq .type "RollingUpdate") .rollingUpdate (eq (toString .rollingUpdate.maxUnavailable) "0") (eq (toString .rollingUpdate.maxSurge) "0") -}}
+{{- fail (printf "%s.strategy.rollingUpdate: maxUnavailable and maxSurge must not both be 0, or nothing can be replaced" $where) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $model.inferencePool.enabled (not $model.inferencePool.endpointPicker.name) -}}
+{{- fail (printf "%s.inferencePool.endpointPicker.name: must be the Service of an endpoint picker; got none" $where) -}}
+{{- end -}}
+{{- range $kind := list "httpRoute" "grpcRoute" -}}
+{{- $route := index $model $kind -}}
+{{- if and $route.enabled (not $route.parentRefs) -}}
+{{- fail (printf "%s.%s.parentRefs: must name a Gateway; got none" $where $kind) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $model.ingress.enabled (not $model.ingress.hosts) -}}
+{{- fail (printf "%s.ingress.hosts: must name a host; got none" $where) -}}
+{{- end -}}
+{{- end -}}
