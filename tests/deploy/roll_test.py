@@ -1,0 +1,317 @@
+"""Two replicas behind HAProxy with deploy/proxy/haproxy.cfg, replaced one after the other under load as
+Kubernetes does it (SIGTERM, exit, a new one, ready): no request fails, and no answer loses a token.
+
+Clients never ask twice. What they saw is compared with what the replicas say of themselves.
+"""
+
+import collections
+import http.client
+import itertools
+import json
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+import grpc
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests/server"))
+from serve_harness import (  # pylint: disable=wrong-import-position
+    SKIPPED, Server, greedy, pb_grpc, sample_model)
+
+CONFIG = ROOT / "deploy/proxy/haproxy.cfg"
+PROMPT = "The capital of France is"
+# Of answers, in tokens: from ones that end at once to ones that are there when a signal comes.
+LENGTHS = (1, 2, 4, 8, 16, 64)
+DELAY = "3s"  # the configuration asks for more than 2
+
+
+def free_ports(count):
+    """Ports of the loopback interface that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class Replica(Server):
+    """A server on ports that its successor takes over, and what its log says when it has ended."""
+
+    def __init__(self, ports, *flags):
+        http_port, grpc_port = map(str, ports)
+        super().__init__("--log-format", "json", "--max-model-len", "512", "--port", http_port,
+                         "--grpc-port", grpc_port, *flags)
+        self.last_metrics = {}
+
+    def watch_until_exit(self, timeout):
+        """Its exit status; what its metrics said last stays in `last_metrics`."""
+        deadline = time.monotonic() + timeout
+        while self.process.poll() is None and time.monotonic() < deadline:
+            try:
+                self.last_metrics = self.metrics()
+            except OSError:
+                pass  # it is leaving
+            time.sleep(0.1)
+        return self.wait(1)
+
+    def requests(self):
+        """The lines of requests in its log."""
+        lines = (json.loads(line) for line in self.messages().splitlines() if line.startswith("{"))
+        return [line for line in lines if "method" in line]
+
+
+class Proxy:
+    """HAProxy with the example's configuration, addresses replaced."""
+
+    def __init__(self, replicas):
+        """`replicas`: for each its HTTP and its gRPC port."""
+        self.http_port, self.grpc_port = free_ports(2)
+        text = CONFIG.read_text(encoding="utf-8")
+        changes = {"bind :8000": f"bind 127.0.0.1:{self.http_port}",
+                   "bind :8001": f"bind 127.0.0.1:{self.grpc_port}"}
+        for number, (http_port, grpc_port) in enumerate(replicas, 1):
+            changes[f" pregate-{number}:8000"] = f" 127.0.0.1:{http_port}"
+            changes[f" pregate-{number}:8001"] = f" 127.0.0.1:{grpc_port}"
+        for old, new in changes.items():
+            if text.count(old) != 1:
+                raise AssertionError(f"{CONFIG.name}: {old!r} must be there once")
+            text = text.replace(old, new)
+        self.file = tempfile.NamedTemporaryFile("w", prefix="pregate-proxy-", suffix=".cfg")
+        self.file.write(text)
+        self.file.flush()
+        self.log = tempfile.NamedTemporaryFile("w+", prefix="pregate-proxy-", suffix=".log")
+        self.process = subprocess.Popen(["haproxy", "-db", "-f", self.file.name],
+                                        stdout=self.log, stderr=subprocess.STDOUT)
+
+    def listens(self):
+        """False until it does."""
+        if self.process.poll() is not None:
+            raise AssertionError(pathlib.Path(self.log.name).read_text(encoding="utf-8"))
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.http_port)) == 0
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(10)
+
+
+class Load:
+    """Clients that ask one thing after another until told to stop."""
+
+    def __init__(self, proxy, expected, expected_ids, clients):
+        """`clients`: number by kind."""
+        self.proxy = proxy
+        self.expected, self.expected_ids = expected, expected_ids  # by length
+        self.done = collections.Counter()  # by kind
+        self.failures = []
+        self.lock = threading.Lock()
+        self.stopping = threading.Event()
+        kinds = {"stream": self.http_stream, "whole": self.http_whole,
+                 "fresh": self.http_fresh, "grpc": self.grpc_stream}
+        self.threads = [threading.Thread(target=self.run, args=(kind, kinds[kind], first))
+                        for kind, count in clients.items() for first in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self, kind, ask, first):
+        state = {}
+        for length in itertools.islice(itertools.cycle(LENGTHS), first, None):
+            if self.stopping.is_set():
+                break
+            try:
+                failure = ask(state, length)
+            except (OSError, http.client.HTTPException, grpc.RpcError) as error:
+                failure = repr(error)
+                state.clear()
+            with self.lock:
+                self.done[kind] += 1
+                if failure:
+                    self.failures.append(f"{kind}, {length} tokens: {failure}")
+        for connection in state.values():
+            connection.close()
+
+    def stop(self):
+        """Ends the load when every answer is there."""
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join(60)
+            if thread.is_alive():
+                raise AssertionError("an answer does not come")
+
+    # --- Ways to ask: each gives what was wrong, or nothing ---
+
+    def post(self, connection, length, stream=False, headers=()):
+        body = {"prompt": PROMPT, "max_tokens": length, "temperature": 0, "ignore_eos": True,
+                "stream": stream}
+        connection.request("POST", "/v1/completions", json.dumps(body),
+                           {"Content-Type": "application/json", **dict(headers)})
+        reply = connection.getresponse()
+        page = reply.read().decode()
+        return page if reply.status == 200 else self.fail(f"{reply.status} {page}")
+
+    @staticmethod
+    def fail(what):
+        raise http.client.HTTPException(what)
+
+    def connection(self, state):
+        if "connection" not in state:
+            state["connection"] = http.client.HTTPConnection("127.0.0.1", self.proxy.http_port,
+                                                             timeout=30)
+        return state["connection"]
+
+    def http_whole(self, state, length):
+        page = json.loads(self.post(self.connection(state), length))
+        choice = page["choices"][0]
+        return self.differs(choice["text"], choice["finish_reason"], length)
+
+    def http_fresh(self, state, length):
+        connection = self.connection(state)
+        page = json.loads(self.post(connection, length, headers={"Connection": "close"}.items()))
+        state.pop("connection").close()
+        choice = page["choices"][0]
+        return self.differs(choice["text"], choice["finish_reason"], length)
+
+    def http_stream(self, state, length):
+        page = self.post(self.connection(state), length, stream=True)
+        events = [line.removeprefix("data: ") for line in page.splitlines() if line]
+        if events[-1] != "[DONE]":
+            return f"the stream was cut: {events[-1]}"
+        chunks = [json.loads(event) for event in events[:-1]]
+        errors = [chunk for chunk in chunks if "error" in chunk]
+        if errors:
+            return f"an error in the stream: {errors}"
+        choices = [choice for chunk in chunks for choice in chunk["choices"]]
+        return self.differs("".join(choice["text"] for choice in choices),
+                            choices[-1]["finish_reason"], length)
+
+    def differs(self, text, reason, length):
+        if reason != "length":
+            return f"finish_reason {reason}"
+        return "" if text == self.expected[length] else f"another text: {text!r}"
+
+    def grpc_stream(self, state, length):
+        if "channel" not in state:
+            state["channel"] = grpc.insecure_channel(
+                f"127.0.0.1:{self.proxy.grpc_port}",
+                [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)])
+        call = pb_grpc.InferenceStub(state["channel"]).Generate(
+            greedy(PROMPT, length, ignore_eos=True), timeout=30)
+        ids = [token for message in call for token in message.token_ids]
+        return "" if ids == self.expected_ids[length] else f"other tokens: {ids}"
+
+
+class Roll(unittest.TestCase):
+    def setUp(self):
+        self.ports = [free_ports(2) for _ in range(2)]
+        self.replicas = []  # all that were ever started
+
+    def tearDown(self):
+        for replica in self.replicas:
+            replica.channel.close()
+            if replica.process.poll() is None:
+                replica.process.kill()
+                replica.process.wait(10)
+
+    def start(self, number, *flags):
+        replica = Replica(self.ports[number], *flags)
+        self.replicas.append(replica)
+        self.until(lambda: self.ready(number), "a replica is ready")
+        return replica
+
+    def ready(self, number):
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[number][0], timeout=5)
+        connection.request("GET", "/readyz")
+        status = connection.getresponse().status
+        connection.close()
+        return status == 200
+
+    def until(self, condition, what, seconds=20):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self.assertLess(time.monotonic(), deadline, f"never came true: {what}")
+            time.sleep(0.1)
+
+    def begin(self, *flags, **clients):
+        """Two replicas, the proxy, the load, and answers of each door from each replica."""
+        replicas = [self.start(number, *flags) for number in range(2)]
+        expected, ids = {}, {}
+        for length in LENGTHS:
+            reply = list(replicas[0].stub.Generate(greedy(PROMPT, length, ignore_eos=True)))
+            ids[length] = [token for message in reply for token in message.token_ids]
+            expected[length] = b"".join(message.text for message in reply).decode()
+            self.assertEqual(len(ids[length]), length)
+        self.asked_directly = len(LENGTHS)
+        self.proxy = Proxy(self.ports)
+        self.addCleanup(self.proxy.stop)
+        self.until(self.proxy.listens, "the proxy listens")
+        self.load = Load(self.proxy, expected, ids, clients)
+        self.addCleanup(self.load.stopping.set)
+        for replica in replicas:
+            self.until(lambda one=replica: self.serves(one), "a replica is asked through the proxy")
+        return replicas
+
+    @staticmethod
+    def serves(replica):
+        """Answers of both doors are in its log."""
+        methods = {line["method"] for line in replica.requests() if line.get("peer")}
+        return {"POST /v1/completions", "Generate"} <= methods
+
+    def test_each_replica_is_replaced_and_nothing_fails(self):
+        replicas = self.begin("--shutdown-delay", DELAY, "--drain-timeout", "30s",
+                              stream=2, whole=1, fresh=1, grpc=2)
+        for number, old in enumerate(replicas):
+            old.signal()
+            self.until(lambda which=number: not self.ready(which), "readiness is gone")
+            self.assertEqual(old.watch_until_exit(30), 0, old.messages())
+            new = self.start(number, "--shutdown-delay", DELAY)
+            self.until(lambda one=new: self.serves(one), "the new one is asked through the proxy")
+        self.load.stop()
+        self.assertEqual(self.load.failures, [])
+        for replica in self.replicas[2:]:
+            replica.signal()
+            self.assertEqual(replica.watch_until_exit(30), 0, replica.messages())
+        self.check_replicas()
+        print(f"{sum(self.load.done.values())} requests ({dict(self.load.done)}), 0 failed; "
+              f"served by {[len(replica.requests()) for replica in self.replicas]}")
+
+    def check_replicas(self):
+        """What the clients saw is what the replicas did: each request once, none refused or cut."""
+        lines = [line for replica in self.replicas for line in replica.requests()]
+        self.assertEqual([line for line in lines if line["status"] != "OK"], [])
+        self.assertEqual(len(lines), sum(self.load.done.values()) + self.asked_directly)
+        for replica in self.replicas:
+            self.assertTrue(replica.last_metrics)
+            for series, value in replica.last_metrics.items():
+                if series.startswith("pregate_requests_rejected_total"):
+                    self.assertEqual(value, 0, series)
+                if (series.startswith("pregate_request_success_total") and
+                        'finished_reason="length"' not in series):
+                    self.assertEqual(value, 0, series)
+
+    def test_without_the_delay_calls_fail(self):
+        """What the test above would show if readiness did not go first: HAProxy can ask again for what
+        HTTP's 503 refuses, not for what is refused in a gRPC status."""
+        old = self.begin("--shutdown-delay", "0", "--drain-timeout", "30s", whole=2, grpc=4)[0]
+        busy = old.stub.Generate(greedy(PROMPT, 400, ignore_eos=True))  # so that it does not just go
+        next(busy)
+        old.signal()
+        self.until(lambda: self.load.failures, "a call fails")
+        self.load.stop()
+        self.assertEqual([failure for failure in self.load.failures
+                          if not failure.startswith("grpc") or "UNAVAILABLE" not in failure], [])
+        self.assertTrue(any(line["status"] == "UNAVAILABLE" for line in old.requests()))
+
+
+if __name__ == "__main__":
+    sample_model()
+    if shutil.which("haproxy") is None:
+        print("SKIPPED: no haproxy; deploy/install_deps.sh --test installs it")
+        sys.exit(SKIPPED)
+    unittest.main(verbosity=2)
