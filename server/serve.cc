@@ -156,10 +156,18 @@ std::string HowToAsk(const ServeConfig& config, const std::string& url, const Se
 std::unique_ptr<Reloader> StartReloader(const ServeConfig& config, const Identity& identity,
                                         Metrics* metrics, RequestLog* log) {
   if (!HasFiles(config)) return nullptr;
-  return std::make_unique<Reloader>(
-      identity.authorizer.get(), identity.tls.get(),
-      Reloader::Listener{[log](const std::string& note) { log->Note(note); },
-                         [metrics](absl::Time end) { metrics->SetCertificateExpiry(end); }});
+  Reloader::Listener listener{[log](const std::string& note) { log->Note(note); },
+                              [metrics](absl::Time end) { metrics->SetCertificateExpiry(end); }};
+  if (!config.api_key_file.empty()) {
+    listener.tokens_in_force = [metrics](bool ok) {
+      metrics->SetFilesInForce(WatchedFiles::kTokens, ok);
+    };
+  }
+  listener.certificates_in_force = [metrics](bool ok) {
+    metrics->SetFilesInForce(WatchedFiles::kCertificates, ok);
+  };
+  return std::make_unique<Reloader>(identity.authorizer.get(), identity.tls.get(),
+                                    std::move(listener));
 }
 
 // Says in the log how steps are put together by expert, when that changes and has been so for a

@@ -9,7 +9,11 @@ namespace pregate {
 
 Reloader::Reloader(Authorizer* authorizer, TlsFiles* tls, Listener listener)
     : authorizer_(authorizer), tls_(tls), listener_(std::move(listener)) {
-  if (tls_ != nullptr) listener_.certificate_expiry(tls_->material()->not_after);
+  listener_.tokens_in_force(true);
+  if (tls_ != nullptr) {
+    listener_.certificate_expiry(tls_->material()->not_after);
+    listener_.certificates_in_force(true);
+  }
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -43,12 +47,14 @@ void Reloader::Run() {
 void Reloader::LookAtTokens(bool asked) {
   const int64_t before = authorizer_->reloads();
   Say(authorizer_->Reload(), "tokens", asked, &tokens_);
+  listener_.tokens_in_force(tokens_.in_force);
   if (authorizer_->reloads() != before) listener_.note("tokens: reloaded");
 }
 
 void Reloader::LookAtCertificates(bool asked) {
   const std::shared_ptr<const TlsMaterial> before = tls_->material();
   Say(tls_->Reload(), "certificates", asked, &certificates_);
+  listener_.certificates_in_force(certificates_.in_force);
   const std::shared_ptr<const TlsMaterial> now = tls_->material();
   if (now == before) return;
   listener_.certificate_expiry(now->not_after);
@@ -61,9 +67,10 @@ void Reloader::Say(const absl::Status& status, const std::string& what, bool ask
                    Source* source) {
   std::string failure(status.message());
   const bool again = failure == source->failure;
-  if (!again) *source = {std::move(failure), false};
+  if (!again) *source = {std::move(failure), false, source->in_force || status.ok()};
   if (status.ok() || !(asked || (again && !source->said))) return;
   source->said = true;
+  source->in_force = false;
   listener_.note(absl::StrCat(what, ": not reloaded, the old ones stay: ", source->failure));
 }
 

@@ -25,6 +25,10 @@ class Reloader {
     // The end of the certificate in force: at the start, and after each reload. Not called without
     // TLS.
     std::function<void(absl::Time)> certificate_expiry;
+    // At the start and after each look: whether the files as they are now are in force. Like
+    // `note`, false only once that is sure. The second not without TLS.
+    std::function<void(bool)> tokens_in_force = [](bool) {};
+    std::function<void(bool)> certificates_in_force = [](bool) {};
   };
 
   // `authorizer` and `tls` (null: there is no TLS) must outlive this.
@@ -41,6 +45,7 @@ class Reloader {
   struct Source {
     std::string failure;  // of the last look; empty: it was sound
     bool said = false;
+    bool in_force = true;
   };
 
   void Run();

@@ -53,6 +53,7 @@ inline constexpr std::array kFinishLabels = {"stop", "length", "abort", "deadlin
 inline constexpr std::array kRejectionLabels = {"invalid",   "queue_full",    "draining",
                                                 "not_found", "unimplemented", "unauthenticated"};
 inline constexpr std::array kListenerLabels = {"grpc", "http"};
+inline constexpr std::array kWatchedFilesLabels = {"tokens", "certificates"};
 inline constexpr std::array kPhaseLabels = {"pregate", "plan", "execute", "sample", "commit"};
 inline constexpr std::array kCauseLabels = {"known", "guessed", "demand"};
 inline constexpr std::array kShadowLabels = {"random", "lru", "lfu", "static", "belady_offline"};
@@ -77,6 +78,7 @@ struct Instruments {
   std::array<EventCounter, kRejectionLabels.size()> rejected;
   std::array<EventCounter, kListenerLabels.size()> failed_handshakes;
   std::atomic<int64_t> certificate_expiry = 0;  // seconds since 1970; 0: there is no TLS
+  std::array<std::atomic<int>, kWatchedFilesLabels.size()> files_in_force = {-1, -1};  // -1: none
 
   std::array<BucketCounter, kPhaseLabels.size()> step_seconds = {
       BucketCounter(PhaseEdges()), BucketCounter(PhaseEdges()), BucketCounter(PhaseEdges()),

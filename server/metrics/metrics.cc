@@ -18,6 +18,7 @@ size_t FinishIndex(FinishReason reason) {
 }
 static_assert(static_cast<size_t>(Rejection::kUnauthenticated) + 1 == kRejectionLabels.size());
 static_assert(static_cast<size_t>(Listener::kHttp) + 1 == kListenerLabels.size());
+static_assert(static_cast<size_t>(WatchedFiles::kCertificates) + 1 == kWatchedFilesLabels.size());
 
 }  // namespace
 
@@ -85,6 +86,11 @@ void Metrics::CountFailedHandshakes(Listener where, int64_t count) {
 
 void Metrics::SetCertificateExpiry(absl::Time not_after) {
   instruments_->certificate_expiry.store(absl::ToUnixSeconds(not_after), std::memory_order_relaxed);
+}
+
+void Metrics::SetFilesInForce(WatchedFiles files, bool in_force) {
+  instruments_->files_in_force[static_cast<size_t>(files)].store(in_force,
+                                                                 std::memory_order_relaxed);
 }
 
 std::string Metrics::Text() const {

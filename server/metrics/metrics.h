@@ -36,6 +36,9 @@ enum class Rejection : uint8_t {
 // Where clients connect with TLS.
 enum class Listener : uint8_t { kGrpc, kHttp };
 
+// Files that are read again when they are replaced.
+enum class WatchedFiles : uint8_t { kTokens, kCertificates };
+
 struct Instruments;
 class MetricsListener;
 class MetricsPage;
@@ -60,6 +63,9 @@ class Metrics {
   void CountFailedHandshakes(Listener where, int64_t count);
   // The end of the server's certificate. Without a call the page has no such series.
   void SetCertificateExpiry(absl::Time not_after);
+  // Whether they are in force as they are now; else they cannot be used, and older ones stay.
+  // Without a call the page has no such series.
+  void SetFilesInForce(WatchedFiles files, bool in_force);
 
   // The page, in Prometheus' text format.
   std::string Text() const;

@@ -24,10 +24,12 @@ Families WithPrefix(const char* prefix, Families families) {
   return families;
 }
 
-Families WithModelName(const std::string& model_name, Families families) {
+// vLLM's labels of each series: the model, and which of the server's engines, of which we have one.
+Families WithVllmLabels(const std::string& model_name, Families families) {
   for (prometheus::MetricFamily& family : families) {
     for (prometheus::ClientMetric& series : family.metric) {
       series.label.push_back({"model_name", model_name});
+      series.label.push_back({"engine", "0"});
     }
   }
   return families;
@@ -104,6 +106,18 @@ Families IdentityFamilies(const Instruments& from) {
                                    "The end of the server's certificate.",
                                    static_cast<double>(expiry)));
   }
+  prometheus::MetricFamily in_force{"files_in_force",
+                                    "1: as they are now; 0: they cannot be used, older ones stay.",
+                                    prometheus::MetricType::Gauge,
+                                    {}};
+  for (size_t i = 0; i < kWatchedFilesLabels.size(); ++i) {
+    const int value = from.files_in_force[i].load(std::memory_order_relaxed);
+    if (value < 0) continue;
+    prometheus::ClientMetric& series = in_force.metric.emplace_back();
+    series.label = {{"files", kWatchedFilesLabels[i]}};
+    series.gauge.value = value;
+  }
+  if (!in_force.metric.empty()) families.push_back(std::move(in_force));
   return families;
 }
 
@@ -146,7 +160,7 @@ Families MetricsPage::Collect() const {
   Append(WithPrefix("pregate_", ExpertFamilies(stats.experts, *instruments_)), &page);
   Append(ProcessFamilies(), &page);
   if (compat_ == MetricsCompat::kVllm) {
-    Append(WithPrefix("vllm:", WithModelName(served_model_name_, std::move(shared))), &page);
+    Append(WithPrefix("vllm:", WithVllmLabels(served_model_name_, std::move(shared))), &page);
   }
   return page;
 }

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -290,7 +291,9 @@ class ReloaderTest : public IdentityTest {
                                                               [this](absl::Time until) {
                                                                 absl::MutexLock lock(&mutex_);
                                                                 until_ = until;
-                                                              }});
+                                                              },
+                                                              [this](bool ok) { tokens_ok_ = ok; },
+                                                              [this](bool ok) { tls_ok_ = ok; }});
   }
   // The notes, once there are so many.
   std::vector<std::string> Notes(size_t count) {
@@ -300,6 +303,11 @@ class ReloaderTest : public IdentityTest {
     mutex_.AwaitWithTimeout(absl::Condition(&there), absl::Seconds(10));
     return notes_;
   }
+  // Whether it becomes so.
+  static bool Becomes(const std::atomic<bool>& value, bool wanted) {
+    for (int i = 0; i < 1000 && value != wanted; ++i) absl::SleepFor(absl::Milliseconds(10));
+    return value == wanted;
+  }
   absl::Time until() {
     absl::MutexLock lock(&mutex_);
     return until_;
@@ -308,6 +316,7 @@ class ReloaderTest : public IdentityTest {
   absl::Mutex mutex_;
   std::vector<std::string> notes_ ABSL_GUARDED_BY(mutex_);
   absl::Time until_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<bool> tokens_ok_ = false, tls_ok_ = false;
   std::unique_ptr<Authorizer> authorizer_;
   std::unique_ptr<TlsFiles> tls_;
   std::unique_ptr<Reloader> reloader_;  // last: its thread uses the rest
@@ -335,17 +344,24 @@ TEST_F(ReloaderTest, WhatIsWrongIsSaidOnce) {
   PutTls(MakeCertificate("localhost"));
   Put("tokens", "alice:0123456789abcdef\n");
   Start();
+  EXPECT_TRUE(tokens_ok_ && tls_ok_);
   Put("tokens", "alice:short\n");
   reloader_->Wake();
   EXPECT_EQ(Notes(1).size(), 1u);
   EXPECT_THAT(Notes(1)[0], StartsWith("tokens: not reloaded, the old ones stay: api-key-file: "));
   absl::SleepFor(2 * Reloader::kInterval + absl::Milliseconds(300));
   EXPECT_EQ(Notes(1).size(), 1u);  // the same fault
+  EXPECT_FALSE(tokens_ok_);
+  EXPECT_TRUE(tls_ok_);
   std::filesystem::remove(Path("key.pem"));
   EXPECT_EQ(Notes(2).size(), 2u);
   EXPECT_THAT(Notes(2)[1],
               StartsWith("certificates: not reloaded, the old ones stay: ssl-keyfile"));
   EXPECT_EQ(*authorizer_->Check({"Bearer 0123456789abcdef"}), "alice");
+  EXPECT_TRUE(Becomes(tls_ok_, false));
+  Put("tokens", "alice:fedcba9876543210\n");
+  EXPECT_TRUE(Becomes(tokens_ok_, true));
+  EXPECT_FALSE(tls_ok_);
 }
 
 }  // namespace

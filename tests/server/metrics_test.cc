@@ -242,6 +242,7 @@ TEST_F(MetricsTest, WhoIsTurnedAwayAtTheDoorIsCounted) {
   }
   EXPECT_EQ(values["pregate_requests_rejected_total{reason=\"unauthenticated\"}"], 0);
   EXPECT_FALSE(values.contains("pregate_tls_certificate_expiry_timestamp_seconds"));
+  EXPECT_THAT(Page(), ::testing::Not(HasSubstr("pregate_files_in_force")));
 
   metrics_->CountRejection(Rejection::kUnauthenticated);
   metrics_->CountFailedHandshakes(Listener::kHttp, 3);
@@ -251,6 +252,14 @@ TEST_F(MetricsTest, WhoIsTurnedAwayAtTheDoorIsCounted) {
   EXPECT_EQ(values["pregate_tls_handshakes_failed_total{listener=\"http\"}"], 3);
   EXPECT_EQ(values["pregate_tls_handshakes_failed_total{listener=\"grpc\"}"], 0);
   EXPECT_EQ(values["pregate_tls_certificate_expiry_timestamp_seconds"], 1'900'000'000);
+  const std::string certificates = "pregate_files_in_force{files=\"certificates\"}";
+  EXPECT_FALSE(values.contains(certificates));
+  metrics_->SetFilesInForce(WatchedFiles::kCertificates, true);
+  values = Values(Page());
+  EXPECT_EQ(values[certificates], 1);
+  EXPECT_FALSE(values.contains("pregate_files_in_force{files=\"tokens\"}"));  // there are none
+  metrics_->SetFilesInForce(WatchedFiles::kCertificates, false);
+  EXPECT_EQ(Values(Page())[certificates], 0);
   EXPECT_TRUE(absl::StrContains(metrics_->Text(), "pregate_requests_rejected_total{reason="));
 }
 
@@ -326,7 +335,7 @@ TEST_F(MetricsTest, VllmNamesCarryTheSameValuesAndTheModelsName) {
   metrics_->ObserveAnswer(SomeAnswer());
   engine_.engine_stats.waiting = 2;
   const std::map<std::string, double> values = Values(Page());
-  const std::string label = R"(model_name="smol \"135M\"\n")";
+  const std::string label = R"(model_name="smol \"135M\"\n",engine="0")";
   EXPECT_EQ(values.at(absl::StrCat("vllm:num_requests_waiting{", label, "}")), 2);
   EXPECT_EQ(
       values.at(absl::StrCat("vllm:request_success_total{finished_reason=\"length\",", label, "}")),

@@ -124,7 +124,7 @@ TEST(ServeProcess, ARequestIsCountedAndLogged) {
   std::map<std::string, double> page = Values(Body(Get(metrics_port)));
   EXPECT_EQ(page["pregate_generation_tokens_total"], 1);
   EXPECT_EQ(page["pregate_prompt_tokens_total"], answered["prompt_tokens"].get<double>());
-  EXPECT_EQ(page["vllm:generation_tokens_total{model_name=\"tiny\"}"], 1);
+  EXPECT_EQ(page["vllm:generation_tokens_total{model_name=\"tiny\",engine=\"0\"}"], 1);
   EXPECT_EQ(page["pregate_e2e_request_latency_seconds_count"], 1);
   EXPECT_EQ(page["pregate_requests_rejected_total{reason=\"invalid\"}"], 1);
 
