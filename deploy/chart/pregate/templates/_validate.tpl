@@ -51,6 +51,11 @@
 {{- fail (printf "%s.source.download.volume.accessModes: must be ReadWriteMany for more than one server (or volume.kind ephemeral); got %s" $where (join ", " $volume.accessModes)) -}}
 {{- end -}}
 {{- end -}}
+{{- range $model.extraArgs -}}
+{{- if regexMatch "^--(host|port|grpc-port|metrics-port|health-port|api-key-file|ssl-[a-z-]+|shutdown-delay|drain-timeout)(=|$)" (toString .) -}}
+{{- fail (printf "%s.extraArgs: must not name what follows from other values; got %s" $where .) -}}
+{{- end -}}
+{{- end -}}
 {{- with $model.termination -}}
 {{- $least := int (include "pregate.model.computedGrace" $) -}}
 {{- if and (not (kindIs "invalid" .gracePeriodSeconds)) (lt (int .gracePeriodSeconds) $least) -}}

@@ -1,0 +1,570 @@
+"""The Helm chart, without a cluster: what Helm makes of sets of values, held against Kubernetes'
+schemas, against the rules of chart_policy.py, and against what operators' tools expect; and that values
+which cannot work are refused with a message that says which."""
+
+import copy
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import kubernetes_validate
+import yaml
+
+import chart_policy
+from helm_chart import (CHART, NAMESPACE, ROOT, VALUE_SETS, Refused, flags, helm, of_kind, pods, render,
+                        server)
+
+KUBERNETES = ("1.31", "1.37")  # whose schemas the manifests must satisfy
+OLDEST = "1.27"  # as Chart.yaml says, of what needs nothing newer
+NEEDS_NEWER = {"mtls", "image-volume"}  # the sleep action, image volumes
+CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ScaledObject", "Certificate",
+          "InferencePool", "HTTPRoute", "GRPCRoute"}  # kinds that Kubernetes itself does not have
+DIGEST = "a" * 64
+DOWNLOAD = {"files": [{"url": "https://example.com/model.gguf", "sha256": DIGEST}]}
+
+
+def name_of(path):
+    return path.name.removesuffix("-values.yaml")
+
+
+def by_name(name):
+    return CHART / "ci" / f"{name}-values.yaml"
+
+
+def model(**values):
+    """Values of a release with one model."""
+    return {"models": [{"name": "m", "source": {"path": "/m.gguf"}, **values}]}
+
+
+class Sound(unittest.TestCase):
+    """What is made of the sets of values in the chart's folder ci."""
+
+    def test_there_are_enough_sets(self):
+        self.assertGreaterEqual(len(VALUE_SETS), 8)
+
+    def test_lint(self):
+        for path in VALUE_SETS:
+            with self.subTest(values=name_of(path)):
+                helm("lint", "--strict", "--quiet", CHART, "--values", path)
+
+    def test_kubernetes_schemas(self):
+        for path in VALUE_SETS:
+            versions = KUBERNETES + (() if name_of(path) in NEEDS_NEWER else (OLDEST,))
+            for one in render(file=path):
+                if one["kind"] in CUSTOM:
+                    continue
+                for version in versions:
+                    with self.subTest(values=name_of(path), kind=one["kind"], version=version):
+                        kubernetes_validate.validate(one, version, strict=True)
+
+    def test_kubernetes_schemas_refuse(self):
+        broken = render()
+        of_kind(broken, "Deployment")[0]["spec"]["template"]["spec"]["hostNetwrok"] = True
+        with self.assertRaises(kubernetes_validate.ValidationError):
+            for one in broken:
+                kubernetes_validate.validate(one, KUBERNETES[0], strict=True)
+
+    def test_policy(self):
+        for path in VALUE_SETS:
+            without = {
+                # No budget, no spread and no policy is what was asked for.
+                "off": (chart_policy.network_is_closed, chart_policy.replicas_are_looked_after),
+                # Pod Security's list has no image volumes; README.md says so.
+                "image-volume": (chart_policy.pod_is_restricted,),
+            }.get(name_of(path), ())
+            with self.subTest(values=name_of(path)):
+                self.assertEqual(chart_policy.problems(render(file=path), without), [])
+        self.assertEqual(chart_policy.problems(render(file=by_name("image-volume"))),
+                         ["test-pregate-gemma: volume model is of the kind image"])
+
+    def test_names_are_unique_and_labelled(self):
+        for path in VALUE_SETS:
+            manifests = render({"extraObjects": []}, file=path)
+            names = [(one["kind"], one["metadata"]["name"]) for one in manifests]
+            self.assertEqual(len(names), len(set(names)))
+            for one in manifests:
+                with self.subTest(values=name_of(path), kind=one["kind"]):
+                    labels = one["metadata"]["labels"]
+                    self.assertEqual(labels["app.kubernetes.io/instance"], "test")
+                    self.assertEqual(labels["app.kubernetes.io/managed-by"], "Helm")
+
+    def test_a_package_makes_the_same(self):
+        with tempfile.TemporaryDirectory() as folder:
+            helm("package", CHART, "--destination", folder)
+            package, = pathlib.Path(folder).iterdir()
+            self.assertEqual(render(chart=package), render())
+
+    def test_as_a_part_of_another_chart(self):
+        with tempfile.TemporaryDirectory() as folder:
+            parent = pathlib.Path(folder)
+            (parent / "Chart.yaml").write_text("apiVersion: v2\nname: all\nversion: 1.0.0\n")
+            (parent / "values.yaml").write_text("global: {region: eu}\n")
+            shutil.copytree(CHART, parent / "charts/pregate")
+            self.assertTrue(of_kind(render(chart=parent), "Deployment"))
+
+
+class PolicySeesFaults(unittest.TestCase):
+    """A negative control for each rule: the fault is planted, the rule says so."""
+
+    @staticmethod
+    def planted():
+        """(rule, part of what it says, how the fault comes in)."""
+        def pod_of(manifests):
+            return of_kind(manifests, "Deployment")[0]["spec"]["template"]["spec"]
+
+        def serving(manifests):
+            return server(pod_of(manifests))
+
+        def volume(**kind):
+            return lambda m: pod_of(m)["volumes"].append({"name": "more", **kind})
+
+        def arg(old, new):
+            def change(manifests):
+                args = serving(manifests)["args"]
+                args[args.index(old)] = new
+            return change
+
+        def policy(manifests):
+            return of_kind(manifests, "NetworkPolicy")[0]["spec"]
+
+        def without(kind):
+            return lambda m: m.remove(of_kind(m, kind)[0])
+
+        policies = chart_policy
+        yield policies.pod_is_restricted, "not run as", lambda m: pod_of(m)["securityContext"].update(
+            runAsUser=0)
+        yield policies.pod_is_restricted, "seccomp", lambda m: pod_of(m)["securityContext"].pop(
+            "seccompProfile")
+        yield policies.pod_is_restricted, "hostPID", lambda m: pod_of(m).update(hostPID=True)
+        yield policies.pod_is_restricted, "kind hostPath", volume(hostPath={"path": "/"})
+        yield policies.pod_is_restricted, "privileged", lambda m: serving(m)["securityContext"].update(
+            allowPrivilegeEscalation=True)
+        yield policies.pod_is_restricted, "capabilities", lambda m: serving(m)["securityContext"].update(
+            capabilities={"drop": ["ALL"], "add": ["SYS_NICE"]})
+        yield policies.pod_is_restricted, "hostPort", lambda m: serving(m)["ports"][0].update(hostPort=80)
+        yield policies.pod_is_confined, "token", lambda m: pod_of(m).pop("automountServiceAccountToken")
+        yield policies.pod_is_confined, "PREGATE_PORT", lambda m: pod_of(m).pop("enableServiceLinks")
+        yield policies.pod_is_confined, "no size", volume(emptyDir={"medium": "Memory"})
+        yield policies.pod_is_confined, "write to its image", lambda m: serving(m)[
+            "securityContext"].update(readOnlyRootFilesystem=False)
+        yield policies.pod_is_confined, "no limits", lambda m: serving(m)["resources"].pop("limits")
+        yield policies.pod_is_confined, "mounted to be written", lambda m: [
+            mount.pop("readOnly", None) for mount in serving(m)["volumeMounts"]]
+        yield policies.pod_is_confined, "not in its volume", arg(
+            "/models/SmolLM2-135M-Instruct.Q4_1.gguf", "/elsewhere.gguf")
+        yield policies.network_is_closed, "0 network policies", without("NetworkPolicy")
+        yield policies.network_is_closed, "lets everybody in", lambda m: policy(m)["ingress"][0].pop(
+            "from")
+        yield policies.network_is_closed, "may read metrics", lambda m: policy(m)["ingress"][0][
+            "ports"].append({"port": "metrics"})
+        yield policies.network_is_closed, "monitoring's namespace", lambda m: policy(m)["ingress"][
+            1].update({"from": [{"podSelector": {}}]})
+        yield policies.network_is_closed, "one direction", lambda m: policy(m).update(
+            policyTypes=["Ingress"])
+        yield policies.network_is_closed, "reaches everything", lambda m: policy(m)["egress"].append({})
+        yield policies.network_is_closed, "nothing to download", lambda m: pod_of(m).pop(
+            "initContainers")
+        yield policies.secrets_are_files, "everybody may read", volume(secret={"secretName": "s"})
+        yield policies.secrets_are_files, "a secret in TOKEN", lambda m: serving(m).update(env=[
+            {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}])
+        yield policies.secrets_are_files, "subPath", lambda m: serving(m)["volumeMounts"][0].update(
+            subPath="x")
+        yield policies.secrets_are_files, "not a file of a secret", lambda m: serving(m)["args"].append(
+            "--api-key-file=/tmp/tokens")
+        yield policies.listeners_are_separate, "not the port health", arg("--health-port=8003",
+                                                                         "--health-port=8002")
+        yield policies.listeners_are_separate, "other ports", lambda m: serving(m)["ports"].pop()
+        yield policies.listeners_are_separate, "has the ports", lambda m: of_kind(m, "Service")[0][
+            "spec"]["ports"].append({"name": "metrics", "port": 8002})
+        yield policies.listeners_are_separate, "speaks", lambda m: of_kind(m, "Service")[0]["spec"][
+            "ports"][1].pop("appProtocol")
+        yield policies.probes_mean_what_they_should, "livenessProbe", lambda m: serving(m).update(
+            livenessProbe=serving(m)["readinessProbe"])
+        yield policies.probes_mean_what_they_should, "time to load", lambda m: serving(m)[
+            "startupProbe"].update(failureThreshold=3)
+        yield policies.probes_mean_what_they_should, "3 failures", lambda m: serving(m)[
+            "livenessProbe"].update(timeoutSeconds=1)
+        yield policies.grace_covers_the_drain, "needs 620", arg("--drain-timeout=120s",
+                                                               "--drain-timeout=600s")
+        yield policies.grace_covers_the_drain, "needs 150", lambda m: serving(m).update(
+            lifecycle={"preStop": {"sleep": {"seconds": 10}}})
+        yield policies.replicas_are_looked_after, "0 disruption budgets", lambda m: of_kind(
+            m, "Deployment")[0]["spec"].update(replicas=2)
+        yield policies.replicas_are_looked_after, "rolls with", lambda m: of_kind(m, "Deployment")[0][
+            "spec"]["strategy"]["rollingUpdate"].update(maxUnavailable="25%")
+        yield policies.replicas_are_looked_after, "spreads other pods", lambda m: pod_of(m)[
+            "topologySpreadConstraints"][0]["labelSelector"]["matchLabels"].update(app="x")
+        yield policies.images_are_named, "latest", lambda m: serving(m).update(image="pregate:latest")
+
+    def test_each_rule_can_fail(self):
+        good = render()
+        self.assertEqual(chart_policy.problems(good), [])
+        seen = set()
+        for rule, says, plant in self.planted():
+            bad = copy.deepcopy(good)
+            plant(bad)
+            found = list(rule(bad))
+            with self.subTest(rule=rule.__name__, says=says):
+                self.assertTrue(any(says in problem for problem in found), found)
+            seen.add(rule)
+        self.assertEqual(seen, set(chart_policy.RULES))
+
+
+class Refusals(unittest.TestCase):
+    """Values that cannot work."""
+
+    # (part of the message, values)
+    BAD = (
+        ("replicas: Must be greater than or equal to 0", model(replicas=-1)),
+        ("Additional property replicaCount is not allowed", {"replicaCount": 2}),
+        ("Additional property podDisruptionBudgets is not allowed", model(podDisruptionBudgets={})),
+        ("Additional property max-num-seq is not allowed", model(flags={"max-num-seq": 8})),
+        ("Additional property port is not allowed", model(flags={"port": 8000})),
+        ("Additional property api-key-file", model(flags={"api-key-file": "/x"})),
+        ("flags.max-num-seqs: Invalid type", model(flags={"max-num-seqs": "many"})),
+        ("flags.device must be one of", model(flags={"device": "tpu"})),
+        ("flags.kv-cache-memory: Does not match pattern", model(flags={"kv-cache-memory": "1 GB"})),
+        ("got download, path", model(source={"path": "/m", "download": DOWNLOAD})),
+        ("one of download, existingClaim, image, path; got none", model(source={})),
+        ("source is required", {"models": [{"name": "m"}]}),
+        ("Array must have at least 1 items", {"models": []}),
+        ("names must differ; got m twice", {"models": model()["models"] * 2}),
+        ("name: Does not match pattern", model(name="My_Model")),
+        ("must have at most 54 characters", {"fullnameOverride": "a" * 53}),
+        ("sha256 is required",
+         model(source={"download": {"files": [{"url": "https://example.com/m.gguf"}]}})),
+        ("sha256: Does not match pattern",
+         model(source={"download": {"files": [{**DOWNLOAD["files"][0], "sha256": "cafe"}]}})),
+        ("url: Does not match pattern",
+         model(source={"download": {"files": [{"url": "ftp://example.com/m", "sha256": DIGEST}]}})),
+        ("path: Does not match pattern",
+         model(source={"download": {"files": [{**DOWNLOAD["files"][0], "path": "../m"}]}})),
+        ("path: Does not match pattern", model(source={"existingClaim": {"name": "c", "path": "/m"}})),
+        ("each of several must have a path",
+         model(source={"download": {"files": DOWNLOAD["files"] * 2}})),
+        ("must be ReadWriteMany for more than one server",
+         model(replicas=2, source={"download": {**DOWNLOAD, "volume": {
+             "kind": "claim", "accessModes": ["ReadWriteOnce"]}}})),
+        ("needs tls.existingSecret", {"tls": {"enabled": True}}),
+        ("existingSecret or certManager; got both",
+         {"tls": {"enabled": True, "existingSecret": "s", "certManager": {"enabled": True}}}),
+        ("issuerRef.name: must be given",
+         {"tls": {"enabled": True, "certManager": {"enabled": True}}}),
+        ("set tls.enabled as well", {"tls": {"existingSecret": "s"}}),
+        ("set tls.enabled as well", {"tls": {"clientCa": {"existingSecret": "s"}}}),
+        ("auth.key: Does not match pattern", {"auth": {"key": "../tokens"}}),
+        ("gracePeriodSeconds: must be at least 140", model(termination={"gracePeriodSeconds": 139})),
+        ("got 30", model(termination={"drainTimeoutSeconds": 600, "gracePeriodSeconds": 30})),
+        ("drainTimeoutSeconds: Must be greater than or equal to 0",
+         model(termination={"drainTimeoutSeconds": -1})),
+        ("drainTimeoutSeconds: Invalid type", model(termination={"drainTimeoutSeconds": "2m"})),
+        ("extraArgs: must not name what follows from other values; got --drain-timeout=600s",
+         model(extraArgs=["--drain-timeout=600s"])),
+        ("maxReplicas: must be at least minReplicas (5); got 4",
+         model(autoscaling={"type": "keda", "minReplicas": 5})),
+        ("minReplicas: Must be greater than or equal to 1",
+         model(autoscaling={"type": "keda", "minReplicas": 0})),
+        ("autoscaling.type must be one of", model(autoscaling={"type": "vpa"})),
+        ("must not both be 0", model(strategy={"rollingUpdate": {"maxSurge": 0}})),
+        ("gpu.count: Must be greater than or equal to 0", model(gpu={"count": -1})),
+        ("liveness.failureThreshold: Must be greater", model(
+            probes={"liveness": {"failureThreshold": 0}})),
+        ("expertCache.size: Does not match pattern", model(expertCache={"size": "a lot"})),
+        ("must not both be enabled",
+         {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}),
+        ("endpointPicker.name: must be the Service", model(inferencePool={"enabled": True})),
+        ("grpcRoute.parentRefs: must name a Gateway", model(grpcRoute={"enabled": True})),
+        ("ingress.hosts: must name a host", model(ingress={"enabled": True})),
+        ("image.digest: Does not match pattern", {"image": {"digest": "sha256:12"}}),
+        ("httpPort: Must be less than or equal to 65535", {"service": {"httpPort": 70000}}),
+        ("service.type must be one of", {"service": {"type": "ExternalName"}}),
+    )
+
+    def test_bad_values(self):
+        for says, values in self.BAD:
+            with self.subTest(says=says, values=values):
+                with self.assertRaises(Refused) as caught:
+                    render(values)
+                self.assertIn(says, str(caught.exception))
+
+    def test_the_same_values_put_right(self):
+        """What is refused above is refused for what its message says."""
+        for values in (model(replicas=1), model(flags={"max-num-seqs": 8, "device": "cpu"}),
+                       model(source={"download": DOWNLOAD}),
+                       model(termination={"gracePeriodSeconds": 140}),
+                       model(autoscaling={"type": "keda", "minReplicas": 4}),
+                       model(replicas=2, source={"download": {**DOWNLOAD, "volume": {
+                           "kind": "ephemeral"}}}),
+                       {"tls": {"enabled": True, "existingSecret": "s"}}):
+            render(values)
+
+
+class Schema(unittest.TestCase):
+    """values.schema.json itself."""
+
+    def setUp(self):
+        self.schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+
+    def test_every_map_of_known_keys_is_closed(self):
+        def walk(node, path):
+            if isinstance(node, dict):
+                if "properties" in node and isinstance(node.get("type"), str):
+                    # Of a variable, Kubernetes knows more keys than the name.
+                    if "extraEnv" not in path:
+                        self.assertIs(node.get("additionalProperties"), False, path)
+                for key, value in node.items():
+                    walk(value, f"{path}/{key}")
+            elif isinstance(node, list):
+                for number, value in enumerate(node):
+                    walk(value, f"{path}/{number}")
+        walk(self.schema, "")
+
+    def test_every_key_of_the_schema_is_documented(self):
+        """values.yaml shows all keys but those of lists' entries."""
+        values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+
+        def resolve(node):
+            if "$ref" not in node:
+                return node
+            target = self.schema
+            for key in node["$ref"].removeprefix("#/").split("/"):
+                target = target[key]
+            return resolve(target)
+
+        def walk(node, shown, path):
+            node = resolve(node)
+            for key, child in node.get("properties", {}).items():
+                if path == "/defaults/flags" or (path == "" and key == "global"):
+                    continue
+                self.assertIn(key, shown, path)
+                if isinstance(shown[key], dict) and shown[key]:
+                    walk(child, shown[key], f"{path}/{key}")
+        # Kubernetes' own types: their parts need not be shown.
+        for name in ("resources",):
+            self.schema["definitions"][name]["properties"].pop("claims")
+        walk(self.schema, values, "")
+
+    def test_models_take_what_defaults_has(self):
+        definitions = self.schema["definitions"]
+        self.assertEqual(set(definitions["model"]["properties"]),
+                         set(definitions["defaults"]["properties"]) | {"name", "source"})
+
+
+class Parts(unittest.TestCase):
+    """What single values do."""
+
+    def deployment(self, values=None, file=None):
+        return of_kind(render(values, file), "Deployment")[0]
+
+    def args(self, values=None, file=None):
+        return server(self.deployment(values, file)["spec"]["template"]["spec"])["args"]
+
+    def test_documents_are_current(self):
+        run = subprocess.run([sys.executable, ROOT / "deploy/chart/write_docs.py", "--check"],
+                             capture_output=True, text=True, check=False)
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+
+    def test_the_flags_of_a_model_are_laid_over_the_defaults(self):
+        args = self.args(model(flags={"kv-cache-memory": "1GiB", "max-num-queued-tokens": 5000000000,
+                                      "enable-prefix-caching": False, "expert-batching": False,
+                                      "reflection": True, "query-prefix": 'say "x: y"'}))
+        for word in ("--kv-cache-memory=1GiB", "--max-num-queued-tokens=5000000000",
+                     "--enable-prefix-caching=off", "--expert-batching=off", "--reflection=on",
+                     '--query-prefix=say "x: y"', "--log-format=json", "--metrics-compat=vllm",
+                     "--served-model-name=m"):
+            self.assertIn(word, args)
+
+    def test_false_and_empty_values_win_over_the_defaults(self):
+        values = {"defaults": {"podDisruptionBudget": {"enabled": True}, "tolerations": [{"key": "a"}]},
+                  **model(replicas=2, podDisruptionBudget={"enabled": False}, tolerations=[],
+                          topologySpreadConstraints=[])}
+        manifests = render(values)
+        self.assertEqual(of_kind(manifests, "PodDisruptionBudget"), [])
+        pod = of_kind(manifests, "Deployment")[0]["spec"]["template"]["spec"]
+        self.assertNotIn("tolerations", pod)
+        self.assertNotIn("topologySpreadConstraints", pod)
+
+    def test_grace(self):
+        for termination, seconds in (({}, 140), ({"drainTimeoutSeconds": 300}, 320),
+                                     ({"preStopSleepSeconds": 7}, 147),
+                                     ({"shutdownDelaySeconds": 0, "drainTimeoutSeconds": 0}, 10),
+                                     ({"gracePeriodSeconds": 200}, 200)):
+            pod = self.deployment(model(termination=termination))["spec"]["template"]["spec"]
+            self.assertEqual(pod["terminationGracePeriodSeconds"], seconds, termination)
+
+    def test_images(self):
+        for image, expected in (({}, "pregate:0.1.0"), ({"tag": "1.2"}, "pregate:1.2"),
+                                ({"repository": "r.example.com:5000/p", "tag": "1",
+                                  "digest": f"sha256:{DIGEST}"},
+                                 f"r.example.com:5000/p@sha256:{DIGEST}")):
+            pod = self.deployment({"image": image})["spec"]["template"]["spec"]
+            self.assertEqual(server(pod)["image"], expected)
+
+    def test_gpu(self):
+        pod = self.deployment(file=by_name("gpu"))["spec"]["template"]["spec"]
+        serving = server(pod)
+        self.assertEqual(serving["resources"]["limits"]["nvidia.com/gpu"], 1)
+        self.assertIn({"name": "CUDA_CACHE_PATH", "value": "/var/cache/cuda"}, serving["env"])
+        self.assertEqual(pod["nodeSelector"], {"accelerator": "nvidia-h100"})
+        self.assertEqual(pod["tolerations"][0]["key"], "nvidia.com/gpu")
+        self.assertEqual(pod["runtimeClassName"], "nvidia")
+        self.assertEqual(pod["priorityClassName"], "serving")
+        self.assertGreaterEqual(serving["startupProbe"]["failureThreshold"] * 7, 1800)
+
+    def test_sources(self):
+        def served(name):
+            manifests = render(file=by_name(name))
+            return {labels["pregate/model"]: server(pod)["args"][1]
+                    for _, pod, labels in pods(manifests) if server(pod)}
+        self.assertEqual(served("models"), {"chat": "/models/qwen2.5-7b-instruct.gguf",
+                                            "minilm": "/models/all-MiniLM-L6-v2",
+                                            "baked": "/opt/model.gguf"})
+        self.assertEqual(served("image-volume"), {"gemma": "/models/gemma-3-270m-q4_k_m.gguf"})
+        self.assertEqual(served("replicas"), {"smollm2": "/models/SmolLM2-135M-Instruct.Q4_1.gguf"})
+        claim, = of_kind(render(file=by_name("replicas")), "PersistentVolumeClaim")
+        self.assertEqual(claim["spec"]["accessModes"], ["ReadWriteMany"])
+
+    def test_downloads_reach_their_ports_alone(self):
+        policy, = of_kind(render(file=by_name("replicas")), "NetworkPolicy")
+        self.assertEqual([port["port"] for port in policy["spec"]["egress"][1]["ports"]], [443, 8080])
+        self.assertEqual(policy["spec"]["egress"][1]["to"], [{"ipBlock": {"cidr": "10.0.0.0/8"}}])
+
+    def test_the_expert_cache_is_a_disk_of_the_pod(self):
+        pod = self.deployment(file=by_name("read-me"))["spec"]["template"]["spec"]
+        volume = next(one for one in pod["volumes"] if one["name"] == "expert-cache")
+        spec = volume["ephemeral"]["volumeClaimTemplate"]["spec"]
+        self.assertEqual(spec["resources"]["requests"]["storage"], "30Gi")
+        given = flags(server(pod))
+        mounts = {one["name"]: one["mountPath"] for one in server(pod)["volumeMounts"]}
+        self.assertEqual(given["expert-cache-dir"], mounts["expert-cache"])
+        self.assertEqual(given["expert-cache-memory"], "6GiB")
+
+    def test_pods_roll_when_their_settings_change_and_not_with_the_charts_version(self):
+        def pod(values=None, chart=CHART):
+            return of_kind(render(values, chart=chart), "Deployment")[0]["spec"]["template"]
+        self.assertNotEqual(pod(), pod({"defaults": {"flags": {"max-num-seqs": 8}}}))
+        with tempfile.TemporaryDirectory() as folder:
+            newer = pathlib.Path(folder) / "pregate"
+            shutil.copytree(CHART, newer)
+            text = (newer / "Chart.yaml").read_text(encoding="utf-8")
+            (newer / "Chart.yaml").write_text(re.sub(r"(?m)^version: .*", "version: 9.9.9", text))
+            self.assertEqual(pod(chart=newer), pod())
+
+    def test_extra_objects(self):
+        maps = {one["metadata"]["name"]: one for one in of_kind(render(file=by_name("extra")),
+                                                                "ConfigMap")}
+        self.assertEqual(maps["chat-templates"]["data"], {"short.jinja": "{{ messages[-1].content }}"})
+        self.assertEqual(maps["test-notes"]["data"], {"about": "extra"})
+
+
+class Operators(unittest.TestCase):
+    """Kinds that other operators bring, of whose schemas nothing is at hand: what they must find."""
+
+    def test_keda(self):
+        manifests = render(file=by_name("keda"))
+        scaler, = of_kind(manifests, "ScaledObject")
+        self.assertEqual(scaler["apiVersion"], "keda.sh/v1alpha1")
+        spec = scaler["spec"]
+        self.assertEqual(spec["scaleTargetRef"]["name"],
+                         of_kind(manifests, "Deployment")[0]["metadata"]["name"])
+        self.assertEqual((spec["minReplicaCount"], spec["maxReplicaCount"]), (2, 8))
+        trigger, = spec["triggers"]
+        self.assertEqual(trigger["type"], "prometheus")
+        self.assertEqual(trigger["metadata"]["threshold"], "10")
+        self.assertEqual(trigger["authenticationRef"], {"name": "prometheus"})
+        self.assertRegex(trigger["metadata"]["query"],
+                         rf'^sum\(pregate_num_requests_waiting\{{namespace="{NAMESPACE}", pod=~".+"\}}\)$')
+        pattern = re.search(r'pod=~"(.+?)"', trigger["metadata"]["query"])[1]
+        self.assertTrue(re.fullmatch(pattern, "test-pregate-smollm2-6c9fd8b7-x2x4z"))
+        self.assertFalse(re.fullmatch(pattern, "test-pregate-smollm2-large-6c9fd8b7-x2x4z"))
+
+    def test_hpa(self):
+        scaler, = of_kind(render(file=by_name("hpa")), "HorizontalPodAutoscaler")
+        metric, = scaler["spec"]["metrics"]
+        self.assertEqual(metric["pods"]["metric"]["name"], "pregate_num_requests_waiting")
+
+    def test_monitors_select_what_is_there_and_name_the_model(self):
+        for name, kind, endpoints in (("keda", "ServiceMonitor", "endpoints"),
+                                      ("hpa", "PodMonitor", "podMetricsEndpoints")):
+            manifests = render(file=by_name(name))
+            monitor, = of_kind(manifests, kind)
+            wanted = monitor["spec"]["selector"]["matchLabels"].items()
+            if kind == "ServiceMonitor":
+                targets = [one for one in of_kind(manifests, "Service")
+                           if wanted <= one["metadata"]["labels"].items()]
+                ports = {port["name"] for one in targets for port in one["spec"]["ports"]}
+                labels = targets[0]["metadata"]["labels"]
+            else:
+                targets = [(pod, labels) for _, pod, labels in pods(manifests)
+                           if wanted <= labels.items()]
+                ports = {port["name"] for port in server(targets[0][0])["ports"]}
+                labels = targets[0][1]
+            self.assertEqual(len(targets), 1)
+            endpoint, = monitor["spec"][endpoints]
+            self.assertIn(endpoint["port"], ports)
+            self.assertEqual(endpoint["path"], "/metrics")
+            self.assertEqual(labels[monitor["spec"]["jobLabel"]], "pregate")
+            self.assertEqual(endpoint["relabelings"][0]["targetLabel"], "model")
+            self.assertIn("pregate/model", labels)
+
+    def test_rules_and_dashboards_are_the_files(self):
+        """Whatever stands in the chart's folders, and nothing where there is nothing."""
+        with tempfile.TemporaryDirectory() as folder:
+            chart = pathlib.Path(folder) / "pregate"
+            shutil.copytree(CHART, chart, ignore=shutil.ignore_patterns("rules", "dashboards"))
+            values = {"prometheusRule": {"enabled": True}, "dashboards": {"enabled": True}}
+            self.assertEqual(of_kind(render(values, chart=chart), "PrometheusRule"), [])
+            self.assertEqual(of_kind(render(values, chart=chart), "ConfigMap"), [])
+            (chart / "rules").mkdir()
+            (chart / "dashboards").mkdir()
+            groups = [{"name": "a", "rules": [{"alert": "A", "expr": "up == 0", "annotations": {
+                "summary": "{{ $labels.pod }} is down"}}]},
+                      {"name": "b", "rules": [{"record": "x:y", "expr": "1"}]}]
+            for group in groups:
+                (chart / "rules" / f"{group['name']}.yaml").write_text(
+                    yaml.safe_dump({"groups": [group]}))
+            board = {"title": "Über {{ alles }}", "panels": [{"expr": 'rate(x{a=~"$b"}[5m])'}]}
+            (chart / "dashboards/over_view.json").write_text(json.dumps(board, indent=2))
+            manifests = render(values, chart=chart)
+            self.assertEqual(of_kind(manifests, "PrometheusRule")[0]["spec"]["groups"], groups)
+            config, = of_kind(manifests, "ConfigMap")
+            self.assertEqual(config["metadata"]["name"], "test-pregate-over-view")
+            self.assertEqual(config["metadata"]["labels"]["grafana_dashboard"], "1")
+            self.assertEqual(json.loads(config["data"]["over_view.json"]), board)
+
+    def test_the_certificate_is_for_every_service(self):
+        manifests = render(file=by_name("tls"))
+        certificate, = of_kind(manifests, "Certificate")
+        for service in of_kind(manifests, "Service"):
+            self.assertIn(f"{service['metadata']['name']}.{NAMESPACE}.svc",
+                          certificate["spec"]["dnsNames"])
+        self.assertIn("llm.example.com", certificate["spec"]["dnsNames"])
+        volume = next(one for one in of_kind(manifests, "Deployment")[0]["spec"]["template"]["spec"][
+            "volumes"] if one["name"] == "tls")
+        self.assertEqual(volume["secret"]["secretName"], certificate["spec"]["secretName"])
+
+    def test_gateway(self):
+        manifests = render(file=by_name("gateway"))
+        pool, = of_kind(manifests, "InferencePool")
+        labels = next(labels for _, pod, labels in pods(manifests) if server(pod))
+        self.assertEqual(pool["apiVersion"], "inference.networking.k8s.io/v1")
+        self.assertLessEqual(pool["spec"]["selector"]["matchLabels"].items(), labels.items())
+        self.assertEqual(pool["spec"]["targetPorts"], [{"number": 8000}])
+        http, = of_kind(manifests, "HTTPRoute")
+        backend, = http["spec"]["rules"][0]["backendRefs"]
+        self.assertEqual((backend["kind"], backend["name"]), ("InferencePool",
+                                                              pool["metadata"]["name"]))
+        grpc, = of_kind(manifests, "GRPCRoute")
+        backend, = grpc["spec"]["rules"][0]["backendRefs"]
+        services = [one["metadata"]["name"] for one in of_kind(manifests, "Service")]
+        self.assertIn(backend["name"], services)
+        self.assertEqual(backend["port"], 8001)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
