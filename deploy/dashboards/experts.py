@@ -2,8 +2,7 @@
 to choose have done better."""
 
 from panels import (BYTES_PER_SECOND, NUMBER, ORANGE, RED, ROWS_PER_SECOND, SECONDS, SHARE,
-                    UNITS_PER_SECOND, graph, mean, new_dashboard, number, quantile, rate, row,
-                    series, total)
+                    UNITS_PER_SECOND, graph, mean, new_dashboard, number, rate, row, series, total)
 
 NEEDED = "pregate_expert_cache_requests_total"
 STALL = "pregate_expert_stall_seconds_total"
@@ -20,6 +19,12 @@ def of_routed(expression):
 def stalled(by=""):
     """Share of the time of steps."""
     return f"{total(rate(STALL), by)} / {total(of_routed(rate(STEP_TIME)), by)}"
+
+
+def share_below(histogram, le):
+    """Share of what a histogram of whole numbers has seen that is at most `le`."""
+    within = total(rate(f"{histogram}_bucket", f'le=~"{le}(.0)?"'))
+    return f"{within} / {total(rate(histogram + '_count'))}"
 
 
 def ratio(name, matcher, by=""):
@@ -83,18 +88,19 @@ def cost():
 
 def demand():
     yield row("What steps ask for")
-    yield graph("Experts of a step", NUMBER, "How many a step computes rows of.",
-                [(mean("pregate_distinct_experts_per_step"), "mean"),
-                 (quantile(0.5, "pregate_distinct_experts_per_step"), "p50"),
-                 (quantile(0.95, "pregate_distinct_experts_per_step"), "p95")], width=8)
+    yield graph("Steps by experts met", SHARE, "Share of the steps that compute rows of at most so "
+                "many experts. The lines rise when steps are put together by expert.",
+                [(share_below("pregate_distinct_experts_per_step", le),
+                  f"at most {le}") for le in (1, 2, 4)], width=8, most=1)
     yield graph("Rows, by expert", ROWS_PER_SECOND, "How the load is spread. If a few experts take "
                 "most of it, they should fit in memory.",
                 [(total(rate("pregate_expert_rows_total"), "expert"), "expert {{expert}}")],
                 width=8, stacked=True)
-    yield graph("Known ahead", "suffix: steps", "Steps from the start of a load to its first use. "
-                "It grows with the queue; at 0 nothing can be hidden behind arithmetic.",
-                [(mean("pregate_expert_lookahead_steps"), "mean"),
-                 (quantile(0.95, "pregate_expert_lookahead_steps"), "p95")], width=8)
+    yield graph("Loads known ahead", SHARE, "Share of the loads that began so many steps before "
+                "their first use. It grows with the queue; what is not known ahead cannot hide "
+                "behind arithmetic.",
+                [(f"1 - {share_below('pregate_expert_lookahead_steps', steps - 1)}",
+                  f"{steps} or more") for steps in (1, 2, 4)], width=8, most=1)
 
 
 def build():

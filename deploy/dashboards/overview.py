@@ -113,7 +113,7 @@ def saturation():
                 [(series("pregate_num_requests_running"), "{{pod}}")], width=6)
     yield graph("KV cache, by pod", SHARE, "Share of its blocks that answers hold.",
                 [(series("pregate_kv_cache_usage_perc"), "{{pod}}")], width=6, most=1)
-    yield graph("Up since", SECONDS, "Since the process started. A fall to zero is a restart.",
+    yield graph("Up for", SECONDS, "Since the process started. A fall to zero is a restart.",
                 [(f"time() - {series('process_start_time_seconds')} and ignoring(version) "
                   f"{series('pregate_build_info')}", "{{pod}}")], width=6)
     yield graph("Processors", NUMBER, "Cores in use. Flat at --threads while steps grow longer: "

@@ -47,9 +47,8 @@ def quantile(q, histogram, by="", more=""):
 
 
 def quantiles(histogram, by="", more="", legend=""):
-    """Queries of p50, p95 and p99."""
-    return [(quantile(q, histogram, by, more), f"p{round(q * 100)}{legend}")
-            for q in (0.5, 0.95, 0.99)]
+    """Queries of p50 and p99."""
+    return [(quantile(q, histogram, by, more), f"p{round(q * 100)}{legend}") for q in (0.5, 0.99)]
 
 
 def _with_queries(panel, queries, instant=False):

@@ -38,9 +38,10 @@ def steps():
     yield graph("Time of a phase, p99", SECONDS, "The steps that hurt: what is long here makes the "
                 "gaps between tokens long.",
                 [(quantile(0.99, "pregate_step_seconds", "phase"), "{{phase}}")], width=8)
-    yield graph("Rows of a step", NUMBER, "Prompts come in chunks beside single new tokens. p99 at "
-                "--max-num-batched-tokens: prompts wait for room.",
-                [(mean("pregate_step_rows"), "mean"), *quantiles("pregate_step_rows")], width=8)
+    yield graph("How full steps are", NUMBER, "Rows of a step. Prompts come in chunks beside single "
+                "new tokens. p99 at --max-num-batched-tokens: prompts wait for room.",
+                [(mean("pregate_step_rows"), "mean"),
+                 (quantile(0.99, "pregate_step_rows"), "p99")], width=8)
 
 
 def places():

@@ -1,5 +1,5 @@
-"""Every dashboard expression and recording rule, asked of a real Prometheus that scrapes two loaded
-servers: each must parse, and be answered with data."""
+"""Every dashboard expression, every recording rule and what autoscalers ask, asked of a real
+Prometheus that scrapes two loaded servers: each must parse, and be answered with data."""
 
 import json
 import math
@@ -9,7 +9,9 @@ import unittest
 
 import yaml
 
-from live_prometheus import JOB, NAMESPACE, RULES, Lab, ROOT, skip_unless_installed
+import helm_chart
+from live_prometheus import (DENSE, JOB, MODELS, NAMESPACE, READ_ME, ROOT, RULES, Lab, pod_of,
+                             skip_unless_installed)
 
 BOARDS = ROOT / "deploy/chart/pregate/dashboards"
 LOAD_SECONDS = 12
@@ -105,8 +107,7 @@ class DashboardsLiveTest(unittest.TestCase):
         groups = yaml.safe_load((RULES / "recording.yaml").read_text(encoding="utf-8"))["groups"]
         for rule in (rule for group in groups for rule in group["rules"]):
             with self.subTest(record=rule["record"]):
-                models = {"smollm2-read-me"} | (
-                    set() if "expert" in rule["record"] else {"smollm2"})
+                models = [READ_ME] if "expert" in rule["record"] else MODELS
                 wanted = {(NAMESPACE, JOB, model) for model in models}
 
                 def found(record=rule["record"]):
@@ -119,8 +120,8 @@ class DashboardsLiveTest(unittest.TestCase):
                 self.assertEqual(rule["health"], "ok", rule)
 
     def test_variables_offer_what_is_there(self):
-        offered = {"namespace": [NAMESPACE], "job": [JOB], "model": ["smollm2", "smollm2-read-me"],
-                   "pod": ["smollm2-0", "smollm2-read-me-0"]}
+        offered = {"namespace": [NAMESPACE], "job": [JOB], "model": list(MODELS),
+                   "pod": [pod_of(model) for model in MODELS]}
         for name, board in boards():
             for variable in board["templating"]["list"]:
                 if variable["type"] != "query":
@@ -135,6 +136,37 @@ class DashboardsLiveTest(unittest.TestCase):
         shown = [panel for board, panel, expression in expressions()
                  if self.answer(substituted(expression.replace("$model", "absent")))]
         self.assertEqual(shown, ["Alerts"])
+
+    def scalers(self, kind):
+        """What the chart renders for both models with an autoscaler of a kind, by model."""
+        source = {"path": "/models/model.gguf"}
+        manifests = helm_chart.render({
+            "models": [{"name": model, "source": source} for model in MODELS],
+            "defaults": {"autoscaling": {"type": kind, "maxReplicas": 4}}})
+        deployments = [one["metadata"]["name"]
+                       for one in helm_chart.of_kind(manifests, "Deployment")]
+        # The lab's pods are called as those of these Deployments.
+        self.assertEqual([pod_of(model).rsplit("-", 2)[0] for model in MODELS], deployments)
+        scalers = {"keda": "ScaledObject", "hpa": "HorizontalPodAutoscaler"}
+        return dict(zip(MODELS, helm_chart.of_kind(manifests, scalers[kind])))
+
+    def test_keda_is_told_how_many_wait_for_its_own_model(self):
+        queries = {model: scaler["spec"]["triggers"][0]["metadata"]["query"]
+                   for model, scaler in self.scalers("keda").items()}
+        self.assertTrue(self.eventually(lambda: self.answer(f"({queries[DENSE]}) > 0")))
+        for model, query in queries.items():
+            samples = self.answer(query)
+            self.assertEqual(len(samples), 1, query)  # KEDA takes one value
+            waiting = f'pregate_num_requests_waiting{{pod="{pod_of(model)}"}}'
+            self.assertEqual(len(self.answer(f"({query}) == scalar({waiting})")), 1, query)
+
+    def test_the_autoscalers_metric_is_there_for_each_pod(self):
+        for model, scaler in self.scalers("hpa").items():
+            metric = scaler["spec"]["metrics"][0]["pods"]["metric"]["name"]
+            # What adapters of the metrics API ask for a metric of pods.
+            samples = self.answer(f'sum by (pod) ({metric}{{namespace="{NAMESPACE}",'
+                                  f'pod=~"{pod_of(model)}"}})')
+            self.assertEqual([labels["pod"] for labels, _ in samples], [pod_of(model)])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import unittest
 
 import yaml
 
+import helm_chart
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BOARDS = ROOT / "deploy/chart/pregate/dashboards"
 GENERATOR = ROOT / "deploy/dashboards/generate.py"
@@ -36,6 +38,14 @@ class DashboardsTest(unittest.TestCase):
         committed = {path.name: path.read_text(encoding="utf-8") for path in BOARDS.iterdir()}
         self.assertEqual(made, committed, "run build/venv/bin/python deploy/dashboards/generate.py")
         self.assertEqual(sorted(made), sorted(f"{name}.json" for name in NAMES))
+
+    def test_the_chart_ships_them_unchanged(self):
+        shipped = {}
+        for one in helm_chart.of_kind(helm_chart.render({"dashboards": {"enabled": True}}),
+                                      "ConfigMap"):
+            shipped.update(one["data"])
+        for name in NAMES:
+            self.assertEqual(json.loads(shipped[f"{name}.json"]), board(name))
 
     def test_every_panel_says_what_it_shows_and_in_what_unit(self):
         for name in NAMES:

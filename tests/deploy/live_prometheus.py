@@ -1,8 +1,8 @@
 """Two loaded servers and a real Prometheus that scrapes them and evaluates the chart's rules.
 
 One server has a dense model, TLS and tokens; the other a Read-ME model whose experts do not fit in
-their memory. As a program it makes the picture of the dashboards' README:
-    tests/deploy/live_prometheus.py --seconds 240 --picture deploy/dashboards/overview.png
+their memory. As a program it makes the pictures of the dashboards' README:
+    build/venv/bin/python tests/deploy/live_prometheus.py --pictures deploy/dashboards
 """
 
 import argparse
@@ -31,9 +31,17 @@ RULES = ROOT / "deploy/chart/pregate/rules"
 TOKEN = "operator-0123456789abcdef"
 JOB = "pregate"
 NAMESPACE = "llm"
+DENSE, READ_ME = MODELS = ("smollm2", "smollm2-read-me")
+
+
+def pod_of(model):
+    """A pod's name as the chart's Deployment of a model gives it."""
+    return f"test-pregate-{model}-7d4b9c6f5-x8k2p"
+
+
 
 DENSE_FLAGS = ("--metrics-compat", "vllm", "--max-num-seqs", "6", "--max-num-queued-reqs", "12",
-               "--draft-tokens", "3", "--kv-cache-memory", "16MiB", "--threads", "1")
+               "--draft-tokens", "3", "--kv-cache-memory", "7MiB", "--threads", "1")
 READ_ME_FLAGS = ("--metrics-compat", "vllm", "--read-me",
                  str(ROOT / "tests/testdata/read_me_smollm2"), "--expert-storage", "copies",
                  "--expert-cache-memory", "90MiB", "--max-num-seqs", "8", "--threads", "1")
@@ -167,12 +175,12 @@ class Lab:
         self.certificates.write("tokens", f"operator:{TOKEN}\n".encode())
         path = self.certificates.path
         self.dense = Server(*DENSE_FLAGS, "--ssl-certfile", path("server.pem"), "--ssl-keyfile",
-                            path("server.key"), "--api-key-file", path("tokens"), name="smollm2")
-        self.read_me = Server(*READ_ME_FLAGS, name="smollm2-read-me")
+                            path("server.key"), "--api-key-file", path("tokens"), name=DENSE)
+        self.read_me = Server(*READ_ME_FLAGS, name=READ_ME)
         self.prometheus = Prometheus([
-            ({"namespace": NAMESPACE, "model": name, "pod": f"{name}-0"},
+            ({"namespace": NAMESPACE, "model": model, "pod": pod_of(model)},
              f"127.0.0.1:{server.metrics_port}")
-            for name, server in (("smollm2", self.dense), ("smollm2-read-me", self.read_me))])
+            for model, server in zip(MODELS, (self.dense, self.read_me))])
         return self
 
     def __exit__(self, *error):
@@ -185,10 +193,10 @@ class Lab:
 
 
 def main():
-    """Runs calm, load, overload and calm again, and draws what the overview shows of it."""
+    """Runs calm, load, overload and calm again, and draws what the dashboards show of it."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seconds", type=int, default=240)
-    parser.add_argument("--picture", type=pathlib.Path, required=True)
+    parser.add_argument("--pictures", type=pathlib.Path, required=True, metavar="FOLDER")
     options = parser.parse_args()
     skip_unless_installed()
     with Lab() as lab:
@@ -198,9 +206,12 @@ def main():
             time.sleep(options.seconds / 4)
             for load in loads:
                 load.stop()
-        subprocess.run([sys.executable, ROOT / "deploy/dashboards/picture.py", lab.prometheus.url,
-                        options.picture, "--start", str(start), "--end", str(time.time())],
-                       check=True, env={**os.environ, "MPLBACKEND": "agg"})
+        for board in ("overview", "experts", "scheduler"):
+            subprocess.run(
+                [sys.executable, ROOT / "deploy/dashboards/picture.py", lab.prometheus.url,
+                 options.pictures / f"{board}.png", "--start", str(start), "--end",
+                 str(time.time()), "--board", board],
+                check=True, env={**os.environ, "MPLBACKEND": "agg"})
 
 
 if __name__ == "__main__":

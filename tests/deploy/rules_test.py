@@ -14,6 +14,8 @@ import unittest
 
 import yaml
 
+import helm_chart
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 RULES = ROOT / "deploy/chart/pregate/rules"
 RUNBOOK = ROOT / "deploy/RUNBOOK.md"
@@ -233,6 +235,14 @@ class RulesTest(unittest.TestCase):
     def test_promtool_accepts_the_rules(self):
         status, text = promtool("check", "rules", RULES / "recording.yaml", RULES / "alerts.yaml")
         self.assertEqual(status, 0, text)
+
+    def test_the_chart_ships_them_unchanged(self):
+        rule, = helm_chart.of_kind(helm_chart.render({"prometheusRule": {"enabled": True}}),
+                                   "PrometheusRule")
+        shipped = [one for group in rule["spec"]["groups"] for one in group["rules"]]
+        written = [*rules("recording.yaml"), *rules("alerts.yaml")]
+        self.assertEqual(*(sorted(json.dumps(rule, sort_keys=True) for rule in all_of)
+                           for all_of in (shipped, written)))
 
     def test_each_alert_fires_on_its_incident_and_else_is_silent(self):
         self.assertEqual(FIRES.keys(), ALERTS.keys())
