@@ -4,6 +4,7 @@
 Needs grafana-foundation-sdk (tests/requirements.txt): build/venv/bin/python has it.
 """
 
+import json
 import pathlib
 import sys
 
@@ -17,12 +18,20 @@ CHART = pathlib.Path(__file__).resolve().parent.parent / "chart/pregate/dashboar
 BOARDS = {"overview": overview, "experts": experts, "scheduler": scheduler}
 
 
+def content(module):
+    """The JSON of a dashboard."""
+    board = json.loads(JSONEncoder().encode(module.build()))
+    # What Prometheus' annotations say; the SDK has no words for it.
+    for annotation in board["annotations"]["list"]:
+        annotation.update(titleFormat="{{alertname}}", textFormat="{{model}} {{pod}}")
+    return json.dumps(board, sort_keys=True, indent=2) + "\n"
+
+
 def main():
     folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else CHART
     folder.mkdir(parents=True, exist_ok=True)
     for name, module in BOARDS.items():
-        text = JSONEncoder(sort_keys=True, indent=2).encode(module.build())
-        (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        (folder / f"{name}.json").write_text(content(module), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ def phase(name):
 
 
 def numbers():
-    yield number("Alerts", NUMBER, "Alerts of Pregate that fire now, of every model. "
-                 "deploy/RUNBOOK.md has a section for each.",
+    yield number("Alerts", NUMBER, "Alerts of Pregate that fire now, of every model; "
+                 "marks on the graphs name them. deploy/RUNBOOK.md has a section for each.",
                  'count(ALERTS{alertname=~"Pregate.*",alertstate="firing"}) or vector(0)',
                  [(1, RED)])
     yield number("Pods that answer", NUMBER, "Pods whose metrics page was read at the last scrape.",

@@ -103,7 +103,8 @@ def draw_graph(axes, panel, labelled):
     unit = defaults["unit"]
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, unit)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g} min"))
-    axes.locator_params(nbins=4)
+    axes.locator_params(axis="x", nbins=6)
+    axes.locator_params(axis="y", nbins=4)
     if labelled:
         axes.legend(fontsize=5.5, loc="upper left", framealpha=0.35, handlelength=1,
                     ncols=1 + (len(labelled) > 3))
