@@ -12,7 +12,7 @@ packages=(
   python3 python3-venv ca-certificates
 )
 if [[ "${1:-}" == "--test" ]]; then
-  packages+=(clang-format haproxy prometheus openssl)
+  packages+=(clang-format curl haproxy prometheus openssl)
 fi
 
 missing=()

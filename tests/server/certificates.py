@@ -22,12 +22,13 @@ class Certificates:
         self._openssl("req", "-x509", *self._new_key(name), "-out", self.path(f"{name}.pem"),
                       "-subj", f"/CN={name}", "-days", "2")
 
-    def certificate(self, name, authority, days=2):
-        """Makes a certificate of the authority for localhost and 127.0.0.1; `days` below 0: it has
-        expired."""
+    def certificate(self, name, authority, days=2, hosts=()):
+        """Makes a certificate of the authority for localhost, 127.0.0.1 and `hosts`; `days` below 0:
+        it has expired."""
         self._openssl("req", "-new", *self._new_key(name), "-out", self.path(f"{name}.csr"),
                       "-subj", f"/CN={name}")
-        self.path("names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        names = ["DNS:localhost", "IP:127.0.0.1", *(f"DNS:{host}" for host in hosts)]
+        self.path("names").write_text(f"subjectAltName={','.join(names)}\n")
         self._openssl("x509", "-req", "-in", self.path(f"{name}.csr"), "-out",
                       self.path(f"{name}.pem"), "-CA", self.path(f"{authority}.pem"), "-CAkey",
                       self.path(f"{authority}.key"), "-CAcreateserial", "-days", str(days),

@@ -1,6 +1,7 @@
 # Fetches files that are not there yet, each whole and with the right digest or not at all.
-# Usage: sh -euc SCRIPT download FOLDER HEADER [PATH URL SHA256]...
+# Usage: sh -c SCRIPT download FOLDER HEADER [PATH URL SHA256]...
 #   HEADER   a file with a line for the request, such as "Authorization: Bearer ..."; "": none
+set -eu
 cd "$1"
 header="$2"
 shift 2

@@ -254,7 +254,7 @@ securityContext:
 env:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-command: [sh, -euc]
+command: [sh, -c]
 args:
   - |
 {{ $.root.Files.Get "files/download.sh" | trim | indent 4 }}
