@@ -295,6 +295,21 @@ class Roll(unittest.TestCase):
                         'finished_reason="length"' not in series):
                     self.assertEqual(value, 0, series)
 
+    def test_when_a_client_leaves_its_answer_is_not_computed(self):
+        replica = self.start(0)
+        proxy = Proxy(self.ports)
+        self.addCleanup(proxy.stop)
+        self.until(proxy.listens, "the proxy listens")
+        connection = http.client.HTTPConnection("127.0.0.1", proxy.http_port, timeout=30)
+        body = {"prompt": PROMPT, "max_tokens": 500, "temperature": 0, "ignore_eos": True}
+        connection.request("POST", "/v1/completions", json.dumps(body),
+                           {"Content-Type": "application/json"})
+        self.until(lambda: replica.metrics()["pregate_num_requests_running"] == 1, "it runs")
+        connection.close()
+        self.until(lambda: replica.metrics()["pregate_num_requests_running"] == 0, "it has ended")
+        self.until(replica.requests, "it is in the log")
+        self.assertEqual(replica.requests()[0]["status"], "CANCELLED")
+
     def test_without_the_delay_calls_fail(self):
         """What the test above would show if readiness did not go first: HAProxy can ask again for what
         HTTP's 503 refuses, not for what is refused in a gRPC status."""
