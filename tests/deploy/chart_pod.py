@@ -133,12 +133,19 @@ class Pod:
                         "extra_groups": [context["fsGroup"]]}
         return {"env": environment, "cwd": "/", **identity}
 
+    def launch(self, container):
+        """Starts a container; what it writes goes into a pipe."""
+        return subprocess.Popen(self._words(container), stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True, **self._process(container))
+
     def run(self, container, timeout=120):
         """Runs a container that ends: (exit status, all that it wrote)."""
-        done = subprocess.run(self._words(container), stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=timeout, text=True, check=False,
-                              **self._process(container))
-        return done.returncode, done.stdout
+        with self.launch(container) as process:
+            try:
+                output, _ = process.communicate(timeout=timeout)
+            finally:
+                process.kill()
+        return process.returncode, output
 
     def start(self):
         """Init containers in order, then the server; back when the startup probe passes."""

@@ -36,12 +36,15 @@ MEBIBYTE = 1 << 20
 class Origin:
     """A server of files, in place of those that the chart's values name. Use in a with statement."""
 
-    def __init__(self, files, header=None):
-        self.asked, origin = [], self
+    def __init__(self, files, header=None, stall=False):
+        self.asked, self.over, origin = [], threading.Event(), self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):  # pylint: disable=invalid-name
                 origin.asked.append(self.path)
+                if stall:
+                    origin.over.wait(60)
+                    return
                 name = self.path.split("?")[0].rsplit("/", 1)[-1]
                 known = name in files and (header is None or
                                            self.headers.get(header[0]) == header[1])
@@ -62,6 +65,7 @@ class Origin:
         return self
 
     def __exit__(self, *_):
+        self.over.set()
         self.server.shutdown()
         self.server.server_close()
 
@@ -358,8 +362,8 @@ class Download(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
 
-    def fetch(self, origin, header=b"", **digests):
-        """Runs what is rendered for the files of the origin: (exit status, output)."""
+    def pod(self, origin, header=b"", **digests):
+        """What is rendered for the files of the origin."""
         files = [{"url": f"{origin.url}/x/{name}?download=true", "path": f"m/{name}",
                   "sha256": digests.get(name.split(".")[0], self.sha256(content))}
                  for name, content in self.FILES.items()]
@@ -371,7 +375,12 @@ class Download(unittest.TestCase):
         self.addCleanup(pod.close)
         pod.volumes["model"] = self.folder
         self.folder.chmod(0o777)
-        return pod.run(spec["initContainers"][0])
+        return pod
+
+    def fetch(self, origin, **more):
+        """Runs the init container: (exit status, output)."""
+        pod = self.pod(origin, **more)
+        return pod.run(pod.spec["initContainers"][0])
 
     @staticmethod
     def sha256(content):
@@ -420,6 +429,18 @@ class Download(unittest.TestCase):
             status, output = self.fetch(origin, header=b"Authorization: Bearer secret-0123")
             self.assertEqual(status, 0, output)
             self.assertNotIn("secret-0123", output)
+
+    def test_it_ends_when_told_to(self):
+        """Also as the first process of a container, where signals without a handler are ignored."""
+        with Origin(self.FILES, stall=True) as origin:
+            pod = self.pod(origin)
+            with pod.launch(pod.spec["initContainers"][0]) as script:
+                deadline = time.monotonic() + 30
+                while not origin.asked and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                script.terminate()
+                self.assertEqual(script.wait(10), 143)
+            self.assertEqual(self.there(), [])
 
     def test_the_script_is_sound(self):
         script = CHART / "files/download.sh"

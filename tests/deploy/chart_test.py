@@ -250,6 +250,9 @@ class Refusals(unittest.TestCase):
         ("must be ReadWriteMany for more than one server",
          model(replicas=2, source={"download": {**DOWNLOAD, "volume": {
              "kind": "claim", "accessModes": ["ReadWriteOnce"]}}})),
+        ("must be Recreate, or have maxSurge 0",
+         model(source={"download": {**DOWNLOAD, "volume": {
+             "kind": "claim", "accessModes": ["ReadWriteOnce"]}}})),
         ("needs tls.existingSecret", {"tls": {"enabled": True}}),
         ("existingSecret or certManager; got both",
          {"tls": {"enabled": True, "existingSecret": "s", "certManager": {"enabled": True}}}),
@@ -300,6 +303,9 @@ class Refusals(unittest.TestCase):
                        model(autoscaling={"type": "keda", "minReplicas": 4}),
                        model(replicas=2, source={"download": {**DOWNLOAD, "volume": {
                            "kind": "ephemeral"}}}),
+                       model(strategy={"type": "Recreate", "rollingUpdate": None}, source={
+                           "download": {**DOWNLOAD, "volume": {
+                               "kind": "claim", "accessModes": ["ReadWriteOnce"]}}}),
                        {"tls": {"enabled": True, "existingSecret": "s"}}):
             render(values)
 
@@ -404,6 +410,19 @@ class Parts(unittest.TestCase):
                                  f"r.example.com:5000/p@sha256:{DIGEST}")):
             pod = self.deployment({"image": image})["spec"]["template"]["spec"]
             self.assertEqual(server(pod)["image"], expected)
+
+    def test_the_image_is_what_the_pods_expect(self):
+        """Its user, its programs and where these are."""
+        text = (ROOT / "deploy/image/Dockerfile").read_text(encoding="utf-8")
+        self.assertIn('\nENTRYPOINT ["/usr/bin/pregate"]\n', text)
+        manifests = render()
+        for name, pod, _ in pods(manifests):
+            context = pod["securityContext"]
+            self.assertIn(f"\nUSER {context['runAsUser']}:{context['runAsGroup']}\n", text, name)
+        self.assertNotIn("command", server(self.deployment()["spec"]["template"]["spec"]))
+        asking, = of_kind(manifests, "Pod")
+        self.assertEqual(asking["spec"]["containers"][0]["command"], ["/usr/bin/pregate-client"])
+        self.assertIn("pregate-client", (ROOT / "deploy/image/assemble.sh").read_text("utf-8"))
 
     def test_gpu(self):
         pod = self.deployment(file=by_name("gpu"))["spec"]["template"]["spec"]

@@ -254,6 +254,7 @@ securityContext:
 env:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+terminationMessagePolicy: FallbackToLogsOnError
 command: [sh, -c]
 args:
   - |

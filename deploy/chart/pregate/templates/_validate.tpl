@@ -56,6 +56,10 @@
 {{- fail (printf "%s.extraArgs: must not name what follows from other values; got %s" $where .) -}}
 {{- end -}}
 {{- end -}}
+{{- $shared := has "ReadWriteMany" (default (list "ReadWriteMany") (default dict (default dict $source.download).volume).accessModes) -}}
+{{- if and (not $shared) (eq $model.strategy.type "RollingUpdate") (ne (toString (default dict $model.strategy.rollingUpdate).maxSurge) "0") -}}
+{{- fail (printf "%s.strategy: must be Recreate, or have maxSurge 0, where the volume is not ReadWriteMany: a new server could wait for the old one's volume for ever" $where) -}}
+{{- end -}}
 {{- with $model.termination -}}
 {{- $least := int (include "pregate.model.computedGrace" $) -}}
 {{- if and (not (kindIs "invalid" .gracePeriodSeconds)) (lt (int .gracePeriodSeconds) $least) -}}
