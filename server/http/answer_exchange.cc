@@ -48,7 +48,10 @@ void AnswerExchange::Start(const HttpEnvironment* environment,
   std::vector<ClientRequest> requests = std::move(job.requests);
   std::shared_ptr<AnswerExchange> answer(
       new AnswerExchange(environment, std::move(exchange), std::move(job)));
-  // Reading long prompts takes its time: without the lock, which the pump may be waiting for.
+  // First of all: a piece whose end nobody is told would be the last.
+  answer->exchange_->Observe(answer);
+  // Reading long prompts takes its time: without the lock, which a thread of many streams may be
+  // waiting for.
   Submitted submitted = answer->Submit(std::move(requests));
   {
     absl::MutexLock lock(&answer->mutex_);
@@ -56,12 +59,13 @@ void AnswerExchange::Start(const HttpEnvironment* environment,
     answer->generations_ = std::move(submitted.generations);
     answer->refused_ = submitted.refused;
     answer->submitted_ = true;
-    if (!submitted.refused.ok()) {
+    if (!answer->left_.ok()) {
+      answer->CancelAll(answer->left_);
+    } else if (!submitted.refused.ok()) {
       answer->CancelAll(absl::CancelledError("call: another prompt of it was refused"));
     }
   }
   environment->pump->Add(answer);
-  answer->exchange_->Observe(answer);
   answer->Advance();  // what it was woken for before it was ready
 }
 
@@ -77,10 +81,7 @@ AnswerExchange::Submitted AnswerExchange::Submit(std::vector<ClientRequest> requ
   Submitted submitted;
   for (ClientRequest& request : requests) {
     request.stream = stream_;
-    StreamPump* pump = environment_->pump;
-    auto generation = Generation::Start(
-        environment_->model, std::move(request),
-        [pump, stream = std::weak_ptr<PumpedStream>(weak_from_this())] { pump->Wake(stream); });
+    auto generation = Generation::Start(environment_->model, std::move(request), Waker());
     if (!generation.ok()) {
       submitted.refused = generation.status();
       break;
@@ -88,6 +89,20 @@ AnswerExchange::Submitted AnswerExchange::Submit(std::vector<ClientRequest> requ
     submitted.generations.push_back(*std::move(generation));
   }
   return submitted;
+}
+
+// A stream is worded and written by its connection's own thread. A whole answer may be large: the
+// pump's thread words it, for which no stream waits.
+Generation::Wake AnswerExchange::Waker() {
+  StreamPump* pump = environment_->pump;
+  const std::weak_ptr<AnswerExchange> self = weak_from_this();
+  if (!stream_) return [pump, self] { pump->Wake(self); };
+  return [pump, self, exchange = exchange_] {
+    const bool posted = exchange->PostSoon([self] {
+      if (const std::shared_ptr<AnswerExchange> answer = self.lock()) answer->Advance();
+    });
+    if (!posted) pump->Wake(self);
+  };
 }
 
 void AnswerExchange::Advance() {

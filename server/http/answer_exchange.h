@@ -76,6 +76,7 @@ class AnswerExchange : public PumpedStream,
     absl::Status refused;
   };
   Submitted Submit(std::vector<ClientRequest> requests);
+  Generation::Wake Waker();
   void CancelAll(const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void BeginOnce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Outcome() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

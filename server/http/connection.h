@@ -3,8 +3,6 @@
 #define PREGATE_SERVER_HTTP_CONNECTION_H_
 
 #include <atomic>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/post.hpp>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -13,6 +11,7 @@
 
 #include "absl/synchronization/mutex.h"
 #include "server/http/http_exchange.h"
+#include "server/http/mailbox.h"
 #include "server/http/request_reader.h"
 #include "server/http/route_table.h"
 #include "server/http/socket.h"
@@ -33,29 +32,6 @@ struct ServerShare {
   absl::Mutex mutex;
   int connections ABSL_GUARDED_BY(mutex) = 0;
   WorkerPool workers;  // last: its threads use the rest
-};
-
-// How other threads reach the thread of a connection, as long as that runs.
-class Mailbox {
- public:
-  explicit Mailbox(boost::asio::io_context* context) : context_(context) {}
-
-  // False: the thread has ended, `job` is not run.
-  template <typename Job>
-  bool Post(Job job) {
-    absl::MutexLock lock(&mutex_);
-    if (context_ == nullptr) return false;
-    boost::asio::post(*context_, std::move(job));
-    return true;
-  }
-  void Close() {
-    absl::MutexLock lock(&mutex_);
-    context_ = nullptr;
-  }
-
- private:
-  absl::Mutex mutex_;
-  boost::asio::io_context* context_ ABSL_GUARDED_BY(mutex_);
 };
 
 class Connection;

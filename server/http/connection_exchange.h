@@ -38,6 +38,8 @@ class ConnectionExchange : public HttpExchange {
     if (!mailbox_->Post(std::move(observe))) TellGone(observer);
   }
 
+  bool PostSoon(std::function<void()> job) override { return mailbox_->PostSoon(std::move(job)); }
+
   void Respond(HttpResponse response) override {
     ended_ = true;
     Post([response = std::move(response)](Connection* connection) {
@@ -68,10 +70,11 @@ class ConnectionExchange : public HttpExchange {
 
   template <typename Do>
   void Post(Do what) {
-    mailbox_->Post([connection = connection_, serial = serial_, what = std::move(what)]() mutable {
-      const std::shared_ptr<Connection> living = connection.lock();
-      if (living != nullptr && living->serial() == serial) what(living.get());
-    });
+    mailbox_->Dispatch(
+        [connection = connection_, serial = serial_, what = std::move(what)]() mutable {
+          const std::shared_ptr<Connection> living = connection.lock();
+          if (living != nullptr && living->serial() == serial) what(living.get());
+        });
   }
 
   const std::shared_ptr<Mailbox> mailbox_;

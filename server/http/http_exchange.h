@@ -2,6 +2,7 @@
 #ifndef PREGATE_SERVER_HTTP_HTTP_EXCHANGE_H_
 #define PREGATE_SERVER_HTTP_HTTP_EXCHANGE_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -33,6 +34,10 @@ class HttpExchange {
 
   // From now on `observer` is told, as long as it lives; if the client has left already, at once.
   virtual void Observe(std::weak_ptr<HttpObserver> observer) = 0;
+
+  // Has `job` run on the connection's thread, a little later and together with others that come
+  // meanwhile. Cheap: for the engine's thread. False: that thread has ended, `job` will not run.
+  virtual bool PostSoon(std::function<void()> job) = 0;
 
   virtual void Respond(HttpResponse response) = 0;
 

@@ -50,6 +50,10 @@ struct HttpServerOptions {
   std::function<void(const HttpRequest& request, const absl::Status& status)> on_refused;
   // The same for connections that end before TLS is agreed on.
   std::function<void()> on_failed_handshake;
+  // Whether it will soon stop: an answer that begins then is the last of its connection, so that
+  // clients which keep theirs find another server in time. May be null. Called on an I/O thread:
+  // must not block.
+  std::function<bool()> leaving;
 };
 
 // The library's headers stay behind this one. A fixed number of threads serves any number of

@@ -142,7 +142,7 @@ TEST_F(HttpTlsTest, AnswersAndStreams) {
   EXPECT_TRUE(client.Served());
   TlsClient large(server_->port());
   const std::string body(1 << 20, 'x');
-  const std::string got = large.Ask(PostText("/a", body), body.size() + 200);
+  const std::string got = large.Ask(PostText("/a", body, "Connection: close\r\n"), 2 << 20);
   EXPECT_NE(got.find("|" + body), std::string::npos);
   TlsClient pieces(server_->port());
   EXPECT_NE(pieces.Ask(GetText("/pieces", "Connection: close\r\n"), 1 << 20).find("one "),

@@ -1,0 +1,83 @@
+// Mailbox: how other threads reach the thread of a connection. Private to server/http.
+#ifndef PREGATE_SERVER_HTTP_MAILBOX_H_
+#define PREGATE_SERVER_HTTP_MAILBOX_H_
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+
+namespace pregate {
+
+// Open as long as that thread runs. Each method says false once it has ended; the job is not run.
+class Mailbox : public std::enable_shared_from_this<Mailbox> {
+ public:
+  // The engine wakes all streams of a step one after the other. The thread lets it get them done:
+  // at the first it would take the processor from the engine's, for as long as it has to write.
+  static constexpr absl::Duration kGather = absl::Microseconds(100);
+
+  explicit Mailbox(boost::asio::io_context* context) : context_(context) {}
+
+  template <typename Job>
+  bool Post(Job job) {
+    absl::MutexLock lock(&mutex_);
+    if (context_ == nullptr) return false;
+    boost::asio::post(*context_, std::move(job));
+    return true;
+  }
+
+  // At once if this is that thread: for jobs that call nothing of whoever posts them.
+  template <typename Job>
+  bool Dispatch(Job job) {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (context_ == nullptr) return false;
+      if (!context_->get_executor().running_in_this_thread()) {
+        boost::asio::post(*context_, std::move(job));
+        return true;
+      }
+    }
+    job();
+    return true;
+  }
+
+  // All that come until the thread gets to them cost it one wake-up.
+  bool PostSoon(std::function<void()> job) {
+    absl::MutexLock lock(&mutex_);
+    if (context_ == nullptr) return false;
+    soon_.push_back(std::move(job));
+    if (soon_.size() == 1) {
+      boost::asio::post(*context_, [self = shared_from_this()] { self->RunSoon(); });
+    }
+    return true;
+  }
+
+  void Close() {
+    absl::MutexLock lock(&mutex_);
+    context_ = nullptr;
+  }
+
+ private:
+  void RunSoon() {
+    absl::SleepFor(kGather);
+    std::vector<std::function<void()>> jobs;
+    {
+      absl::MutexLock lock(&mutex_);
+      jobs.swap(soon_);
+    }
+    for (const std::function<void()>& job : jobs) job();
+  }
+
+  absl::Mutex mutex_;
+  boost::asio::io_context* context_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::function<void()>> soon_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace pregate
+
+#endif  // PREGATE_SERVER_HTTP_MAILBOX_H_
