@@ -19,7 +19,7 @@ EncodingReactor* EncodingReactor::Begin(const CallEnvironment* environment,
 void EncodingReactor::Start(absl::StatusOr<EncodingJob> job) {
   absl::MutexLock lock(&mutex_);
   self_ = shared_from_this();
-  StreamPump* pump = environment_->pump;
+  StreamPump* pump = environment_->pumps->Of(context_->peer());
   auto call = EncodingCall::Start(
       environment_->model, std::move(job),
       [pump, stream = std::weak_ptr<PumpedStream>(self_)] { pump->Wake(stream); });
@@ -41,6 +41,13 @@ void EncodingReactor::OnCancel() {
   if (call_ != nullptr) call_->Cancel(absl::CancelledError("call: cancelled by the client"));
 }
 
+void EncodingReactor::CheckStall(std::chrono::steady_clock::time_point now) {
+  absl::MutexLock lock(&mutex_);
+  if (!finished_ || self_ == nullptr) return;  // null: the call, and its context, are done
+  const absl::Duration taken = absl::FromChrono(now - finish_started_);
+  if (taken >= environment_->stall_timeout) context_->TryCancel();
+}
+
 void EncodingReactor::Abort(const absl::Status& why) {
   absl::MutexLock lock(&mutex_);
   if (call_ != nullptr) call_->Cancel(why);
@@ -48,6 +55,7 @@ void EncodingReactor::Abort(const absl::Status& why) {
 
 void EncodingReactor::FinishWith(const absl::Status& status) {
   finished_ = true;
+  finish_started_ = std::chrono::steady_clock::now();
   status_ = status;
   Finish(LastStatus(status, context_));
 }

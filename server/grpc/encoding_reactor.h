@@ -29,7 +29,8 @@ class EncodingReactor : public grpc::ServerUnaryReactor,
                                 std::string request_id, absl::StatusOr<EncodingJob> job, Fill fill);
 
   void Advance() override;
-  void CheckStall(std::chrono::steady_clock::time_point /*now*/) override {}  // there is no stream
+  // Gives up a client that does not take its answer.
+  void CheckStall(std::chrono::steady_clock::time_point now) override;
   void Abort(const absl::Status& why) override;
 
  private:
@@ -57,6 +58,7 @@ class EncodingReactor : public grpc::ServerUnaryReactor,
   std::shared_ptr<EncodingCall> call_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<EncodingReactor> self_ ABSL_GUARDED_BY(mutex_);
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  std::chrono::steady_clock::time_point finish_started_ ABSL_GUARDED_BY(mutex_);
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -29,7 +29,7 @@ void GenerateCall::Start(const v1::GenerateRequest& request) {
     return FinishWith(wanted.status());
   }
   wanted->deadline = DeadlineOf(*context_);
-  StreamPump* pump = environment_->pump;
+  StreamPump* pump = environment_->pumps->Of(context_->peer());
   auto generation = Generation::Start(
       environment_->model, *std::move(wanted),
       [pump, stream = std::weak_ptr<PumpedStream>(self_)] { pump->Wake(stream); });

@@ -13,7 +13,7 @@
 #include "absl/synchronization/mutex.h"
 #include "pregate/v1/inference.pb.h"
 #include "server/generation/generation.h"
-#include "server/generation/stream_pump.h"
+#include "server/grpc/stream_pumps.h"
 #include "server/log/request_log.h"
 
 namespace pregate {
@@ -21,7 +21,7 @@ namespace pregate {
 // What every call needs. All outlive the calls.
 struct CallEnvironment {
   const ServedModel* model = nullptr;
-  StreamPump* pump = nullptr;
+  StreamPumps* pumps = nullptr;
   RequestLog* log = nullptr;
   // A client that lets this pass without reading, while more than the backlog waits for it (or all
   // that will ever come), is given up.

@@ -81,10 +81,10 @@ class Server : public GrpcServer {
         guarded_service_(&gate_, &service_),
         open_inference_(&gate_, &environment_, &state_),
         step_watch_(options.step_timeout),
-        pump_([this] { Tick(); }) {
+        pumps_([this] { Tick(); }) {
     if (options.tls != nullptr) tls_ = std::make_unique<TlsCredentials>(options.tls);
     environment_.model = model;
-    environment_.pump = &pump_;
+    environment_.pumps = &pumps_;
     environment_.log = log;
     environment_.stall_timeout = options.stall_timeout;
   }
@@ -122,7 +122,7 @@ class Server : public GrpcServer {
     SetHealth(state_.live, false);
   }
 
-  void AbortStreams(const absl::Status& why) override { pump_.AbortAll(why); }
+  void AbortStreams(const absl::Status& why) override { pumps_.AbortAll(why); }
 
   void Shutdown(absl::Duration grace) override {
     // Streams that a client keeps open for more requests would wait for it.
@@ -132,7 +132,7 @@ class Server : public GrpcServer {
   }
 
  private:
-  // On the pump's thread, every second.
+  // On the first pump's thread, every second.
   void Tick() {
     const int64_t failed = FailedHandshakes();
     environment_.model->metrics().CountFailedHandshakes(Listener::kGrpc,
@@ -166,8 +166,8 @@ class Server : public GrpcServer {
   int port_ = 0;
   std::atomic<bool> listening_ = false;
   StepWatch step_watch_;
-  int64_t failed_handshakes_ = FailedHandshakes();  // that have been counted; the pump's own
-  StreamPump pump_;                                 // last: its thread calls Tick
+  int64_t failed_handshakes_ = FailedHandshakes();  // that have been counted; Tick's own
+  StreamPumps pumps_;                               // last: a thread of it calls Tick
 };
 
 }  // namespace

@@ -50,7 +50,7 @@ void InferCall::Start(const inference::ModelInferRequest& request) {
       ReadInferRequest(*environment_, request, InferMethod::kInfer);
   if (!wanted.ok()) return FinishWith(wanted.status());
   wanted->deadline = std::min(wanted->deadline, DeadlineOf(*context_));
-  StreamPump* pump = environment_->pump;
+  StreamPump* pump = environment_->pumps->Of(context_->peer());
   auto generation = Generation::Start(
       environment_->model, *std::move(wanted),
       [pump, stream = std::weak_ptr<PumpedStream>(self_)] { pump->Wake(stream); });
@@ -68,6 +68,13 @@ void InferCall::Advance() {
   if (generation_->done()) FinishWith(generation_->status());
 }
 
+void InferCall::CheckStall(std::chrono::steady_clock::time_point now) {
+  absl::MutexLock lock(&mutex_);
+  if (!finished_ || self_ == nullptr) return;  // null: the call, and its context, are done
+  const absl::Duration taken = absl::FromChrono(now - finish_started_);
+  if (taken >= environment_->stall_timeout) context_->TryCancel();
+}
+
 void InferCall::Abort(const absl::Status& why) {
   absl::MutexLock lock(&mutex_);
   if (generation_ != nullptr) generation_->Cancel(why);
@@ -78,6 +85,7 @@ void InferCall::OnCancel() { Abort(absl::CancelledError("call: cancelled by the 
 
 void InferCall::FinishWith(const absl::Status& status) {
   finished_ = true;
+  finish_started_ = std::chrono::steady_clock::now();
   status_ = status;
   Finish(LastStatus(InOwnWords(status), context_));
 }

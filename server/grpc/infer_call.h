@@ -34,7 +34,8 @@ class InferCall : public grpc::ServerUnaryReactor,
                           inference::ModelInferResponse* response);
 
   void Advance() override;
-  void CheckStall(std::chrono::steady_clock::time_point /*now*/) override {}  // there is no stream
+  // Gives up a client that does not take its answer.
+  void CheckStall(std::chrono::steady_clock::time_point now) override;
   void Abort(const absl::Status& why) override;
 
  private:
@@ -57,6 +58,7 @@ class InferCall : public grpc::ServerUnaryReactor,
   std::shared_ptr<InferCall> self_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<Generation> generation_ ABSL_GUARDED_BY(mutex_);  // null: refused
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  std::chrono::steady_clock::time_point finish_started_ ABSL_GUARDED_BY(mutex_);
   absl::Status status_ ABSL_GUARDED_BY(mutex_);  // how the call finished
 };
 

@@ -27,7 +27,7 @@ bool WantsEmptyFinal(const inference::ModelInferRequest& request) {
 InferStream* InferStream::Begin(const CallEnvironment* environment,
                                 grpc::CallbackServerContext* context) {
   std::shared_ptr<InferStream> stream(new InferStream(environment, context));
-  environment->pump->Add(stream);
+  environment->pumps->Of(context->peer())->Add(stream);
   absl::MutexLock lock(&stream->mutex_);
   stream->self_ = stream;
   stream->ReadMore();
@@ -43,7 +43,7 @@ void InferStream::ReadMore() {
 }
 
 void InferStream::OnReadDone(bool ok) {
-  // Reading a long text takes its time: without the lock, which the pump may be waiting for.
+  // Reading a long text takes its time: without the lock, which a pump may be waiting for.
   {
     absl::MutexLock lock(&mutex_);
     submitting_ = ok;  // the call does not finish meanwhile
@@ -76,7 +76,7 @@ absl::StatusOr<InferStream::Item> InferStream::Submit() {
       ReadInferRequest(*environment_, request_, InferMethod::kStreamInfer);
   if (!wanted.ok()) return wanted.status();
   wanted->deadline = std::min(wanted->deadline, DeadlineOf(*context_));
-  StreamPump* pump = environment_->pump;
+  StreamPump* pump = environment_->pumps->Of(context_->peer());
   // What it wakes the stream for before it is one of its items, Accept will find.
   auto generation = Generation::Start(
       environment_->model, *std::move(wanted),

@@ -1,5 +1,6 @@
 // Embed and Score over loopback, in front of an engine whose values are a formula.
 #include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
@@ -18,14 +19,16 @@ using ::testing::StartsWith;
 
 class EncodingGrpcTest : public ::testing::Test {
  protected:
-  void Serve(bool scores) {
+  void Serve(bool scores, absl::Duration stall_timeout = absl::Seconds(30)) {
     engine_ = std::make_unique<FakeEncoder>(scores);
     metrics_ = std::make_unique<Metrics>(engine_.get(), "fake", MetricsCompat::kNone);
     model_ = std::make_unique<ServedModel>(
         engine_.get(), metrics_.get(),
         ServedModelOptions{.name = "fake",
                            .prompts = {.query = "q:", .passage = "p:", .plain = ""}});
-    auto server = GrpcServer::Start({}, model_.get(), &log_);
+    GrpcServerOptions options;
+    options.stall_timeout = stall_timeout;
+    auto server = GrpcServer::Start(options, model_.get(), &log_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     stub_ = v1::Inference::NewStub(grpc::CreateChannel(
@@ -61,6 +64,57 @@ class EncodingGrpcTest : public ::testing::Test {
   std::unique_ptr<GrpcServer> server_;
   std::unique_ptr<v1::Inference::Stub> stub_;
 };
+
+// A call for vectors whose client takes 4 KiB of the answer, until it reads.
+class LazyEmbed {
+ public:
+  LazyEmbed(int port, const v1::EmbedRequest& request) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 4096);
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);  // it would raise that
+    grpc::GenericStub stub(grpc::CreateCustomChannel(
+        "127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials(), arguments));
+    call_ = stub.PrepareCall(&context_, "/pregate.v1.Inference/Embed", &queue_);
+    call_->StartCall(this);
+    Await();
+    const grpc::Slice bytes(request.SerializeAsString());
+    call_->WriteLast(grpc::ByteBuffer(&bytes, 1), {}, this);
+    Await();
+  }
+  ~LazyEmbed() { queue_.Shutdown(); }
+
+  grpc::Status Read() {
+    grpc::ByteBuffer answer;
+    call_->Read(&answer, this);
+    Await();
+    grpc::Status status;
+    call_->Finish(&status, this);
+    Await();
+    return status;
+  }
+
+ private:
+  void Await() {
+    void* tag;
+    bool ok;
+    queue_.Next(&tag, &ok);
+  }
+
+  grpc::ClientContext context_;
+  grpc::CompletionQueue queue_;
+  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call_;
+};
+
+TEST_F(EncodingGrpcTest, B7_AClientThatDoesNotTakeItsAnswerIsGivenUp) {
+  Serve(false, /*stall_timeout=*/absl::Seconds(1));
+  v1::EmbedRequest request;
+  for (int i = 0; i < 2000; ++i) request.add_texts(std::string("some text"));
+  LazyEmbed prompt(server_->port(), request);
+  EXPECT_TRUE(prompt.Read().ok());
+  LazyEmbed stalled(server_->port(), request);
+  absl::SleepFor(absl::Seconds(3));  // it is looked at once a second
+  EXPECT_EQ(stalled.Read().error_code(), grpc::CANCELLED);
+}
 
 TEST_F(EncodingGrpcTest, TextsBecomeVectors) {
   Serve(false);
