@@ -73,7 +73,7 @@ class EncoderEngine : public Engine {
     if (absl::Status status = ValidateRequest(request, setup_.info); !status.ok()) return status;
     const auto tokens = static_cast<int64_t>(request.ids.size());
     absl::MutexLock lock(&mutex_);
-    if (draining_ || stopping_) {
+    if (stopping_ || (draining_ && !request.continues)) {
       return absl::UnavailableError("server: draining; try another replica");
     }
     if (absl::Status status = CheckQueue(tokens); !status.ok()) return status;

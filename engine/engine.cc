@@ -90,6 +90,7 @@ class StepEngine : public Engine {
     Submission submission;
     submission.submitted = now;
     submission.deadline = ToSteady(request.deadline, now);
+    submission.continues = request.continues;
     submission.request = RequestOf(std::move(request), *pooling);
     submission.pooling = pooling;
     submission.callback = [pooling, callback = std::move(callback)](GenerationOutput output) {
@@ -132,7 +133,7 @@ class StepEngine : public Engine {
  private:
   absl::StatusOr<uint64_t> Queue(Submission submission) {
     absl::MutexLock lock(&mutex_);
-    if (draining_ || stopping_) {
+    if (stopping_ || (draining_ && !submission.continues)) {
       return absl::UnavailableError("server: draining; try another replica");
     }
     const int64_t answers = static_cast<int64_t>(submission.request.sampling.size());

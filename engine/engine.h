@@ -119,6 +119,8 @@ struct EncodingRequest {
   int32_t priority = 0;
   uint64_t cache_salt = 0;
   absl::Time deadline = absl::InfiniteFuture();
+  // Of a call whose first texts were accepted: a draining engine takes the others, too.
+  bool continues = false;
 };
 
 struct EncodingOutput {

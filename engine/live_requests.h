@@ -31,7 +31,8 @@ struct Submission {
   OutputCallback callback;
   std::shared_ptr<HiddenPooling> pooling;  // of a text that is read for its vector, else null
   SteadyTime submitted;
-  SteadyTime deadline;  // max(): none
+  SteadyTime deadline;     // max(): none
+  bool continues = false;  // a call that was accepted: not refused while draining
 };
 
 class LiveRequests {

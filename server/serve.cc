@@ -17,6 +17,7 @@
 #include "server/commands/progress_bar.h"
 #include "server/file_limit.h"
 #include "server/generation/served_model.h"
+#include "server/generation/warm_up.h"
 #include "server/grpc/grpc_server.h"
 #include "server/http_door.h"
 #include "server/identity/authorizer.h"
@@ -190,18 +191,19 @@ class BatchingNotes {
 };
 
 // False: a step does not end, so that the engine's thread cannot be joined in any time.
-bool Drain(const ServeConfig& config, Engine* engine, GrpcServer* server, HttpDoor* http) {
+bool Drain(const ServeConfig& config, const ServedModel& model, GrpcServer* server,
+           HttpDoor* http) {
   Say("draining");
   server->StopServing();
   http->StopServing();
   absl::SleepFor(config.shutdown_delay);
-  engine->StartDrain();
-  bool idle = engine->WaitUntilIdle(config.drain_timeout);
+  model.engine().StartDrain();
+  bool idle = model.WaitUntilIdle(config.drain_timeout);
   if (!idle) {
     const absl::Status why = absl::UnavailableError("server: drain timeout; try another replica");
     server->AbortStreams(why);
     http->AbortStreams(why);
-    idle = engine->WaitUntilIdle(kFlushTime);
+    idle = model.WaitUntilIdle(kFlushTime);
   }
   std::thread http_shutdown([http] { http->Shutdown(kFlushTime); });
   server->Shutdown(kFlushTime);
@@ -261,7 +263,7 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options,
   Say(absl::StrCat("ask      ", HowToAsk(config, url, model)));
 
   signals->Wait();
-  if (!Drain(config, engine, server->get(), http->get())) {
+  if (!Drain(config, model, server->get(), http->get())) {
     Say("a step does not end; leaving without it");
     std::_Exit(kStuck);  // its thread still uses what the destructors would take away
   }
@@ -291,6 +293,9 @@ int Serve(const ServeConfig& config) {
   options.name = ServedName(config, info);
   Say(absl::StrFormat("%s  %s, %.0fM parameters, %s, context %d", options.name, info.architecture,
                       info.num_parameters / 1e6, info.device, info.max_model_len));
+  if (config.engine.record_trace.empty()) {  // a trace has what was asked
+    if (absl::Status status = WarmUp(engine->get()); !status.ok()) return Fail(status, kCannotUse);
+  }
   return ServeModel(config, options, *identity, engine->get(), &signals);
 }
 

@@ -23,6 +23,7 @@ absl::StatusOr<std::shared_ptr<EncodingCall>> EncodingCall::Start(const ServedMo
   if (status.ok()) {
     std::shared_ptr<EncodingCall> call(new EncodingCall(model, *std::move(job), std::move(wake)));
     absl::MutexLock lock(&call->mutex_);
+    call->open_ = model->BeginCall();
     status = call->SubmitNext();
     if (status.ok()) {
       call->SubmitWindow();
@@ -43,6 +44,7 @@ EncodingCall::EncodingCall(const ServedModel* model, EncodingJob job, Wake wake)
 // no lock of its own around its callbacks.
 absl::Status EncodingCall::SubmitNext() {
   const size_t index = next_;
+  job_.requests[index].continues = index > 0;
   // A refused request is lost; whoever is refused has no use for it.
   const absl::StatusOr<uint64_t> id = model_->engine().Encode(
       job_.requests[index], [self = shared_from_this(), index](EncodingOutput output) {
@@ -109,6 +111,7 @@ void EncodingCall::Cancel(absl::Status why) {
 
 void EncodingCall::Close() {
   closed_ = true;
+  open_.reset();
   record_.finish = FinishOf(status_);
   record_.prompt_tokens = static_cast<int32_t>(job_.tokens);
   record_.end_to_end = absl::FromChrono(std::chrono::steady_clock::now() - arrived_);

@@ -78,7 +78,8 @@ class EncodingCall : public std::enable_shared_from_this<EncodingCall> {
   absl::Status status_ ABSL_GUARDED_BY(mutex_);                     // what ended it early
   absl::Duration queue_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();  // of the first to run
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-  AnswerRecord record_;  // of the advancing thread, once closed
+  std::shared_ptr<void> open_ ABSL_GUARDED_BY(mutex_);  // until closed
+  AnswerRecord record_;                                 // of the advancing thread, once closed
 };
 
 }  // namespace pregate

@@ -147,4 +147,23 @@ uint64_t ServedModel::CacheSalt(const std::string& tenant) const {
   return std::max<uint64_t>(SipHash(tenant_key_, tenant), 1);
 }
 
+std::shared_ptr<void> ServedModel::BeginCall() const {
+  absl::MutexLock lock(&mutex_);
+  ++open_calls_;
+  return std::shared_ptr<void>(nullptr, [this](void*) {
+    absl::MutexLock ending(&mutex_);
+    --open_calls_;
+  });
+}
+
+bool ServedModel::WaitUntilIdle(absl::Duration timeout) const {
+  const absl::Time deadline = absl::Now() + timeout;
+  {
+    absl::MutexLock lock(&mutex_);
+    auto none = +[](int64_t* calls) { return *calls == 0; };
+    if (!mutex_.AwaitWithDeadline(absl::Condition(none, &open_calls_), deadline)) return false;
+  }
+  return engine_->WaitUntilIdle(deadline - absl::Now());
+}
+
 }  // namespace pregate

@@ -3,11 +3,14 @@
 #define PREGATE_SERVER_GENERATION_SERVED_MODEL_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "engine/engine.h"
 #include "server/generation/client_request.h"
 #include "server/generation/prompt_encoder.h"
@@ -59,6 +62,13 @@ class ServedModel {
   int32_t max_prompt_tokens() const { return max_prompt_tokens_; }
   // "generate", "tokenize", "chat", "embed", "score": those that it has.
   std::vector<absl::string_view> capabilities() const;
+
+  // A call that will ask more of the engine, as long as the result lives.
+  std::shared_ptr<void> BeginCall() const;
+  // Whether the engine has ended everything, and no call will ask more of it, within `timeout`. For
+  // an engine that drains.
+  bool WaitUntilIdle(absl::Duration timeout) const;
+
   // Why conversations cannot be served; OK: they can.
   absl::Status chat_status() const { return prompt_encoder_.chat_status(); }
 
@@ -74,6 +84,8 @@ class ServedModel {
   int32_t max_prompt_tokens_;
   PromptEncoder prompt_encoder_;
   SipKey tenant_key_ = RandomSipKey();
+  mutable absl::Mutex mutex_;
+  mutable int64_t open_calls_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace pregate

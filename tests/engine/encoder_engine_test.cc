@@ -280,6 +280,9 @@ TEST_F(EncoderEngineTest, DrainRefusesTheNewAndEndsTheOld) {
   EXPECT_TRUE(engine->stats().draining);
   EXPECT_EQ(engine->Encode(Text({5}), [](EncodingOutput) {}).status().code(),
             absl::StatusCode::kUnavailable);
+  EncodingRequest of_an_old_call = Text({5});
+  of_an_old_call.continues = true;
+  EXPECT_TRUE(engine->Encode(of_an_old_call, outputs.Callback()).ok());
   EXPECT_TRUE(engine->WaitUntilIdle(absl::Seconds(30)));
   for (const EncodingOutput& output : outputs.Wait()) EXPECT_TRUE(output.status.ok());
 }

@@ -145,6 +145,10 @@ TEST(TextVectors, EndEarlyLikeAnswers) {
   engine->StartDrain();
   EXPECT_EQ(engine->Encode(late, [](EncodingOutput) {}).status().code(),
             absl::StatusCode::kUnavailable);
+  late.continues = true;  // of a call that was accepted
+  absl::Notification read;
+  EXPECT_TRUE(engine->Encode(late, [&](EncodingOutput) { read.Notify(); }).ok());
+  EXPECT_TRUE(read.WaitForNotificationWithTimeout(absl::Seconds(30)));
 }
 
 }  // namespace

@@ -249,6 +249,21 @@ TEST_F(EmbeddingTest, LongListsComeAWindowAtATime) {
   EXPECT_EQ(engine_->most_waiting(), EncodingCall::kWindow);
 }
 
+TEST_F(EmbeddingTest, ADrainingEngineIsWaitedForUntilALongListHasEnded) {
+  Serve(false);
+  engine_->Hold();
+  auto call = Start(PlanEmbedding(*model_, Texts(std::vector<std::string>(500, "abc"))));
+  ASSERT_TRUE(call.ok()) << call.status();
+  engine_->StartDrain();
+  EXPECT_EQ(Embed(Texts({"abc"})).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(model_->WaitUntilIdle(absl::Milliseconds(10)));
+  engine_->Release();
+  const auto result = Finish(call->get());
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->vectors.size(), 500u);
+  EXPECT_TRUE(model_->WaitUntilIdle(absl::ZeroDuration()));
+}
+
 TEST_F(EmbeddingTest, AQueueThatFillsUpMeanwhileIsWaitedFor) {
   Serve(false);
   engine_->SetMaxWaiting(5);

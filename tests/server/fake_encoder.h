@@ -64,6 +64,7 @@ class FakeEncoder : public FakeEngine {
   absl::StatusOr<uint64_t> Encode(EncodingRequest request, EncodingCallback callback) override {
     if (absl::Status status = ValidateRequest(request, model_info); !status.ok()) return status;
     absl::MutexLock lock(&mutex_);
+    if (draining_ && !request.continues) return absl::UnavailableError("server: draining");
     if (waiting_ >= max_waiting_) {
       return absl::ResourceExhaustedError(
           absl::StrCat("queue: must hold at most ", max_waiting_, " requests; got ", waiting_ + 1));
@@ -78,6 +79,11 @@ class FakeEncoder : public FakeEngine {
   void Cancel(uint64_t id) override {
     absl::MutexLock lock(&mutex_);
     cancelled_.push_back(id);
+  }
+
+  void StartDrain() override {
+    absl::MutexLock lock(&mutex_);
+    draining_ = true;
   }
 
   // Nothing ends before Release.
@@ -189,6 +195,7 @@ class FakeEncoder : public FakeEngine {
   int32_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   int32_t most_waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   int32_t max_waiting_ ABSL_GUARDED_BY(mutex_) = 1000;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool held_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // last: starts when everything above stands
