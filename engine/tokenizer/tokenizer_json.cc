@@ -7,12 +7,12 @@
 #include "engine/tokenizer/json_fields.h"
 #include "engine/tokenizer/strings.h"
 #include "engine/tokenizer/tokenizer_json_pipeline.h"
+#include "engine/tokenizer/vocabulary.h"
 
 namespace pregate {
 namespace {
 
 constexpr int kMaxDepth = 64;
-constexpr int32_t kMaxVocabulary = 1 << 24;
 
 absl::Status Invalid(std::string_view field, std::string_view rule, std::string_view got) {
   return absl::InvalidArgumentError(Cat(field, ": ", rule, "; got ", got));

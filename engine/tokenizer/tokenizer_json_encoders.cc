@@ -9,7 +9,7 @@
 namespace pregate {
 namespace {
 
-constexpr size_t kMaxVocabulary = size_t{1} << 24;
+constexpr int32_t kMaxWordCharacters = 10'000;
 
 absl::Status Invalid(std::string_view field, std::string_view rule, std::string_view got) {
   return absl::InvalidArgumentError(Cat("tokenizer.json ", field, ": ", rule, "; got ", got));
@@ -113,9 +113,10 @@ absl::Status ParseWordPiece(const Json& root, TokenizerSpec* spec) {
   }
   const Json& most = Field(model, "max_input_chars_per_word");
   if (!most.is_null()) {
-    spec->max_word_characters = IdOf(most, 1 << 20);
+    spec->max_word_characters = IdOf(most, kMaxWordCharacters + 1);
     if (spec->max_word_characters < 1) {
-      return Invalid("model.max_input_chars_per_word", "must be 1 to 1048575", Dump(most));
+      return Invalid("model.max_input_chars_per_word", Cat("must be 1 to ", kMaxWordCharacters),
+                     Dump(most));
     }
   }
   if (absl::Status status = ReadBertNormalizer(root, spec); !status.ok()) return status;

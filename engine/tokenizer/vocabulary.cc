@@ -11,7 +11,6 @@
 namespace pregate {
 namespace {
 
-constexpr size_t kMaxVocabulary = size_t{1} << 24;
 // Bounds the work of cutting a token at every character; published ones stay below 300.
 constexpr size_t kMaxTokenBytes = 1024;
 

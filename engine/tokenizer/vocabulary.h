@@ -16,6 +16,9 @@
 
 namespace pregate {
 
+// Tokens that a vocabulary may have. One of a million takes 80 MB.
+inline constexpr size_t kMaxVocabulary = size_t{1} << 21;
+
 // U+2581, SentencePiece's visible space.
 inline constexpr std::string_view kVisibleSpace = "\xE2\x96\x81";
 

@@ -3,10 +3,12 @@
 // the longest that what is left begins with, and so on.
 #include <utf8proc.h>
 
-#include <algorithm>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "engine/tokenizer/bert_characters.h"
+#include "engine/tokenizer/piece_trie.h"
 #include "engine/tokenizer/text_encoder.h"
 #include "engine/tokenizer/unicode_classes.h"
 #include "engine/tokenizer/utf8.h"
@@ -18,11 +20,8 @@ constexpr std::string_view kContinued = "##";
 
 class WordPieceText : public TextEncoder {
  public:
-  explicit WordPieceText(const Vocabulary* vocabulary) : vocabulary_(*vocabulary) {
-    for (const std::string& token : vocabulary_.spec().tokens) {
-      longest_ = std::max(longest_, token.size());
-    }
-  }
+  explicit WordPieceText(const Vocabulary* vocabulary)
+      : vocabulary_(*vocabulary), beginnings_(Pieces("")), continuations_(Pieces(kContinued)) {}
 
   void Encode(std::string_view text, bool /*begins_text*/,
               std::vector<int32_t>* ids) const override {
@@ -103,16 +102,12 @@ class WordPieceText : public TextEncoder {
     const size_t first = ids->size();
     bool known = word->characters <= vocabulary_.spec().max_word_characters;
     std::string& text = word->text;
-    for (size_t start = 0; known && start < text.size();) {
-      const bool continues = start > 0;
-      const std::string_view rest = std::string_view(text).substr(start, longest_);
-      const std::string marked = continues ? std::string(kContinued).append(rest) : std::string();
-      const size_t mark = continues ? kContinued.size() : 0;
-      const int32_t id = LongestPiece(continues ? std::string_view(marked) : rest, mark);
+    for (std::string_view rest = text; known && !rest.empty();) {
+      const PieceTrie& pieces = rest.size() == text.size() ? beginnings_ : continuations_;
+      const auto [bytes, id] = LongestPiece(pieces, rest);
       known = id != Vocabulary::kNoToken;
-      if (!known) break;
-      ids->push_back(id);
-      start += vocabulary_.spec().tokens[static_cast<size_t>(id)].size() - mark;
+      if (known) ids->push_back(id);
+      rest.remove_prefix(bytes);
     }
     if (!known) {
       ids->resize(first);
@@ -122,20 +117,33 @@ class WordPieceText : public TextEncoder {
     word->characters = 0;
   }
 
-  // The longest token that `text` begins with and that is longer than `mark`.
-  int32_t LongestPiece(std::string_view text, size_t mark) const {
-    for (size_t size = text.size(); size > mark; --size) {
+  // The longest piece that `text` begins with, and its id.
+  static std::pair<size_t, int32_t> LongestPiece(const PieceTrie& pieces, std::string_view text) {
+    std::pair<size_t, int32_t> longest = {0, Vocabulary::kNoToken};
+    pieces.ForEachPrefix(text, [&](size_t bytes, int32_t id) {
       const bool cuts_character =
-          size < text.size() && (static_cast<uint8_t>(text[size]) & 0xC0) == 0x80;
-      if (cuts_character) continue;
-      const int32_t id = vocabulary_.Find(text.substr(0, size));
-      if (id != Vocabulary::kNoToken && vocabulary_.CanBeMade(id)) return id;
+          bytes < text.size() && (static_cast<uint8_t>(text[bytes]) & 0xC0) == 0x80;
+      if (!cuts_character) longest = {bytes, id};
+    });
+    return longest;
+  }
+
+  // The tokens with this mark in front, without it.
+  PieceTrie Pieces(std::string_view mark) const {
+    std::vector<std::pair<std::string_view, int32_t>> pieces;
+    const std::vector<std::string>& tokens = vocabulary_.spec().tokens;
+    for (int32_t id = 0; id < vocabulary_.size(); ++id) {
+      const std::string_view token = tokens[static_cast<size_t>(id)];
+      const bool is_piece = token.size() > mark.size() && token.substr(0, mark.size()) == mark;
+      if (is_piece && vocabulary_.CanBeMade(id)) {
+        pieces.emplace_back(token.substr(mark.size()), id);
+      }
     }
-    return Vocabulary::kNoToken;
+    return PieceTrie(std::move(pieces));
   }
 
   const Vocabulary& vocabulary_;
-  size_t longest_ = 0;  // bytes of a token
+  const PieceTrie beginnings_, continuations_;
 };
 
 }  // namespace

@@ -291,6 +291,8 @@ TEST(TokenizerJsonTest, NamesWhatIsNotServedOfEncoders) {
   root = Root("wordpiece.json");
   root["model"]["max_input_chars_per_word"] = 0;
   ExpectBroken(root, "max_input_chars_per_word");
+  root["model"]["max_input_chars_per_word"] = 10'001;
+  ExpectBroken(root, "max_input_chars_per_word");
   root = Root("wordpiece.json");
   root["pre_tokenizer"] = {{"type", "Whitespace"}};
   ExpectUnsupported(root, "Whitespace");
