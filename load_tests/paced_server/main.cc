@@ -6,6 +6,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
+#include "absl/synchronization/mutex.h"
 #include "load_tests/paced_server/paced_engine.h"
 #include "server/file_limit.h"
 #include "server/generation/served_model.h"
@@ -57,6 +58,7 @@ int Serve(double beat_ms) {
 }  // namespace pregate
 
 int main(int argc, char** argv) {
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);  // as in server/main.cc
   double beat_ms = 0;
   if (argc != 2 || !absl::SimpleAtod(argv[1], &beat_ms) || !(beat_ms >= 1 && beat_ms <= 1e4)) {
     absl::FPrintF(stderr, "usage: paced_server BEAT_MS (1 to 10000)\n");
