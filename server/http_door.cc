@@ -30,6 +30,7 @@ class Door : public HttpDoor {
     options.on_refused = [this](const HttpRequest& request, const absl::Status& status) {
       LogRefusal(request, status);
     };
+    options.leaving = [this] { return !health_.serving; };
     options.on_failed_handshake = [this] {
       environment_.model->metrics().CountFailedHandshakes(Listener::kHttp, 1);
     };

@@ -33,7 +33,7 @@ class HttpDoor {
   // The ports in use. No health port: 0.
   virtual int port() const = 0;
   virtual int health_port() const = 0;
-  // /readyz says 503 from now on.
+  // /readyz says 503 from now on, and an answer that begins ends its connection.
   virtual void StopServing() = 0;
   // Ends every answer: what was generated is written, then `why`.
   virtual void AbortStreams(const absl::Status& why) = 0;

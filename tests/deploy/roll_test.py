@@ -67,13 +67,33 @@ class Replica(Server):
         return [line for line in lines if "method" in line]
 
 
-class Proxy:
-    """HAProxy with the example's configuration, addresses replaced."""
+# Of a balancer of connections that knows nothing of what is said on them, as a Service of Kubernetes.
+OF_CONNECTIONS = """
+defaults
+  mode tcp
+  timeout connect 2s
+  timeout client 60s
+  timeout server 60s
+listen http
+  bind :8000
+  option httpchk GET /readyz
+  default-server inter 200ms fall 1 rise 1
+  server pregate-1 pregate-1:8000 check
+  server pregate-2 pregate-2:8000 check
+listen grpc
+  bind :8001
+  server pregate-1 pregate-1:8001 track http/pregate-1
+  server pregate-2 pregate-2:8001 track http/pregate-2
+"""
 
-    def __init__(self, replicas):
+
+class Proxy:
+    """HAProxy with the example's configuration, or another; addresses are replaced."""
+
+    def __init__(self, replicas, text=None):
         """`replicas`: for each its HTTP and its gRPC port."""
         self.http_port, self.grpc_port = free_ports(2)
-        text = CONFIG.read_text(encoding="utf-8")
+        text = text or CONFIG.read_text(encoding="utf-8")
         changes = {"bind :8000": f"bind 127.0.0.1:{self.http_port}",
                    "bind :8001": f"bind 127.0.0.1:{self.grpc_port}"}
         for number, (http_port, grpc_port) in enumerate(replicas, 1):
@@ -105,9 +125,9 @@ class Proxy:
 class Load:
     """Clients that ask one thing after another until told to stop."""
 
-    def __init__(self, proxy, expected, expected_ids, clients):
-        """`clients`: number by kind."""
-        self.proxy = proxy
+    def __init__(self, proxy, expected, expected_ids, clients, lengths):
+        """`clients`: number by kind. `lengths`: of answers."""
+        self.proxy, self.lengths = proxy, lengths
         self.expected, self.expected_ids = expected, expected_ids  # by length
         self.done = collections.Counter()  # by kind
         self.failures = []
@@ -122,7 +142,7 @@ class Load:
 
     def run(self, kind, ask, first):
         state = {}
-        for length in itertools.islice(itertools.cycle(LENGTHS), first, None):
+        for length in itertools.islice(itertools.cycle(self.lengths), first, None):
             if self.stopping.is_set():
                 break
             try:
@@ -238,7 +258,7 @@ class Roll(unittest.TestCase):
             self.assertLess(time.monotonic(), deadline, f"never came true: {what}")
             time.sleep(0.1)
 
-    def begin(self, *flags, **clients):
+    def begin(self, *flags, config=None, lengths=LENGTHS, **clients):
         """Two replicas, the proxy, the load, and answers of each door from each replica."""
         replicas = [self.start(number, *flags) for number in range(2)]
         expected, ids = {}, {}
@@ -248,30 +268,30 @@ class Roll(unittest.TestCase):
             expected[length] = b"".join(message.text for message in reply).decode()
             self.assertEqual(len(ids[length]), length)
         self.asked_directly = len(LENGTHS)
-        self.proxy = Proxy(self.ports)
+        self.proxy = Proxy(self.ports, config)
         self.addCleanup(self.proxy.stop)
         self.until(self.proxy.listens, "the proxy listens")
-        self.load = Load(self.proxy, expected, ids, clients)
+        self.load = Load(self.proxy, expected, ids, clients, lengths)
         self.addCleanup(self.load.stopping.set)
         for replica in replicas:
-            self.until(lambda one=replica: self.serves(one), "a replica is asked through the proxy")
+            self.until(lambda one=replica: self.serves(one, clients), "a replica is asked")
         return replicas
 
     @staticmethod
-    def serves(replica):
-        """Answers of both doors are in its log."""
-        methods = {line["method"] for line in replica.requests() if line.get("peer")}
-        return {"POST /v1/completions", "Generate"} <= methods
+    def serves(replica, clients):
+        """Answers of the doors that these clients use are in its log."""
+        doors = {"Generate" if kind == "grpc" else "POST /v1/completions" for kind in clients}
+        return doors <= {line["method"] for line in replica.requests()}
 
     def test_each_replica_is_replaced_and_nothing_fails(self):
-        replicas = self.begin("--shutdown-delay", DELAY, "--drain-timeout", "30s",
-                              stream=2, whole=1, fresh=1, grpc=2)
+        clients = {"stream": 2, "whole": 1, "fresh": 1, "grpc": 2}
+        replicas = self.begin("--shutdown-delay", DELAY, "--drain-timeout", "30s", **clients)
         for number, old in enumerate(replicas):
             old.signal()
             self.until(lambda which=number: not self.ready(which), "readiness is gone")
             self.assertEqual(old.watch_until_exit(30), 0, old.messages())
             new = self.start(number, "--shutdown-delay", DELAY)
-            self.until(lambda one=new: self.serves(one), "the new one is asked through the proxy")
+            self.until(lambda one=new: self.serves(one, clients), "the new one is asked")
         self.load.stop()
         self.assertEqual(self.load.failures, [])
         for replica in self.replicas[2:]:
@@ -294,6 +314,17 @@ class Roll(unittest.TestCase):
                 if (series.startswith("pregate_request_success_total") and
                         'finished_reason="length"' not in series):
                     self.assertEqual(value, 0, series)
+
+    def test_connections_that_are_kept_go_elsewhere_in_time(self):
+        """Behind what balances connections, not requests: answers that begin after the signal end
+        them. That each client begins one within the delay is what the lengths are for."""
+        old = self.begin("--shutdown-delay", DELAY, "--drain-timeout", "30s",
+                         config=OF_CONNECTIONS, lengths=LENGTHS[:4], stream=2, whole=2)[0]
+        old.signal()
+        self.assertEqual(old.watch_until_exit(30), 0)
+        self.load.stop()
+        self.assertEqual(self.load.failures, [])
+        self.assertEqual([line for line in old.requests() if line["status"] != "OK"], [])
 
     def test_when_a_client_leaves_its_answer_is_not_computed(self):
         replica = self.start(0)

@@ -301,7 +301,9 @@ TEST_F(HttpDoorTest, D4_StreamsThatAreCutSayWhy) {
   door_->StopServing();
   EXPECT_EQ(Get("/readyz").status, 503);
   EXPECT_EQ(Get("/health").status, 503);
-  EXPECT_EQ(Get("/livez").status, 200);
+  const HttpReply live = Get("/livez");
+  EXPECT_EQ(live.status, 200);
+  EXPECT_EQ(live.Header("connection"), "close");
   parts_->engine->StartDrain();
   const HttpReply refused = Post("/v1/completions", Greedy(5));
   EXPECT_EQ(refused.status, 503);

@@ -222,6 +222,33 @@ TEST_F(HttpServerTest, G6_WithoutATokenOnlyOpenPathsAnswer) {
             401);
 }
 
+TEST_F(HttpServerTest, WhenItWillStopEachAnswerIsTheLastOfItsConnection) {
+  const auto leaving = std::make_shared<std::atomic<bool>>(false);
+  HttpServerOptions options;
+  options.leaving = [leaving] { return leaving->load(); };
+  Start(options);
+  HttpClient kept(server_->port());
+  EXPECT_EQ(kept.Ask(GetText("/a")).Header("connection"), "");
+  *leaving = true;
+  const HttpReply last = kept.Ask(GetText("/a"));
+  EXPECT_EQ(last.status, 200);
+  EXPECT_EQ(last.Header("connection"), "close");
+  EXPECT_TRUE(kept.AwaitEnd());
+  *leaving = false;
+  HttpClient waiting(server_->port());
+  waiting.Send(GetText("/wait"));
+  const auto waiter = AwaitWaiter();
+  ASSERT_NE(waiter, nullptr);
+  *leaving = true;
+  waiter->exchange().Respond({});
+  EXPECT_EQ(waiting.Read().Header("connection"), "close");
+  HttpClient in_pieces(server_->port());
+  const HttpReply pieces = in_pieces.Ask(GetText("/pieces"));
+  EXPECT_EQ(pieces.body, "one two");
+  EXPECT_EQ(pieces.Header("connection"), "close");
+  EXPECT_TRUE(in_pieces.AwaitEnd());
+}
+
 TEST_F(HttpServerTest, ShutdownLetsAnswersEnd) {
   Start();
   HttpClient idle(server_->port()), busy(server_->port());
