@@ -89,6 +89,7 @@ class Sound(unittest.TestCase):
             self.assertEqual(len(names), len(set(names)))
             for one in manifests:
                 with self.subTest(values=name_of(path), kind=one["kind"]):
+                    self.assertEqual(one["metadata"]["namespace"], NAMESPACE)
                     labels = one["metadata"]["labels"]
                     self.assertEqual(labels["app.kubernetes.io/instance"], "test")
                     self.assertEqual(labels["app.kubernetes.io/managed-by"], "Helm")
