@@ -87,6 +87,11 @@ absl::StatusOr<TokenizerSpec> ParseTokenizerJson(std::string_view tokenizer_json
                                                  std::string_view tokenizer_config_json,
                                                  std::string_view generation_config_json);
 
+// What tokenizer.json would say of a BERT tokenizer that has only vocab.txt. INVALID_ARGUMENT when
+// that is not UTF-8, is too long, or lacks the unknown token or those around a text.
+absl::StatusOr<std::string> TokenizerJsonOfVocabulary(std::string_view vocab_txt,
+                                                      std::string_view tokenizer_config_json);
+
 // Adds the tokens that public chat formats end a turn with ("<|im_end|>", "<end_of_turn>", ...) to
 // `end_of_turn_ids`, sorted, whatever the file says of EOS. They become control tokens, since text
 // that spells one must not end an answer. For the readers of model files.

@@ -51,13 +51,25 @@ absl::Status FitVocabulary(int32_t vocab_size, TokenizerSpec& spec) {
   return absl::OkStatus();
 }
 
+// Older folders have no tokenizer.json, but a vocabulary in BERT's form.
+absl::StatusOr<std::string> ReadTokenizerJson(const std::string& folder,
+                                              std::string_view tokenizer_config) {
+  const auto tokenizer = OpenText(folder, "tokenizer.json", kMaxTokenizerBytes);
+  if (tokenizer.ok()) return std::string(tokenizer->bytes());
+  if (!absl::IsNotFound(tokenizer.status())) return tokenizer.status();
+  const auto vocabulary = OpenText(folder, "vocab.txt", kMaxTokenizerBytes);
+  if (absl::IsNotFound(vocabulary.status())) return tokenizer.status();
+  if (!vocabulary.ok()) return vocabulary.status();
+  return TokenizerJsonOfVocabulary(vocabulary->bytes(), tokenizer_config);
+}
+
 absl::Status ReadTokenizer(const std::string& folder, std::string_view tokenizer_config,
                            ModelContents& contents) {
-  const auto tokenizer = OpenText(folder, "tokenizer.json", kMaxTokenizerBytes);
+  const auto tokenizer = ReadTokenizerJson(folder, tokenizer_config);
   if (!tokenizer.ok()) return tokenizer.status();
   const auto generation = ReadOptionalText(folder, "generation_config.json");
   if (!generation.ok()) return generation.status();
-  auto spec = ParseTokenizerJson(tokenizer->bytes(), tokenizer_config, *generation);
+  auto spec = ParseTokenizerJson(*tokenizer, tokenizer_config, *generation);
   if (!spec.ok()) return spec.status();
   contents.tokenizer = *std::move(spec);
   return FitVocabulary(contents.config.vocab_size, contents.tokenizer);

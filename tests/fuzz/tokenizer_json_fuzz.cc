@@ -1,5 +1,5 @@
-// A tokenizer.json of any bytes, with its companions behind NULs: a typed error, or a tokenizer
-// that gives ids of its vocabulary for any text.
+// A tokenizer.json of any bytes, or a vocab.txt (what does not begin with "{"), with its companions
+// behind NULs: a typed error, or a tokenizer that gives ids of its vocabulary for any text.
 #include <cstdlib>
 #include <utility>
 
@@ -57,8 +57,11 @@ std::vector<std::string> FuzzSeeds() {
   const std::string nul(1, '\0');
   return {byte_level + nul + R"({"bos_token":{"content":"<|im_end|>"},"add_bos_token":true})" +
               nul + R"({"eos_token_id":[6,8]})",
-          characters + nul + R"({"eos_token":"<s>","add_eos_token":false})" + nul, characters,
-          words, unigram};
+          characters + nul + R"({"eos_token":"<s>","add_eos_token":false})" + nul,
+          characters,
+          words,
+          unigram,
+          "[UNK]\n[CLS]\n<end>\nab\n##b\n" + nul + R"({"sep_token":"<end>"})"};
 }
 
 }  // namespace pregate
@@ -71,7 +74,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     text = rest.substr(0, rest.find('\0'));
     rest.remove_prefix(std::min(rest.size(), text.size() + 1));
   }
-  auto spec = ParseTokenizerJson(texts[0], texts[1], texts[2]);
+  std::string json(texts[0]);
+  if (!texts[0].starts_with('{')) {
+    absl::StatusOr<std::string> made = TokenizerJsonOfVocabulary(texts[0], texts[1]);
+    ExpectTyped(made.status());
+    if (!made.ok()) return 0;
+    json = *std::move(made);
+  }
+  auto spec = ParseTokenizerJson(json, texts[1], texts[2]);
   ExpectTyped(spec.status());
   if (!spec.ok()) return 0;
   const auto tokenizer = Tokenizer::Create(*std::move(spec));

@@ -282,6 +282,8 @@ TEST_F(HfFolder, MissingFiles) {
   Write("model.safetensors", SafetensorsFile(LlamaTensors(), 0));
   std::filesystem::remove(folder_ / "tokenizer.json");
   ExpectError(StatusCode::kNotFound, "tokenizer.json");
+  Write("vocab.txt", "word\n");
+  ExpectError(StatusCode::kInvalidArgument, "vocab.txt: must have a line [UNK]; got none");
   std::filesystem::remove(folder_ / "config.json");
   ExpectError(StatusCode::kNotFound, "config.json");
 }

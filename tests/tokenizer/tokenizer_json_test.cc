@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "tests/tokenizer/cases.h"
 
 namespace pregate {
@@ -273,6 +275,46 @@ TEST(TokenizerJsonTest, PairsAreJoinedAsTheTemplateSays) {
   EXPECT_EQ((*bytes)->JoinPair({5}, {6, 7}).second_begin, 4);
   const auto plain = Tokenizer::Create(Parsed(Root("byte_level.json")));
   EXPECT_FALSE((*plain)->makes_pairs());
+}
+
+// The vocabulary of tokenizer.json as the older file has it: a token a line.
+std::string VocabularyLines(const Json& root) {
+  std::vector<std::string> tokens(root["model"]["vocab"].size());
+  for (const auto& [token, id] : root["model"]["vocab"].items()) tokens[id.get<size_t>()] = token;
+  return absl::StrCat(absl::StrJoin(tokens, "\n"), "\n");
+}
+
+TEST(TokenizerJsonTest, AVocabularyAloneIsReadAsBertReadsIt) {
+  Json root = Root("wordpiece.json");
+  root["model"]["max_input_chars_per_word"] = 100;  // which nothing in that file changes
+  for (const bool lower : {true, false}) {
+    root["normalizer"]["lowercase"] = lower;
+    const auto json =
+        TokenizerJsonOfVocabulary(VocabularyLines(root), Json{{"do_lower_case", lower}}.dump());
+    ASSERT_TRUE(json.ok()) << json.status();
+    const TokenizerSpec want = Parsed(root), got = Parsed(Json::parse(*json));
+    EXPECT_EQ(got.tokens, want.tokens);
+    EXPECT_EQ(got.token_types, want.token_types);
+    EXPECT_EQ(got.unknown_id, want.unknown_id);
+    EXPECT_EQ(got.pair_separators, want.pair_separators);
+    const auto one = Tokenizer::Create(want), other = Tokenizer::Create(got);
+    ASSERT_TRUE(one.ok() && other.ok()) << other.status();
+    for (const std::string text : {"The Caf\xC3\xA9, unordered_map", "\xE5\xB1\xB1 [SEP]x\t?"}) {
+      EXPECT_EQ((*other)->Encode(text, {}), (*one)->Encode(text, {})) << text;
+    }
+  }
+}
+
+TEST(TokenizerJsonTest, BrokenVocabulariesAreNamed) {
+  const auto says = [](const std::string& vocab, const std::string& config) {
+    return std::string(TokenizerJsonOfVocabulary(vocab, config).status().message());
+  };
+  EXPECT_EQ(says("[UNK]\n[CLS]\nword\n", ""), "vocab.txt: must have a line [SEP]; got none");
+  EXPECT_EQ(says("", "{"), "vocab.txt: must have a line [UNK]; got none");
+  EXPECT_EQ(says("[UNK]\n\xFF\n", ""), "vocab.txt: must be UTF-8; got other bytes");
+  EXPECT_EQ(says("<u>\r\n<s>\r\n</s>\r\n",
+                 R"({"unk_token":"<u>","cls_token":{"content":"<s>"},"sep_token":"</s>"})"),
+            "");
 }
 
 TEST(TokenizerJsonTest, DecodesWordsAndPieces) {
