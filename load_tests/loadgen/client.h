@@ -36,6 +36,9 @@ struct ClientOptions {
   std::string address;   // "127.0.0.1:8001"
   int connections = 8;   // requests take turns; a server bounds the streams of one connection
   double timeout_s = 0;  // of a request, from its sending
+  // Tokens come when their bytes reach the socket, not when they are read: what keeps this process
+  // from reading counts for nothing. Over HTTP only.
+  bool kernel_times = false;
 };
 
 // One record for each request, in their order. Returns when all have ended. UNAVAILABLE if the

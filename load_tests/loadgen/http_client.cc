@@ -6,11 +6,13 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <list>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -21,6 +23,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "load_tests/loadgen/http_answer.h"
 
 namespace pregate {
@@ -53,12 +56,18 @@ absl::StatusOr<Address> Resolve(const std::string& text) {
   return address;
 }
 
-// A socket that is about to be connected and never blocks; -1 if there is none.
+double Seconds(const timespec& time) {
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+// A socket that is about to be connected and never blocks; -1 if there is none. The kernel notes
+// when what is received has come.
 int Dial(const Address& address) {
   const int fd = socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
   const int one = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof one);
   if (connect(fd, reinterpret_cast<const sockaddr*>(&address.storage), address.length) != 0 &&
       errno != EINPROGRESS) {
     close(fd);
@@ -92,7 +101,7 @@ class Exchange {
     }
     std::array<char, 1 << 14> buffer;
     for (;;) {
-      const ssize_t got = recv(fd_, buffer.data(), buffer.size(), 0);
+      const ssize_t got = Receive(absl::MakeSpan(buffer));
       if (got < 0) return errno == EAGAIN;
       if (got == 0) return false;
       if (!answer_.Feed({buffer.data(), static_cast<size_t>(got)})) return false;
@@ -101,11 +110,33 @@ class Exchange {
   }
 
   HttpAnswer& answer() { return answer_; }
+  // How long what was received last had lain with the kernel.
+  double waited_s() const { return waited_s_; }
 
  private:
+  ssize_t Receive(absl::Span<char> buffer) {
+    iovec bytes = {buffer.data(), buffer.size()};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(timespec))> control;
+    msghdr message = {};
+    message.msg_iov = &bytes;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    const ssize_t got = recvmsg(fd_, &message, 0);
+    const cmsghdr* note = got > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
+    if (note != nullptr && note->cmsg_type == SCM_TIMESTAMPNS) {
+      timespec came, now;
+      std::memcpy(&came, CMSG_DATA(note), sizeof came);
+      clock_gettime(CLOCK_REALTIME, &now);
+      waited_s_ = std::max(0.0, Seconds(now) - Seconds(came));
+    }
+    return got;
+  }
+
   const int fd_;
   std::string out_;  // not sent yet
   HttpAnswer answer_;
+  double waited_s_ = 0;
 };
 
 // A request that the server answers and then hangs up.
@@ -312,7 +343,8 @@ class Run {
     for (int i = 0; i < count; ++i) {
       Call& call = *static_cast<Call*>(events[i].data.ptr);
       const bool goes_on = call.exchange.Advance();
-      call.TakeEvents(dialect_, pace_.Now());
+      call.TakeEvents(dialect_,
+                      pace_.Now() - (options_.kernel_times ? call.exchange.waited_s() : 0));
       if (goes_on) {
         Listen(EPOLL_CTL_MOD, &call);
       } else {

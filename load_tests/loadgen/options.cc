@@ -85,6 +85,8 @@ void AddOtherFlags(CLI::App& app, Options& options) {
       ->check(CLI::Range(1, 64));
   app.add_option("--timeout", options.client.timeout_s, "seconds for one request")
       ->check(Between(0.001, 3600.0));
+  app.add_flag("--kernel-times", options.client.kernel_times,
+               "tokens come when they reach the socket, not when they are read (HTTP)");
   app.add_option("--wait", options.wait_s, "seconds for the server to answer at all")
       ->check(Between(0.0, 3600.0));
   app.add_option("--shared-prefix", options.shared_prefix,
@@ -217,7 +219,8 @@ std::string SettingsJson(const Options& options, const ServerInfo& server) {
                                  {"ttft_limit_ms", options.ttft_limit_ms},
                                  {"itl_limit_ms", options.itl_limit_ms},
                                  {"timeout_s", options.client.timeout_s},
-                                 {"connections", options.client.connections}};
+                                 {"connections", options.client.connections},
+                                 {"kernel_times", options.client.kernel_times}};
   if (options.kind == LoadKind::kTrace) {
     json["trace"] = std::filesystem::path(options.trace_path).filename().string();
     json["trace_speed"] = options.trace.speed;
