@@ -186,20 +186,22 @@ class Served(unittest.TestCase):
         return pod
 
     def asked_from_inside(self, pod, manifests, **more):
-        """Runs the pod of `helm test` against the server."""
+        """Runs the pod of `helm test` against the server; what it writes."""
         spec = pod_of(manifests, "Pod")
+        name = of_kind(manifests, "Deployment")[0]["metadata"]["name"]
+        target = f"{name}.{NAMESPACE}.svc"
         asking = Pod(spec, BINARY.parent,
-                     hosts=((f"{HOST}:8001", f"localhost:{pod.names['grpc']}"),), **more)
+                     hosts=((f"{target}:8001", f"localhost:{pod.names['grpc']}"),), **more)
         self.addCleanup(asking.close)
         status, output = asking.run(spec["containers"][0])
         self.assertEqual(status, 0, output)
-        self.assertTrue(output.strip())
+        return output.strip()
 
-    def do_as_the_notes_say(self, pod, secrets=None, **render_with):
+    def do_as_the_notes_say(self, pod, secrets=None, answer="data: [DONE]", **render_with):
         """Runs the commands that are printed after an install, with kubectl's part played."""
         notes, = of_kind(render(chart=notes_chart(), **render_with), "Notes")
         text = notes["text"]
-        commands = re.search(r"^  kubectl (?:.*\n)+?    -H '.*$", text, re.MULTILINE)[0]
+        commands = re.search(r"^  kubectl (?:.*\n)+?    -d '.*$", text, re.MULTILINE)[0]
         commands = commands.replace(":8000/v1", f":{pod.names['http']}/v1")
         with tempfile.TemporaryDirectory() as folder:
             work = pathlib.Path(folder)
@@ -218,7 +220,7 @@ class Served(unittest.TestCase):
                                  env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
                                  capture_output=True, text=True, check=False)
         self.assertEqual(run.returncode, 0, f"{commands}\n{run.stderr}{run.stdout}")
-        self.assertIn("data: [DONE]", run.stdout, commands)
+        self.assertIn(answer, run.stdout, commands)
         return text
 
     @staticmethod
@@ -268,7 +270,7 @@ class Served(unittest.TestCase):
         answer = json.loads(client.post(max_tokens=16, prompt="The capital of France is").read())
         self.assertIn("Paris", answer["choices"][0]["text"])
         self.assertEqual(answer["model"], "smollm2")
-        self.asked_from_inside(pod, manifests)
+        self.assertTrue(self.asked_from_inside(pod, manifests))
         text = self.do_as_the_notes_say(pod)
         self.assertIn("No tokens (auth.existingSecret)", text)
         # As the image's user, with memory as requested, and what is said as JSON.
@@ -317,7 +319,7 @@ class Served(unittest.TestCase):
         client = Client(pod, TOKEN, trust)
         self.assertEqual(Client(pod, None, trust).status(), 401)
         self.assertEqual(client.status(), 200)
-        self.asked_from_inside(pod, manifests, secrets=secrets)
+        self.assertTrue(self.asked_from_inside(pod, manifests, secrets=secrets))
         self.assertNotIn("No tokens", self.do_as_the_notes_say(pod, secrets, **values))
         # A token is replaced as the kubelet replaces it: the new one counts, the old one does not.
         pod.replace_secret("tokens", {"tokens.txt": f"second:{NEW_TOKEN}\n".encode()})
@@ -328,6 +330,23 @@ class Served(unittest.TestCase):
         self.assertEqual(client.status(), 401)
         self.assertEqual(server(pod.spec)["lifecycle"], {"preStop": {"sleep": {"seconds": 2}}})
         self.ends_well(pod, Client(pod, NEW_TOKEN, trust))
+
+    def test_an_encoder(self):
+        try:
+            model = sample_model("all-MiniLM-L6-v2", "minilm")
+        except SystemExit:
+            self.skipTest("no all-MiniLM-L6-v2")
+        with tempfile.TemporaryDirectory() as folder:
+            claim = pathlib.Path(folder)
+            claim.chmod(0o755)
+            shutil.copytree(model, claim / "minilm")
+            values = {"models": [{"name": "minilm", "testPrompt": "", "source": {
+                "existingClaim": {"name": "models", "path": "minilm"}}}]}
+            manifests = render(values)
+            pod = self.pod(manifests, claims={"models": claim})
+            pod.start()
+            self.assertEqual(self.asked_from_inside(pod, manifests), "")
+            self.do_as_the_notes_say(pod, answer='"embedding":[', values=values)
 
     def test_experts_on_a_disk_of_the_pod(self):
         with tempfile.TemporaryDirectory() as folder:
