@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -330,6 +331,22 @@ class Served(unittest.TestCase):
         self.assertEqual(client.status(), 401)
         self.assertEqual(server(pod.spec)["lifecycle"], {"preStop": {"sleep": {"seconds": 2}}})
         self.ends_well(pod, Client(pod, NEW_TOKEN, trust))
+
+    def test_a_client_that_does_not_read_holds_nobody_up(self):
+        manifests = render({"defaults": {"termination": {"shutdownDelaySeconds": 0,
+                                                         "drainTimeoutSeconds": 1}}})
+        pod = self.pod(manifests)
+        pod.start()
+        self.assertEqual(pod.spec["terminationGracePeriodSeconds"], 11)
+        body = json.dumps({"prompt": "Once", "max_tokens": 8000, "ignore_eos": True, "stream": True})
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", pod.names["http"]))
+            client.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: "
+                           f"application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+            client.recv(1)
+            pod.terminate()
+            self.assertEqual(pod.process.wait(11), 0, pod.messages())
 
     def test_an_encoder(self):
         try:

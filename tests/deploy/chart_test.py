@@ -396,6 +396,12 @@ class Parts(unittest.TestCase):
         self.assertNotIn("tolerations", pod)
         self.assertNotIn("topologySpreadConstraints", pod)
 
+    def test_the_versions_are_the_projects(self):
+        chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+        project = re.search(r"project\(pregate VERSION (\S+)",
+                            (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))[1]
+        self.assertEqual((chart["version"], chart["appVersion"]), (project, project))
+
     def test_grace(self):
         for termination, seconds in (({}, 140), ({"drainTimeoutSeconds": 300}, 320),
                                      ({"preStopSleepSeconds": 7}, 147),
