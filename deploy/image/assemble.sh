@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Puts together the image's root folder: the programs, their loader and the shared libraries that it
-# would load, the few files that these read at run time, and who made each of them. There is no shell.
+# would load, the few files that these read at run time, and who made each of them. No shell.
 # Usage: deploy/image/assemble.sh OUT ROOTFS
 #   OUT      what deploy/image/build.sh made
 #   ROOTFS   folder to make; must not be there
-# Everything is root's (when root runs this), nobody else's to write, and as old as SOURCE_DATE_EPOCH
-# (default 0), so that the same input gives the same bytes when it is packed in order of name.
+# Everything is root's (when root runs this), nobody else's to write, and as old as
+# SOURCE_DATE_EPOCH (default 0), so that the same input gives the same bytes when it is packed.
 set -euo pipefail
 
 out="$(realpath "${1:?usage: $0 OUT ROOTFS}")"

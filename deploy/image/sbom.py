@@ -66,8 +66,8 @@ def debian_package(root, control, how):
 
 def distribution(root):
     """Such as debian-12."""
-    fields = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$',
-                             (root / "usr/lib/os-release").read_text(encoding="utf-8"), re.MULTILINE))
+    text = (root / "usr/lib/os-release").read_text(encoding="utf-8")
+    fields = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', text, re.MULTILINE))
     return f"{fields['ID']}-{fields['VERSION_ID']}"
 
 

@@ -1,6 +1,7 @@
-"""The image without a container engine: its stages are run as the Dockerfile runs them, what comes out
-is looked at, and it is entered as an engine would (another root that is read-only, its own processes
-and network, uid 65532, no way to gain rights) to serve a real model with the Dockerfile's command.
+"""The image without a container engine: its stages are run as the Dockerfile runs them, what comes
+out is looked at, and it is entered as an engine would (another root that is read-only, its own
+processes and network, uid 65532, no way to gain rights) to serve a real model with the Dockerfile's
+command.
 """
 
 import functools
@@ -31,7 +32,7 @@ MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SOURCE = "engine/plan/kv_block_pool.cc"
 OBJECT = "engine/plan/CMakeFiles/engine_plan.dir/kv_block_pool.cc.o"
 
-# As root: a root folder of which nothing but /tmp can be written, model and certificates laid in it.
+# As root: a root folder of which nothing but /tmp can be written; model and certificates in it.
 ENTER = r"""
 set -e
 root="$1" models="$2" secrets="$3"; shift 3
@@ -45,26 +46,14 @@ mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mount -o remount,bind,ro "$root"
 exec setpriv --no-new-privs chroot --userspec=65532:65532 --groups= "$root" "$@"
 """
-LOOPBACK_UP = ("import fcntl, socket, struct; "
-               "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh14x', b'lo', 1))")  # SIOCSIFFLAGS
+LOOPBACK_UP = ("import fcntl, socket, struct; "  # SIOCSIFFLAGS, IFF_UP
+               "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh14x', b'lo', 1))")
 GET = ("import sys, urllib.request, ssl\n"
        "url, body, ca = sys.argv[1:]\n"
        "request = urllib.request.Request(url, body.encode() or None,"
        " {'Content-Type': 'application/json'})\n"
        "context = ssl.create_default_context(cafile=ca) if ca else None\n"
        "print(urllib.request.urlopen(request, timeout=30, context=context).read().decode())")
-
-
-def digest_of_tar(folder):
-    """SHA-256 of the folder as a layer: in order of name, with numeric owners."""
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for path in sorted(folder.rglob("*")):
-            info = tar.gettarinfo(path, path.relative_to(folder).as_posix())
-            info.uname = info.gname = ""
-            with open(path, "rb") if info.isreg() else io.BytesIO() as content:
-                tar.addfile(info, content)
-    return hashlib.sha256(data.getbuffer()).hexdigest()
 
 
 class Image:
@@ -85,6 +74,7 @@ class Image:
         if run.returncode != 0:
             raise AssertionError(f"{script}: {run.stdout}{run.stderr}")
         self.stages.add(script)
+        return run.stdout.strip()
 
     def assemble(self):
         self.stage("deploy/install_deps.sh")
@@ -147,7 +137,7 @@ class Contents(unittest.TestCase):
                 self.assertEqual((about.st_uid, about.st_gid), (0, 0), path)
             if kind == stat.S_IFLNK:
                 target = os.readlink(path)
-                inside = self.rootfs / target.lstrip("/") if target[0] == "/" else path.parent / target
+                inside = (self.rootfs / target[1:] if target[0] == "/" else path.parent / target)
                 self.assertTrue(inside.resolve().is_relative_to(self.rootfs.resolve()), path)
                 self.assertTrue(inside.exists(), path)
                 continue
@@ -167,9 +157,51 @@ class Contents(unittest.TestCase):
     def test_the_same_again(self):
         again = image.work / "again"
         image.stage("deploy/image/assemble.sh", image.out, again)
-        self.assertEqual(digest_of_tar(again), digest_of_tar(self.rootfs))
+        (again / "etc/group").touch()  # the archive has the time that it is given
+        self.assertEqual(self.pack(again), self.pack(self.rootfs))
         (again / "etc/group").chmod(0o600)
-        self.assertNotEqual(digest_of_tar(again), digest_of_tar(self.rootfs))
+        self.assertNotEqual(self.pack(again), self.pack(self.rootfs))
+
+    @staticmethod
+    def pack(folder):
+        """Digest of the image and of the archive that holds it."""
+        archive = image.work / "image.tar"
+        digest = image.stage("deploy/image/oci.py", folder, archive, "VERSION=1.2.3")
+        return digest, hashlib.sha256(archive.read_bytes()).hexdigest()
+
+    def test_an_archive_for_engines(self):
+        archive = image.work / "engines.tar"
+        digest = image.stage("deploy/image/oci.py", self.rootfs, archive, "VERSION=1.2.3",
+                             "REVISION=abc")
+        with tarfile.open(archive) as tar:
+            files = {info.name: tar.extractfile(info).read() for info in tar}
+
+        def blob(described):
+            data = files["blobs/" + described["digest"].replace(":", "/")]
+            self.assertEqual(len(data), described["size"])
+            self.assertEqual("sha256:" + hashlib.sha256(data).hexdigest(), described["digest"])
+            return data
+        self.assertEqual(json.loads(files["oci-layout"]), {"imageLayoutVersion": "1.0.0"})
+        (described,) = json.loads(files["index.json"])["manifests"]
+        self.assertEqual(described["digest"], digest)
+        manifest = json.loads(blob(described))
+        config = json.loads(blob(manifest["config"]))
+        self.assertEqual(config["config"]["User"], "65532:65532")
+        self.assertEqual(config["config"]["Entrypoint"], ["/usr/bin/pregate"])
+        self.assertEqual(config["config"]["Cmd"][0], "serve")
+        self.assertEqual(set(config["config"]["ExposedPorts"]),
+                         {"8000/tcp", "8001/tcp", "8002/tcp"})
+        labels = config["config"]["Labels"]
+        self.assertEqual(labels["org.opencontainers.image.version"], "1.2.3")
+        self.assertEqual(labels["org.opencontainers.image.revision"], "abc")
+        (layer,) = manifest["layers"]
+        self.assertEqual(config["rootfs"]["diff_ids"], [layer["digest"]])
+        with tarfile.open(fileobj=io.BytesIO(blob(layer))) as tar:
+            members = tar.getmembers()
+        self.assertEqual([member.name for member in members],
+                         [path.relative_to(self.rootfs).as_posix() for path in self.files])
+        self.assertEqual({(member.uid, member.gid, member.mtime) for member in members},
+                         {(0, 0, EPOCH)})
 
     def test_the_same_program_from_another_folder(self):
         self.assertIn(SOURCE.encode(), image.objects[0])
@@ -189,8 +221,9 @@ class Materials(unittest.TestCase):
     def test_it_is_what_the_schema_says(self):
         if importlib.util.find_spec("cyclonedx") is None:
             self.skipTest("no cyclonedx-python-lib: tests/make_venv.sh")
-        from cyclonedx.schema import SchemaVersion  # pylint: disable=import-outside-toplevel
-        from cyclonedx.validation.json import JsonStrictValidator  # pylint: disable=import-outside-toplevel
+        # pylint: disable=import-outside-toplevel
+        from cyclonedx.schema import SchemaVersion
+        from cyclonedx.validation.json import JsonStrictValidator
         validator = JsonStrictValidator(SchemaVersion.V1_5)
         self.assertIsNone(validator.validate_str(self.text))
         broken = self.text.replace('"library"', '"shelf"', 1)
@@ -216,7 +249,8 @@ class Materials(unittest.TestCase):
         for name, version, architecture in map(str.split, lines):
             component = self.components[name]
             self.assertEqual(component["version"], version, name)
-            self.assertRegex(component["purl"], rf"^pkg:deb/debian/[^@]+@[^?]+\?arch={architecture}&")
+            self.assertRegex(component["purl"],
+                             rf"^pkg:deb/debian/[^@]+@[^?]+\?arch={architecture}&")
             self.assertGreater(len(component["licenses"]), 0)
             text = (self.rootfs / "usr/share/doc" / name / "copyright").read_bytes()
             self.assertEqual(text, pathlib.Path(f"/usr/share/doc/{name}/copyright").read_bytes())

@@ -1,5 +1,5 @@
-"""Two replicas behind HAProxy with deploy/proxy/haproxy.cfg, replaced one after the other under load as
-Kubernetes does it (SIGTERM, exit, a new one, ready): no request fails, and no answer loses a token.
+"""Two replicas behind HAProxy with deploy/proxy/haproxy.cfg, replaced one after the other under load
+as Kubernetes does it (SIGTERM, exit, a new one, ready): no request fails, no answer loses a token.
 
 Clients never ask twice. What they saw is compared with what the replicas say of themselves.
 """
@@ -67,7 +67,7 @@ class Replica(Server):
         return [line for line in lines if "method" in line]
 
 
-# Of a balancer of connections that knows nothing of what is said on them, as a Service of Kubernetes.
+# Of a balancer of connections that knows nothing of what is said on them, as Kubernetes' Services.
 OF_CONNECTIONS = """
 defaults
   mode tcp
@@ -342,10 +342,10 @@ class Roll(unittest.TestCase):
         self.assertEqual(replica.requests()[0]["status"], "CANCELLED")
 
     def test_without_the_delay_calls_fail(self):
-        """What the test above would show if readiness did not go first: HAProxy can ask again for what
-        HTTP's 503 refuses, not for what is refused in a gRPC status."""
+        """What the tests above would show if readiness did not go first: HAProxy can ask again for
+        what HTTP's 503 refuses, not for what is refused in a gRPC status."""
         old = self.begin("--shutdown-delay", "0", "--drain-timeout", "30s", whole=2, grpc=4)[0]
-        busy = old.stub.Generate(greedy(PROMPT, 400, ignore_eos=True))  # so that it does not just go
+        busy = old.stub.Generate(greedy(PROMPT, 400, ignore_eos=True))  # so that it stays
         next(busy)
         old.signal()
         self.until(lambda: self.load.failures, "a call fails")
