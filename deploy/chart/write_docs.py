@@ -86,6 +86,8 @@ def flag_type(value, help_text):
     value = value.replace("\\|", "|")
     if value == "N":
         return {"type": "integer", "minimum": 0, "description": help_text}
+    if value == "X":
+        return {"type": "number", "minimum": 0, "description": help_text}
     if value == "SIZE":
         return {"type": ["string", "integer"], "pattern": "^[0-9]+([KMGT](iB)?)?$",
                 "description": help_text}

@@ -107,7 +107,8 @@ def network_is_closed(manifests):
         if seen != {"http", "grpc", "metrics"}:
             yield f"{name}: lets in to {seen}"
         downloads = any(one["name"] == "download" for one in pod.get("initContainers", []))
-        if not downloads and own[0]["egress"]:
+        traces = "otlp-traces-endpoint" in flags(server(pod))
+        if not downloads and not traces and own[0]["egress"]:
             yield f"{name}: reaches out, with nothing to download"
         for rule in own[0]["egress"]:
             ports = {port["port"] for port in rule.get("ports", [])}

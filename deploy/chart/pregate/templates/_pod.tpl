@@ -52,7 +52,7 @@
 {{- range $flag, $value := merge (dict) .model.flags (dict "served-model-name" .model.name) }}
 {{- if kindIs "bool" $value }}
 - --{{ $flag }}={{ ternary "on" "off" $value }}
-{{- else if kindIs "float64" $value }}
+{{- else if and (kindIs "float64" $value) (eq (floor $value) $value) }}
 - --{{ $flag }}={{ int64 $value }}
 {{- else if not (kindIs "invalid" $value) }}
 - {{ printf "--%s=%v" $flag $value | quote }}
@@ -282,12 +282,17 @@ volumeMounts:
 {{- end -}}
 {{- end -}}
 
+{{/* The port of a URL. Takes a dict of `url` and `http`, the port where a URL of http names none. */}}
+{{- define "pregate.portOf" -}}
+{{- $url := urlParse .url -}}
+{{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary .http "443" (eq $url.scheme "http")) -}}
+{{- end -}}
+
 {{/* Ports of the URLs of a download, and 443 for where they redirect to. */}}
 {{- define "pregate.download.ports" -}}
 {{- $ports := list "443" -}}
 {{- range .files -}}
-{{- $url := urlParse .url -}}
-{{- $ports = append $ports (regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "80" "443" (eq $url.scheme "http"))) -}}
+{{- $ports = append $ports (include "pregate.portOf" (dict "url" .url "http" "80")) -}}
 {{- end -}}
 {{- $list := list -}}
 {{- range $ports | uniq | sortAlpha -}}
