@@ -9,6 +9,7 @@ import http.client
 import itertools
 import json
 import pathlib
+import random
 import shutil
 import socket
 import subprocess
@@ -29,15 +30,34 @@ CONFIG = ROOT / "deploy/proxy/haproxy.cfg"
 PROMPT = "The capital of France is"
 # Of answers, in tokens: from ones that end at once to ones that are there when a signal comes.
 LENGTHS = (1, 2, 4, 8, 16, 64)
+LONG = 600
 DELAY = "3s"  # the configuration asks for more than 2
+
+# For gRPC clients that know the replicas: by turns, those that say they are SERVING.
+BALANCING = json.dumps({"loadBalancingConfig": [{"round_robin": {}}],
+                        "healthCheckConfig": {"serviceName": ""}})
+
+
+def possible_ports():
+    """In any order, each once: none of those from which the system takes one for a client, so that
+    they stay free while a replica is replaced."""
+    text = pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="utf-8")
+    ports = list(range(10_000, int(text.split()[0])))
+    random.shuffle(ports)
+    return iter(ports)
+
+
+PORTS = possible_ports()
 
 
 def free_ports(count):
     """Ports of the loopback interface that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    ports = []
+    while len(ports) < count:
+        port = next(PORTS)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                ports.append(port)
     return ports
 
 
@@ -46,7 +66,7 @@ class Replica(Server):
 
     def __init__(self, ports, *flags):
         http_port, grpc_port = map(str, ports)
-        super().__init__("--log-format", "json", "--max-model-len", "512", "--port", http_port,
+        super().__init__("--log-format", "json", "--max-model-len", "1024", "--port", http_port,
                          "--grpc-port", grpc_port, *flags)
         self.last_metrics = {}
 
@@ -93,6 +113,7 @@ class Proxy:
     def __init__(self, replicas, text=None):
         """`replicas`: for each its HTTP and its gRPC port."""
         self.http_port, self.grpc_port = free_ports(2)
+        self.replicas = replicas
         text = text or CONFIG.read_text(encoding="utf-8")
         changes = {"bind :8000": f"bind 127.0.0.1:{self.http_port}",
                    "bind :8001": f"bind 127.0.0.1:{self.grpc_port}"}
@@ -134,7 +155,8 @@ class Load:
         self.lock = threading.Lock()
         self.stopping = threading.Event()
         kinds = {"stream": self.http_stream, "whole": self.http_whole,
-                 "fresh": self.http_fresh, "grpc": self.grpc_stream}
+                 "fresh": self.http_fresh, "grpc": self.grpc_stream,
+                 "balancing": self.grpc_balancing}
         self.threads = [threading.Thread(target=self.run, args=(kind, kinds[kind], first))
                         for kind, count in clients.items() for first in range(count)]
         for thread in self.threads:
@@ -217,10 +239,18 @@ class Load:
         return "" if text == self.expected[length] else f"another text: {text!r}"
 
     def grpc_stream(self, state, length):
+        return self.generate(state, length, f"127.0.0.1:{self.proxy.grpc_port}")
+
+    def grpc_balancing(self, state, length):
+        """A client that chooses among the replicas itself, by what their health service says."""
+        target = ",".join(f"127.0.0.1:{port}" for _, port in self.proxy.replicas)
+        return self.generate(state, length, f"ipv4:{target}", ("grpc.service_config", BALANCING))
+
+    def generate(self, state, length, target, *options):
         if "channel" not in state:
             state["channel"] = grpc.insecure_channel(
-                f"127.0.0.1:{self.proxy.grpc_port}",
-                [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)])
+                target, [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0),
+                         *options])
         call = pb_grpc.InferenceStub(state["channel"]).Generate(
             greedy(PROMPT, length, ignore_eos=True), timeout=30)
         ids = [token for message in call for token in message.token_ids]
@@ -280,23 +310,24 @@ class Roll(unittest.TestCase):
     @staticmethod
     def serves(replica, clients):
         """Answers of the doors that these clients use are in its log."""
-        doors = {"Generate" if kind == "grpc" else "POST /v1/completions" for kind in clients}
+        doors = {"Generate" if kind in ("grpc", "balancing") else "POST /v1/completions"
+                 for kind in clients}
         return doors <= {line["method"] for line in replica.requests()}
 
     def test_each_replica_is_replaced_and_nothing_fails(self):
         clients = {"stream": 2, "whole": 1, "fresh": 1, "grpc": 2}
-        replicas = self.begin("--shutdown-delay", DELAY, "--drain-timeout", "30s", **clients)
+        replicas = self.begin("--shutdown-delay", DELAY, "--drain-timeout", "60s", **clients)
         for number, old in enumerate(replicas):
             old.signal()
             self.until(lambda which=number: not self.ready(which), "readiness is gone")
-            self.assertEqual(old.watch_until_exit(30), 0, old.messages())
+            self.assertEqual(old.watch_until_exit(60), 0, old.messages())
             new = self.start(number, "--shutdown-delay", DELAY)
             self.until(lambda one=new: self.serves(one, clients), "the new one is asked")
         self.load.stop()
         self.assertEqual(self.load.failures, [])
         for replica in self.replicas[2:]:
             replica.signal()
-            self.assertEqual(replica.watch_until_exit(30), 0, replica.messages())
+            self.assertEqual(replica.watch_until_exit(60), 0, replica.messages())
         self.check_replicas()
         print(f"{sum(self.load.done.values())} requests ({dict(self.load.done)}), 0 failed; "
               f"served by {[len(replica.requests()) for replica in self.replicas]}")
@@ -316,15 +347,26 @@ class Roll(unittest.TestCase):
                     self.assertEqual(value, 0, series)
 
     def test_connections_that_are_kept_go_elsewhere_in_time(self):
-        """Behind what balances connections, not requests: answers that begin after the signal end
-        them. That each client begins one within the delay is what the lengths are for."""
-        old = self.begin("--shutdown-delay", DELAY, "--drain-timeout", "30s",
-                         config=OF_CONNECTIONS, lengths=LENGTHS[:4], stream=2, whole=2)[0]
+        """HTTP behind what balances connections, not requests: answers that begin after the signal
+        end them (that each client begins one within the delay is what the lengths are for). gRPC
+        clients that balance among the replicas themselves: the health service tells them."""
+        old = self.begin("--shutdown-delay", DELAY, "--drain-timeout", "60s",
+                         config=OF_CONNECTIONS, lengths=LENGTHS[:4], stream=2, whole=1,
+                         balancing=2)[0]
+        busy = self.keep_busy(old)
         old.signal()
-        self.assertEqual(old.watch_until_exit(30), 0)
+        self.assertEqual(old.watch_until_exit(60), 0)
         self.load.stop()
         self.assertEqual(self.load.failures, [])
         self.assertEqual([line for line in old.requests() if line["status"] != "OK"], [])
+        self.assertEqual(sum(len(message.token_ids) for message in busy), LONG - 1)
+
+    def keep_busy(self, replica):
+        """Starts an answer that lasts beyond the delay: the replica drains and does not just go. What
+        is left of it."""
+        call = replica.stub.Generate(greedy(PROMPT, LONG, ignore_eos=True))
+        self.assertEqual(len(next(call).token_ids), 1)
+        return call
 
     def test_when_a_client_leaves_its_answer_is_not_computed(self):
         replica = self.start(0)
@@ -344,9 +386,8 @@ class Roll(unittest.TestCase):
     def test_without_the_delay_calls_fail(self):
         """What the tests above would show if readiness did not go first: HAProxy can ask again for
         what HTTP's 503 refuses, not for what is refused in a gRPC status."""
-        old = self.begin("--shutdown-delay", "0", "--drain-timeout", "30s", whole=2, grpc=4)[0]
-        busy = old.stub.Generate(greedy(PROMPT, 400, ignore_eos=True))  # so that it stays
-        next(busy)
+        old = self.begin("--shutdown-delay", "0", "--drain-timeout", "60s", whole=2, grpc=4)[0]
+        self.keep_busy(old)
         old.signal()
         self.until(lambda: self.load.failures, "a call fails")
         self.load.stop()
