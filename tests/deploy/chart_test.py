@@ -304,7 +304,7 @@ class Refusals(unittest.TestCase):
                        model(autoscaling={"type": "keda", "minReplicas": 4}),
                        model(replicas=2, source={"download": {**DOWNLOAD, "volume": {
                            "kind": "ephemeral"}}}),
-                       model(strategy={"type": "Recreate", "rollingUpdate": None}, source={
+                       model(strategy={"type": "Recreate"}, source={
                            "download": {**DOWNLOAD, "volume": {
                                "kind": "claim", "accessModes": ["ReadWriteOnce"]}}}),
                        {"tls": {"enabled": True, "existingSecret": "s"}}):
@@ -401,6 +401,10 @@ class Parts(unittest.TestCase):
         project = re.search(r"project\(pregate VERSION (\S+)",
                             (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))[1]
         self.assertEqual((chart["version"], chart["appVersion"]), (project, project))
+
+    def test_recreate_has_nothing_of_the_rollout(self):
+        self.assertEqual(self.deployment(model(strategy={"type": "Recreate"}))["spec"]["strategy"],
+                         {"type": "Recreate"})
 
     def test_grace(self):
         for termination, seconds in (({}, 140), ({"drainTimeoutSeconds": 300}, 320),

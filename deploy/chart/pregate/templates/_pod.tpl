@@ -272,8 +272,6 @@ resources:
 volumeMounts:
   - name: model
     mountPath: {{ include "pregate.model.folder" $ }}
-  - name: tmp
-    mountPath: /tmp
   {{- if .headerSecret }}
   - name: download-header
     mountPath: /etc/pregate/download-header
