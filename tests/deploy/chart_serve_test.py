@@ -25,7 +25,8 @@ sys.path.insert(0, str(ROOT / "tests/server"))
 # pylint: disable=wrong-import-position
 from certificates import Certificates  # noqa: E402
 from chart_pod import Pod  # noqa: E402
-from helm_chart import CHART, NAMESPACE, flags, of_kind, pods, render, server  # noqa: E402
+from helm_chart import (CHART, NAMESPACE, VALUE_SETS, flags, of_kind, pods, render,  # noqa: E402
+                        server)
 from serve_harness import BINARY, SKIPPED, sample_model  # noqa: E402
 
 HOST = f"test-pregate-smollm2.{NAMESPACE}.svc"
@@ -386,6 +387,31 @@ class Served(unittest.TestCase):
             files = subprocess.run(["ls", "-l", f"/proc/{pod.process.pid}/fd"], text=True,
                                    capture_output=True, check=False).stdout
             self.assertIn(f"-> {disk}/", files)
+
+
+class CommandLines(unittest.TestCase):
+    """Of every set of values: the program understands each word, and only then finds no model."""
+
+    NO_MODEL = "pregate: model: cannot be opened: No such file or directory"
+    FILES = ("--api-key-file=", "--ssl-", "--chat-template=")  # that are not here either
+
+    def test_every_set(self):
+        for values in VALUE_SETS:
+            for name, spec, _ in pods(render(file=values)):
+                if server(spec) is None:
+                    continue
+                words = [word for word in server(spec)["args"] if not word.startswith(self.FILES)]
+                words[1] = "/nonexistent/model.gguf"
+                with self.subTest(values=values.name, pod=name):
+                    run = subprocess.run([BINARY, *words], env={}, capture_output=True, text=True,
+                                         timeout=60, check=False)
+                    self.assertEqual(run.returncode, 2)
+                    self.assertIn(self.NO_MODEL, run.stderr)
+
+    def test_a_word_that_is_not_understood(self):
+        run = subprocess.run([BINARY, "serve", "/nonexistent/model.gguf", "--max-num-seq=3"],
+                             capture_output=True, text=True, timeout=60, check=False)
+        self.assertNotIn(self.NO_MODEL, run.stderr)
 
 
 class Download(unittest.TestCase):
