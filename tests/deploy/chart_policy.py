@@ -5,8 +5,9 @@ import re
 
 from helm_chart import containers, flags, of_kind, pods, server
 
-# https://kubernetes.io/docs/concepts/security/pod-security-standards/, "Restricted", Volume Types.
-RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral",
+# https://kubernetes.io/docs/concepts/security/pod-security-standards/, "Restricted", Volume Types; with
+# images, of Kubernetes 1.33 (kubernetes/pod-security-admission, policy/check_restrictedVolumes.go).
+RESTRICTED_VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image",
                       "persistentVolumeClaim", "projected", "secret"}
 UID = 65532
 FLUSH_SECONDS = 10  # after the drain, for the last tokens

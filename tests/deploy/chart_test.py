@@ -74,13 +74,9 @@ class Sound(unittest.TestCase):
             without = {
                 # No budget, no spread and no policy is what was asked for.
                 "off": (chart_policy.network_is_closed, chart_policy.replicas_are_looked_after),
-                # Pod Security's list has no image volumes; README.md says so.
-                "image-volume": (chart_policy.pod_is_restricted,),
             }.get(name_of(path), ())
             with self.subTest(values=name_of(path)):
                 self.assertEqual(chart_policy.problems(render(file=path), without), [])
-        self.assertEqual(chart_policy.problems(render(file=by_name("image-volume"))),
-                         ["test-pregate-gemma: volume model is of the kind image"])
 
     def test_names_are_unique_and_labelled(self):
         for path in VALUE_SETS:
