@@ -25,7 +25,7 @@ from serve_harness import BINARY, SKIPPED, Server, sample_model  # noqa: E402
 GUIDE = "deploy/GUIDE.md"
 DOCUMENTS = (GUIDE, "deploy/RUNBOOK.md", "README.md", "SECURITY.md", "server/API.md",
              "deploy/chart/pregate/README.md", "deploy/dashboards/README.md",
-             "deploy/image/README.md")
+             "deploy/image/README.md", "deploy/proxy/README.md")
 COMMANDS = ("serve", "chat", "generate", "embed", "bench", "simulate")
 # Flags of other programs in these documents.
 OTHERS_FLAGS = {
