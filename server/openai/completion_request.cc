@@ -13,6 +13,8 @@ using nlohmann::json;
 using Prompt = decltype(ClientRequest::prompt);
 
 constexpr int64_t kDefaultMaxTokens = 16;  // OpenAI's
+// ValidateRequest's bound for one prompt, here for all of a call.
+constexpr int64_t kMaxPromptLogprobBytes = 16 << 20;
 constexpr absl::string_view kPromptRule =
     "be a string, a list of strings, a list of token ids or a list of such lists";
 
@@ -62,24 +64,35 @@ std::vector<Prompt> ReadPrompts(JsonFields* fields, int32_t max_model_len) {
   return prompts;
 }
 
-// The prompt of `request` with its ids, which it then has in place of a text.
-absl::StatusOr<Echo> EchoOf(const ServedModel& model, ClientRequest* request) {
+absl::StatusOr<std::vector<int32_t>> IdsOf(const ServedModel& model, const ClientRequest& request) {
+  const auto* text = std::get_if<std::string>(&request.prompt);
+  if (text == nullptr) return std::get<std::vector<int32_t>>(request.prompt);
+  if (text->empty()) return FieldError("prompt", "not be empty", *text);
+  return model.Tokenize(request.model, *text, {});
+}
+
+// The prompt of `request`, which has the ids `ids`.
+absl::StatusOr<Echo> EchoOf(const ServedModel& model, ClientRequest* request,
+                            std::vector<int32_t> ids) {
   Echo echo;
+  echo.ids = std::move(ids);
   if (auto* text = std::get_if<std::string>(&request->prompt)) {
-    if (text->empty()) return FieldError("prompt", "not be empty", *text);
-    absl::StatusOr<std::vector<int32_t>> ids = model.Tokenize(request->model, *text, {});
-    if (!ids.ok()) return ids.status();
     echo.text = std::move(*text);
-    echo.ids = *std::move(ids);
-    request->prompt = echo.ids;
     return echo;
   }
-  echo.ids = std::get<std::vector<int32_t>>(request->prompt);
   absl::StatusOr<std::string> text =
       model.Detokenize(request->model, echo.ids, /*show_special=*/false);
   if (!text.ok()) return text.status();
   echo.text = *std::move(text);
   return echo;
+}
+
+int64_t PromptLogprobBytes(const ClientRequest& request, const std::vector<int32_t>& ids) {
+  if (!request.prompt_logprobs.has_value()) return 0;
+  constexpr int64_t kMost = 1024;  // more than ValidateRequest lets pass
+  const int64_t top = std::clamp<int64_t>(*request.prompt_logprobs, 0, kMost);
+  const auto listed = static_cast<int64_t>(request.sampling.logprob_token_ids.size());
+  return static_cast<int64_t>(ids.size()) * (top + 1 + listed) * 8;
 }
 
 // With `echo`, `logprobs` are the prompt's too, and max_tokens may be 0: the prompt is only read.
@@ -121,13 +134,26 @@ absl::StatusOr<CompletionRequest> ReadCompletionRequest(const json& body,
   }
   std::vector<Prompt> prompts = ReadPrompts(&fields, model.engine().model().max_model_len);
   if (!fields.status().ok()) return fields.status();
+  int64_t scored_bytes = 0;
   for (Prompt& prompt : prompts) {
     ClientRequest one = common;
     one.prompt = std::move(prompt);
-    if (*echo) {
-      absl::StatusOr<Echo> given_back = EchoOf(model, &one);
-      if (!given_back.ok()) return given_back.status();
-      request.echo.push_back(*std::move(given_back));
+    if (*echo || one.prompt_logprobs.has_value()) {
+      absl::StatusOr<std::vector<int32_t>> ids = IdsOf(model, one);
+      if (!ids.ok()) return ids.status();
+      scored_bytes += PromptLogprobBytes(one, *ids);
+      if (scored_bytes > kMaxPromptLogprobBytes) {
+        return FieldError(
+            "prompt_logprobs",
+            absl::StrCat("be at most ", kMaxPromptLogprobBytes, " bytes for all prompts together"),
+            scored_bytes);
+      }
+      if (*echo) {
+        absl::StatusOr<Echo> given_back = EchoOf(model, &one, *ids);
+        if (!given_back.ok()) return given_back.status();
+        request.echo.push_back(*std::move(given_back));
+      }
+      one.prompt = *std::move(ids);
     }
     request.prompts.push_back(std::move(one));
   }

@@ -335,6 +335,21 @@ TEST(OpenAiRequest, EchoReadsThePromptToo) {
             3);
 }
 
+TEST(OpenAiRequest, LogprobsOfAllPromptsTogetherAreBounded) {
+  const auto ask = [](int prompts, int tokens, int listed) {
+    const std::vector<std::vector<int>> ids(prompts, std::vector<int>(tokens, 65));
+    return Completion(nlohmann::json{{"prompt", ids},
+                                     {"prompt_logprobs", 20},
+                                     {"logprob_token_ids", std::vector<int>(listed, 7)}}
+                          .dump())
+        .status();
+  };
+  EXPECT_TRUE(ask(64, 100, 100).ok());
+  EXPECT_EQ(
+      ask(64, 100, 400).message(),
+      "prompt_logprobs: must be at most 16777216 bytes for all prompts together; got 16840000");
+}
+
 TEST(OpenAiRequest, LogprobsOfPromptsAndOfNamedTokens) {
   const auto asked = CompletionWith(R"("prompt_logprobs": 2, "logprob_token_ids": [1, 2])");
   ASSERT_TRUE(asked.ok()) << asked.status();
