@@ -15,7 +15,7 @@ import unittest
 import urllib.error
 import urllib.request
 
-from markdown_files import ROOT, blocks, read
+from markdown_files import ROOT, blocks, read, without_blocks
 
 sys.path.insert(0, str(ROOT / "tests/server"))
 # pylint: disable=wrong-import-position
@@ -27,15 +27,8 @@ DOCUMENTS = (GUIDE, "deploy/RUNBOOK.md", "README.md", "SECURITY.md", "server/API
              "deploy/chart/pregate/README.md", "deploy/dashboards/README.md",
              "deploy/image/README.md", "deploy/proxy/README.md")
 COMMANDS = ("serve", "chat", "generate", "embed", "bench", "simulate")
-# Flags of other programs in these documents.
-OTHERS_FLAGS = {
-    # docker, helm, kubectl, curl, the proxy and the projects' own scripts
-    "build-arg", "cacert", "cap-drop", "check", "create-namespace", "from-literal", "logs", "namespace",
-    "once", "output", "pictures", "previous", "read-only", "reuse-values", "security-opt", "set",
-    "tmpfs", "cert", "key",
-    # this project's load generator and client
-    "concurrency", "chat", "target",
-}
+# Flags of other programs that these documents speak of by themselves.
+OTHERS_FLAGS = {"build-arg", "output"}
 SECONDS = 240  # for all commands, on a machine that does much else
 
 
@@ -134,19 +127,40 @@ def flags_of(command):
     return names
 
 
+def named_flags(text):
+    """(command or None, flag) of each flag in code: of what is called, or standing by itself."""
+    for _, block in blocks(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield from flags_in(line)
+    for span in re.findall(r"`([^`\n]+)`", without_blocks(text)):
+        name = re.match(r"--(?:\[no-\])?([a-z][a-z0-9-]+)", span)
+        if name:
+            yield None, name[1]
+        yield from flags_in(span)
+
+
+def flags_in(line):
+    called = re.search(r"(?:^|[\s/])pregate(?: |-)([a-z]+)(.*)", line)
+    if called and called[1] in (*COMMANDS, "client"):
+        for name in re.findall(r"(?<=\s)--([a-z][a-z0-9-]+)", re.split(r" [|&#] ?", called[2])[0]):
+            yield called[1], name
+
+
 class Names(unittest.TestCase):
     def test_flags(self):
-        known = set().union(*(flags_of(command) for command in COMMANDS)) | {"help", "help-all",
-                                                                             "version"}
         client = subprocess.run([BINARY.parent / "pregate-client", "--help"], capture_output=True,
                                 text=True, check=True).stdout
-        known |= set(re.findall(r"--([a-z0-9-]+)", client))
-        named = 0
+        known = {command: flags_of(command) for command in COMMANDS}
+        known["client"] = set(re.findall(r"--([a-z0-9-]+)", client))
+        known[None] = set().union(OTHERS_FLAGS, *known.values())
+        named = set()
         for document in DOCUMENTS:
-            for name in set(re.findall(r"(?<![\w/-])--([a-z][a-z0-9-]+)", read(document))):
-                named += 1
-                self.assertTrue(name in known or name in OTHERS_FLAGS, f"{document}: --{name}")
-        self.assertGreater(named, 50)
+            for command, name in named_flags(read(document)):
+                named.add((command, name))
+                self.assertIn(name, known[command], f"{document}: {command}")
+        self.assertGreater(len(named), 60)
+        self.assertLessEqual({("serve", "health-port"), ("simulate", "replay"), ("client", "target"),
+                              (None, "drain-timeout")}, named)
 
     def test_flags_of_serve_that_the_guide_sets(self):
         """Each with the value that the guide gives it."""
