@@ -8,6 +8,7 @@
 #include "server/generation/step_watch.h"
 #include "server/http/answer_exchange.h"
 #include "server/http/health_routes.h"
+#include "server/http/http_record.h"
 #include "server/http/metrics_route.h"
 #include "server/open_inference/http_routes.h"
 #include "server/openai/openai_error.h"
@@ -85,12 +86,7 @@ class Door : public HttpDoor {
     if (absl::IsUnauthenticated(status)) {
       environment_.model->metrics().CountRejection(Rejection::kUnauthenticated);
     }
-    RequestLogLine line;
-    line.request_id = request.request_id;
-    line.method = absl::StrCat(request.method, " ", request.path);
-    line.status = absl::StatusCodeToString(status.code());
-    line.peer = request.peer;
-    environment_.log->Write(line);
+    environment_.log->WriteUntraced(RecordOf(request, status));
   }
 
   // On the pump's thread, every second.

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -27,6 +28,8 @@
 #include "server/log/request_log.h"
 #include "server/metrics/metrics.h"
 #include "server/stop_signals.h"
+#include "server/tracing/resource.h"
+#include "server/tracing/tracer.h"
 
 namespace pregate {
 namespace {
@@ -171,6 +174,33 @@ std::unique_ptr<Reloader> StartReloader(const ServeConfig& config, const Identit
                                     std::move(listener));
 }
 
+// What requests are traced with. Null: they are not.
+struct Tracing {
+  std::unique_ptr<SpanExporter> exporter;
+  std::unique_ptr<Tracer> tracer;
+};
+
+absl::StatusOr<std::optional<CollectorUrl>> CollectorOf(const ServeConfig& config) {
+  if (config.otlp_traces_endpoint.empty()) return std::nullopt;
+  return ReadCollectorUrl(config.otlp_traces_endpoint);
+}
+
+Tracing StartTracing(const ServeConfig& config, const std::string& model, Metrics* metrics,
+                     RequestLog* log) {
+  Tracing tracing;
+  const auto collector = CollectorOf(config);
+  if (!collector.ok() || !collector->has_value()) return tracing;  // Serve has said why
+  SpanExporterOptions options;
+  options.collector = **collector;
+  options.resource = ResourceOf(ProcessEnv);
+  tracing.exporter = std::make_unique<SpanExporter>(
+      std::move(options), metrics, [log](const std::string& note) { log->Note(note); });
+  tracing.tracer =
+      std::make_unique<Tracer>(model, config.trace_sample_ratio, tracing.exporter.get());
+  log->TraceWith(tracing.tracer.get());
+  return tracing;
+}
+
 // Says in the log how steps are put together by expert, when that changes and has been so for a
 // while.
 class BatchingNotes {
@@ -216,6 +246,7 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options,
                const Identity& identity, Engine* engine, StopSignals* signals) {
   Metrics metrics(engine, options.name, config.metrics_compat);
   RequestLog log(config.log_format);
+  const Tracing tracing = StartTracing(config, options.name, &metrics, &log);
   BatchingNotes notes(&log);
   engine->SetStepObserver([&metrics, &notes](const StepStats& step) {
     metrics.ObserveStep(step);
@@ -278,6 +309,9 @@ int Serve(const ServeConfig& config) {
   const absl::StatusOr<Identity> identity = OpenIdentity(config);
   if (!identity.ok()) return Fail(identity.status(), kCannotUse);
   WarnOf(config, *identity);
+  if (const auto collector = CollectorOf(config); !collector.ok()) {
+    return Fail(collector.status(), kCannotUse);
+  }
   ServedModelOptions options;
   absl::StatusOr<std::string> chat_template = ReadChatTemplate(config.chat_template);
   if (!chat_template.ok()) return Fail(chat_template.status(), kCannotUse);

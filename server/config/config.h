@@ -45,6 +45,8 @@ struct ServeConfig {
   absl::Duration shutdown_delay;                     // from "not serving" to the first refusal
   LogFormat log_format = LogFormat::kText;
   MetricsCompat metrics_compat = MetricsCompat::kNone;
+  std::string otlp_traces_endpoint;  // URL of a collector; empty: nothing is traced
+  double trace_sample_ratio = 1.0;   // of requests whose caller traces nothing
 };
 
 // `pregate generate MODEL -p PROMPT`.

@@ -121,6 +121,11 @@ void AppendServerFlags(ServeConfig* config, std::vector<Flag>* flags) {
                             static_cast<int>(config->log_format), [config](int word) {
                               config->log_format = static_cast<LogFormat>(word);
                             }));
+  flags->push_back(TextFlag("otlp-traces-endpoint", "URL",
+                            "OTLP collector of traces, http://HOST[:4318][/v1/traces]",
+                            &config->otlp_traces_endpoint));
+  flags->push_back(RealFlag("trace-sample-ratio", "share of requests without a parent to trace",
+                            &config->trace_sample_ratio, 0, 1));
 }
 
 Flag SystemFlag(std::string* target) {
@@ -144,7 +149,8 @@ constexpr absl::string_view kRareServeFlags[] = {
     "shutdown-delay",        "drain-timeout",     "ssl-ca-certs",     "max-num-prefill-tokens",
     "max-num-queued-tokens", "scheduling-policy", "expert-batching",  "expert-batch-max-wait-steps",
     "max-num-step-seqs",     "expert-storage",    "expert-cache-dir", "expert-eviction",
-    "expert-prefetch",       "record-trace",      "health-port"};
+    "expert-prefetch",       "record-trace",      "health-port",      "otlp-traces-endpoint",
+    "trace-sample-ratio"};
 
 // How the numbers of an answer are chosen.
 void AppendSamplingFlags(int32_t* max_tokens, double* temperature, int32_t* top_k, double* top_p,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/generation/answer_text.h"
 #include "server/generation/rejection.h"
 
 namespace pregate {
@@ -118,6 +119,15 @@ void EncodingCall::Close() {
   record_.timing.queue = std::min(queue_, record_.end_to_end);
   if (status_.ok()) record_.timing.prefill = record_.end_to_end - record_.timing.queue;
   model_->metrics().ObserveAnswer(record_);
+}
+
+void EncodingCall::AddTo(RequestRecord* record) const {
+  record->operation = job_.operation;
+  record->answer = record_;
+  record->answers = job_.inputs;
+  record->finish = FinishName(record_.finish);
+  record->finishes = {record->finish};
+  record->submitted = arrived_;
 }
 
 absl::StatusOr<EncodingResult> EncodingCall::TakeResult() {

@@ -14,6 +14,7 @@
 #include "server/embedding/encoding_job.h"
 #include "server/generation/served_model.h"
 #include "server/metrics/metrics.h"
+#include "server/tracing/request_record.h"
 
 namespace pregate {
 
@@ -47,9 +48,8 @@ class EncodingCall : public std::enable_shared_from_this<EncodingCall> {
   // DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED (others have filled the queue meanwhile),
   // UNAVAILABLE, or what Cancel was called with.
   absl::StatusOr<EncodingResult> TakeResult();
-  // For the log.
   const AnswerRecord& record() const { return record_; }
-  int32_t inputs() const { return job_.inputs; }
+  void AddTo(RequestRecord* record) const;
 
  private:
   using SteadyTime = std::chrono::steady_clock::time_point;

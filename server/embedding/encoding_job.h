@@ -34,11 +34,12 @@ struct EncodingResult {
 };
 
 struct EncodingJob {
-  std::vector<EncodingRequest> requests;
+  const char* operation = "embeddings";  // as OpenTelemetry names it, where it has a name
+  std::vector<EncodingRequest> requests = {};
   int32_t inputs = 0;  // of the client: a long document is several requests
   int64_t tokens = 0;
   // Makes the answer of what the engine gave, [requests] in their order.
-  std::function<EncodingResult(std::vector<std::vector<float>>)> finish;
+  std::function<EncodingResult(std::vector<std::vector<float>>)> finish = {};
 };
 
 }  // namespace pregate

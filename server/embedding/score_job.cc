@@ -155,7 +155,7 @@ class ScoreJobBuilder {
   const ScoreAsk& ask_;
   const InputReader reader_;
   const uint64_t salt_;
-  EncodingJob job_;
+  EncodingJob job_ = {.operation = "rerank"};
   std::vector<int32_t> owners_;  // [pieces] the document of each
 };
 

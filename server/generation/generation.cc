@@ -8,7 +8,7 @@
 namespace pregate {
 namespace {
 
-void AddTo(const AnswerDelta& ended, AnswerRecord* record) {
+void AddTokens(const AnswerDelta& ended, AnswerRecord* record) {
   record->prompt_tokens += ended.prompt_tokens;
   record->cached_prompt_tokens += ended.cached_prompt_tokens;
   record->completion_tokens += ended.completion_tokens;
@@ -28,7 +28,10 @@ absl::StatusOr<std::shared_ptr<Generation>> Generation::Start(const ServedModel*
 }
 
 Generation::Generation(const ServedModel* model, const ClientRequest& request, Wake wake)
-    : model_(model), wake_(std::move(wake)), stream_(request.stream) {
+    : model_(model),
+      wake_(std::move(wake)),
+      stream_(request.stream),
+      is_chat_(std::holds_alternative<std::vector<ChatMessage>>(request.prompt)) {
   // Of a number of answers that Translate will refuse, nothing is set up.
   const int32_t answers = request.n > kMaxAnswers ? 0 : std::max(request.n, 0);
   const int32_t min_tokens = static_cast<int32_t>(std::min<int64_t>(request.min_tokens, INT32_MAX));
@@ -42,6 +45,7 @@ absl::Status Generation::Submit(GenerationRequest request) {
   // Held until the id is known: an output may come, and with it a reason to cancel, before Submit
   // returns. The engine takes no lock of its own around its callbacks.
   absl::MutexLock lock(&mutex_);
+  submitted_ = std::chrono::steady_clock::now();
   const absl::StatusOr<uint64_t> id = model_->engine().Submit(
       std::move(request),
       [self = shared_from_this()](GenerationOutput output) { self->Receive(std::move(output)); });
@@ -106,17 +110,18 @@ void Generation::EndAnswer(AnswerDelta* delta) {
   if (delta->finish == FinishReason::kCancelled && !absl::IsCancelled(status)) {
     delta->finish = FinishReason::kError;
   }
+  answers_[delta->index].finish = delta->finish;
 
   AnswerRecord answer;
   answer.finish = delta->finish;
   answer.timing = delta->timing;
   answer.end_to_end = absl::FromChrono(std::chrono::steady_clock::now() - arrived_);
-  AddTo(*delta, &answer);
+  AddTokens(*delta, &answer);
   model_->metrics().ObserveAnswer(answer);
   if (ended_ == 1) {
     record_ = answer;
   } else {
-    AddTo(*delta, &record_);
+    AddTokens(*delta, &record_);
   }
 }
 
@@ -134,6 +139,21 @@ absl::Status Generation::StatusOf(const AnswerDelta& delta) const {
     default:
       return absl::OkStatus();
   }
+}
+
+void Generation::AddTo(RequestRecord* record) const {
+  if (record->answers == 0) {
+    record->operation = is_chat_ ? "chat" : "text_completion";
+    record->answer = record_;
+    record->finish = FinishName(record_.finish);
+    record->submitted = submitted_;
+  } else {
+    record->answer.prompt_tokens += record_.prompt_tokens;
+    record->answer.cached_prompt_tokens += record_.cached_prompt_tokens;
+    record->answer.completion_tokens += record_.completion_tokens;
+  }
+  record->answers += answers();
+  for (const Answer& answer : answers_) record->finishes.push_back(FinishName(answer.finish));
 }
 
 void Generation::Cancel(absl::Status why) {

@@ -14,6 +14,7 @@
 #include "server/generation/client_request.h"
 #include "server/generation/served_model.h"
 #include "server/metrics/metrics.h"
+#include "server/tracing/request_record.h"
 
 namespace pregate {
 
@@ -44,9 +45,11 @@ class Generation : public std::enable_shared_from_this<Generation> {
   // OK, or DEADLINE_EXCEEDED, INTERNAL, or what Cancel was called with.
   bool done() const { return ended_ == answers_.size(); }
   const absl::Status& status() const { return status_; }
-  // For the log, once done: tokens of all answers together, times of the first.
+  // Once done: tokens of all answers together, times of the first.
   const AnswerRecord& record() const { return record_; }
   int answers() const { return static_cast<int>(answers_.size()); }
+  // Once done: adds its answers to those of the same request that ended before.
+  void AddTo(RequestRecord* record) const;
 
   // What waits to be taken. Thread-safe.
   struct Backlog {
@@ -61,6 +64,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     AnswerText text;
     AnswerDelta delta = {};         // not handed out yet
     bool engine_cancelled = false;  // because a stop string ended it
+    FinishReason finish = FinishReason::kNone;
   };
 
   Generation(const ServedModel* model, const ClientRequest& request, Wake wake);
@@ -73,7 +77,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const ServedModel* const model_;
   const Wake wake_;
   const bool stream_;
+  const bool is_chat_;
   const SteadyTime arrived_ = std::chrono::steady_clock::now();
+  SteadyTime submitted_;  // before the engine knows of it
 
   // The taking thread's own.
   std::vector<Answer> answers_;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "server/grpc/call_record.h"
 #include "server/grpc/status.h"
 
 namespace pregate {
@@ -64,17 +65,9 @@ void EncodingReactor::OnDone() {
   std::shared_ptr<EncodingReactor> self;  // outlives the lock
   absl::MutexLock lock(&mutex_);
   self = std::move(self_);
-  RequestLogLine line;
-  line.request_id = request_id_;
-  line.method = method_;
-  line.status = StatusCodeName(status_);
-  line.peer = context_->peer();
-  if (call_ != nullptr) {
-    line.answer = call_->record();
-    line.finish = FinishName(line.answer.finish);
-    line.answers = call_->inputs();
-  }
-  environment_->log->Write(line);
+  RequestRecord record = RecordOf(*context_, method_, request_id_, status_, arrival_);
+  if (call_ != nullptr) call_->AddTo(&record);
+  environment_->log->Write(record);
 }
 
 }  // namespace pregate

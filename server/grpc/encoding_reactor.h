@@ -50,6 +50,7 @@ class EncodingReactor : public grpc::ServerUnaryReactor,
 
   const CallEnvironment* const environment_;
   grpc::CallbackServerContext* const context_;
+  const Arrival arrival_ = {};
   const std::string method_;
   const std::string request_id_;
   const Fill fill_;

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "server/grpc/status.h"
+#include "server/grpc/call_record.h"
 
 namespace pregate {
 
@@ -16,11 +16,7 @@ absl::Status Gate::Admit(const grpc::CallbackServerContext& context, const char*
   const absl::StatusOr<std::string> name = authorizer_->Check(authorization);
   if (name.ok()) return absl::OkStatus();
   environment_->model->metrics().CountRejection(Rejection::kUnauthenticated);
-  RequestLogLine line;
-  line.method = method;
-  line.status = StatusCodeName(name.status());
-  line.peer = context.peer();
-  environment_->log->Write(line);
+  environment_->log->WriteUntraced(RecordOf(context, method, "", name.status(), Arrival()));
   return name.status();
 }
 

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/generation/rejection.h"
 #include "server/grpc/call_deadline.h"
+#include "server/grpc/call_record.h"
 #include "server/grpc/messages.h"
 #include "server/grpc/status.h"
 
@@ -103,17 +104,9 @@ void GenerateCall::OnDone() {
   std::shared_ptr<GenerateCall> self;  // outlives the lock
   absl::MutexLock lock(&mutex_);
   self = std::move(self_);
-  RequestLogLine line;
-  line.request_id = request_id_;
-  line.method = "Generate";
-  line.status = StatusCodeName(status_);
-  line.peer = context_->peer();
-  if (generation_ != nullptr) {
-    line.answer = generation_->record();
-    line.finish = FinishName(line.answer.finish);
-    line.answers = generation_->answers();
-  }
-  environment_->log->Write(line);
+  RequestRecord record = RecordOf(*context_, "Generate", request_id_, status_, arrival_);
+  if (generation_ != nullptr) generation_->AddTo(&record);
+  environment_->log->Write(record);
 }
 
 }  // namespace pregate

@@ -58,6 +58,7 @@ class GenerateCall : public grpc::ServerWriteReactor<v1::GenerateResponse>,
 
   const CallEnvironment* const environment_;
   grpc::CallbackServerContext* const context_;
+  const Arrival arrival_ = {};
   std::string request_id_;
 
   absl::Mutex mutex_;

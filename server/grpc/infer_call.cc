@@ -5,6 +5,7 @@
 
 #include "server/generation/rejection.h"
 #include "server/grpc/call_deadline.h"
+#include "server/grpc/call_record.h"
 #include "server/grpc/status.h"
 
 namespace pregate {
@@ -17,21 +18,6 @@ absl::StatusOr<ClientRequest> ReadInferRequest(const CallEnvironment& environmen
       read.ok() ? ToClientRequest(*std::move(read), method) : read.status();
   if (!wanted.ok()) environment.model->metrics().CountRejection(RejectionOf(wanted.status()));
   return wanted;
-}
-
-void LogInfer(const CallEnvironment& environment, const char* method, const std::string& id,
-              const std::string& peer, const absl::Status& status, const Generation* generation) {
-  RequestLogLine line;
-  line.request_id = id;
-  line.method = method;
-  line.status = StatusCodeName(status);
-  line.peer = peer;
-  if (generation != nullptr) {
-    line.answer = generation->record();
-    line.finish = FinishName(line.answer.finish);
-    line.answers = generation->answers();
-  }
-  environment.log->Write(line);
 }
 
 InferCall* InferCall::Begin(const CallEnvironment* environment,
@@ -94,7 +80,9 @@ void InferCall::OnDone() {
   std::shared_ptr<InferCall> self;  // outlives the lock
   absl::MutexLock lock(&mutex_);
   self = std::move(self_);
-  LogInfer(*environment_, "ModelInfer", echo_.id, context_->peer(), status_, generation_.get());
+  RequestRecord record = RecordOf(*context_, "ModelInfer", echo_.id, status_, arrival_);
+  if (generation_ != nullptr) generation_->AddTo(&record);
+  environment_->log->Write(record);
 }
 
 }  // namespace pregate

@@ -20,10 +20,6 @@ absl::StatusOr<ClientRequest> ReadInferRequest(const CallEnvironment& environmen
                                                const inference::ModelInferRequest& message,
                                                InferMethod method);
 
-// The log's line of a request that has ended. `generation` null: it was refused.
-void LogInfer(const CallEnvironment& environment, const char* method, const std::string& id,
-              const std::string& peer, const absl::Status& status, const Generation* generation);
-
 // Owns itself from Begin to OnDone.
 class InferCall : public grpc::ServerUnaryReactor,
                   public PumpedStream,
@@ -51,6 +47,7 @@ class InferCall : public grpc::ServerUnaryReactor,
 
   const CallEnvironment* const environment_;
   grpc::CallbackServerContext* const context_;
+  const Arrival arrival_ = {};
   const InferEcho echo_;
   inference::ModelInferResponse* const response_;
 

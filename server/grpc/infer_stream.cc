@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/grpc/call_deadline.h"
+#include "server/grpc/call_record.h"
 #include "server/grpc/infer_call.h"
 #include "server/grpc/status.h"
 
@@ -43,6 +44,7 @@ void InferStream::ReadMore() {
 }
 
 void InferStream::OnReadDone(bool ok) {
+  request_arrival_ = Arrival();
   // Reading a long text takes its time: without the lock, which a pump may be waiting for.
   {
     absl::MutexLock lock(&mutex_);
@@ -62,7 +64,8 @@ void InferStream::OnReadDone(bool ok) {
 
 void InferStream::Accept(absl::StatusOr<Item> item) {
   if (!item.ok()) {
-    LogInfer(*environment_, kMethod, request_.id(), context_->peer(), item.status(), nullptr);
+    environment_->log->Write(
+        RecordOf(*context_, kMethod, request_.id(), item.status(), request_arrival_));
     return QueueError(EchoOf(request_), item.status());
   }
   for (const absl::Status& ended : {left_, aborted_}) {
@@ -82,7 +85,8 @@ absl::StatusOr<InferStream::Item> InferStream::Submit() {
       environment_->model, *std::move(wanted),
       [pump, stream = std::weak_ptr<PumpedStream>(weak_from_this())] { pump->Wake(stream); });
   if (!generation.ok()) return generation.status();
-  return Item{EchoOf(request_), WantsEmptyFinal(request_), *std::move(generation)};
+  return Item{request_arrival_, EchoOf(request_), WantsEmptyFinal(request_),
+              *std::move(generation)};
 }
 
 void InferStream::Advance() {
@@ -117,8 +121,10 @@ void InferStream::Collect() {
     for (const AnswerDelta& delta : item.generation->Take()) Queue(item, delta);
     if (item.generation->done()) {
       QueueEnd(item);
-      LogInfer(*environment_, kMethod, item.echo.id, context_->peer(), item.generation->status(),
-               item.generation.get());
+      RequestRecord record =
+          RecordOf(*context_, kMethod, item.echo.id, item.generation->status(), item.arrival);
+      item.generation->AddTo(&record);
+      environment_->log->Write(record);
       it = items_.erase(it);
     } else {
       ++it;

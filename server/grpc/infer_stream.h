@@ -39,6 +39,7 @@ class InferStream : public grpc::ServerBidiReactor<inference::ModelInferRequest,
  private:
   // A request that is being answered.
   struct Item {
+    Arrival arrival;
     InferEcho echo;
     bool empty_final = false;  // one more response, without outputs
     std::shared_ptr<Generation> generation;
@@ -67,7 +68,9 @@ class InferStream : public grpc::ServerBidiReactor<inference::ModelInferRequest,
   const CallEnvironment* const environment_;
   grpc::CallbackServerContext* const context_;
 
-  inference::ModelInferRequest request_;  // while `reading_`, the reader's own
+  // While `reading_`, the reader's own.
+  inference::ModelInferRequest request_;
+  Arrival request_arrival_;
 
   absl::Mutex mutex_;
   std::shared_ptr<InferStream> self_ ABSL_GUARDED_BY(mutex_);

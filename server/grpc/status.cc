@@ -60,8 +60,4 @@ grpc::Status LastStatus(const absl::Status& status, grpc::CallbackServerContext*
   return ToGrpcStatus(status, retry_delay);
 }
 
-std::string StatusCodeName(const absl::Status& status) {
-  return absl::StatusCodeToString(status.code());
-}
-
 }  // namespace pregate

@@ -5,8 +5,6 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
 
-#include <string>
-
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 
@@ -21,9 +19,6 @@ grpc::Status ToGrpcStatus(const absl::Status& status, absl::Duration retry_delay
 
 // The same, as the last of a call: with the next retry delay, which the trailer above says too.
 grpc::Status LastStatus(const absl::Status& status, grpc::CallbackServerContext* context);
-
-// "INVALID_ARGUMENT"
-std::string StatusCodeName(const absl::Status& status);
 
 }  // namespace pregate
 

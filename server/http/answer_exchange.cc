@@ -3,37 +3,10 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "server/generation/rejection.h"
+#include "server/http/http_record.h"
 
 namespace pregate {
-namespace {
-
-RequestLogLine LineOf(const HttpRequest& request, const absl::Status& status) {
-  RequestLogLine line;
-  line.request_id = request.request_id;
-  line.method = absl::StrCat(request.method, " ", request.path);
-  line.status = absl::StatusCodeToString(status.code());
-  line.peer = request.peer;
-  return line;
-}
-
-// Tokens of all answers together, times of the first.
-void AddTo(const Generation& generation, RequestLogLine* line) {
-  const AnswerRecord& record = generation.record();
-  if (line->answers == 0) {
-    line->answer = record;
-  } else {
-    line->answer.prompt_tokens += record.prompt_tokens;
-    line->answer.cached_prompt_tokens += record.cached_prompt_tokens;
-    line->answer.completion_tokens += record.completion_tokens;
-  }
-  line->answers += generation.answers();
-  line->finish = FinishName(line->answer.finish);
-}
-
-}  // namespace
-
 AnswerExchange::AnswerExchange(const HttpEnvironment* environment,
                                std::shared_ptr<HttpExchange> exchange, AnswerJob job)
     : environment_(environment),
@@ -72,7 +45,7 @@ void AnswerExchange::Start(const HttpEnvironment* environment,
 void AnswerExchange::Refuse(const HttpEnvironment& environment, HttpExchange* exchange,
                             const absl::Status& status, HttpErrorFormat error) {
   environment.model->metrics().CountRejection(RejectionOf(status));
-  environment.log->Write(LineOf(exchange->request(), status));
+  environment.log->Write(RecordOf(exchange->request(), status));
   exchange->Respond(HttpRefusal(status, error));
 }
 
@@ -148,9 +121,9 @@ absl::Status AnswerExchange::Outcome() const {
 void AnswerExchange::Finish(std::string piece) {
   finished_ = true;
   const absl::Status status = Outcome();
-  RequestLogLine line = LineOf(exchange_->request(), status);
-  for (const auto& generation : generations_) AddTo(*generation, &line);
-  environment_->log->Write(line);
+  RequestRecord record = RecordOf(exchange_->request(), status);
+  for (const auto& generation : generations_) generation->AddTo(&record);
+  environment_->log->Write(record);
   if (!left_.ok()) return;
   if (status.ok() && !stream_) {
     HttpResponse response;

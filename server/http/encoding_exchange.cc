@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "server/http/http_record.h"
 
 namespace pregate {
 
@@ -35,18 +35,9 @@ void EncodingExchange::Advance() {
 
 void EncodingExchange::Finish(const absl::StatusOr<EncodingResult>& result) {
   finished_ = true;
-  const HttpRequest& request = exchange_->request();
-  RequestLogLine line;
-  line.request_id = request.request_id;
-  line.method = absl::StrCat(request.method, " ", request.path);
-  line.status = absl::StatusCodeToString(result.status().code());
-  line.peer = request.peer;
-  if (call_ != nullptr) {
-    line.answer = call_->record();
-    line.finish = FinishName(line.answer.finish);
-    line.answers = call_->inputs();
-  }
-  environment_->log->Write(line);
+  RequestRecord record = RecordOf(exchange_->request(), result.status());
+  if (call_ != nullptr) call_->AddTo(&record);
+  environment_->log->Write(record);
   if (gone_) return;
   if (!result.ok()) return exchange_->Respond(HttpRefusal(result.status(), error_));
   HttpResponse response;

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "server/tracing/arrival.h"
 
 namespace pregate {
 
@@ -25,6 +26,7 @@ struct HttpRequest {
   std::string peer;        // "ipv4:127.0.0.1:54321"
   std::string request_id;  // X-Request-Id as it came, or one of ours: a label
   std::string client;      // name of the bearer token; "": nobody needs one
+  Arrival arrival;         // of its first bytes
 
   // The first header of that name (in lower case); "": there is none.
   absl::string_view Header(absl::string_view name) const;

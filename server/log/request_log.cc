@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "server/tracing/tracer.h"
 
 namespace pregate {
 namespace {
@@ -32,16 +33,19 @@ std::string Now() {
 }
 
 // What a line says, in its order.
-ordered_json Fields(const RequestLogLine& line) {
-  const AnswerRecord& answer = line.answer;
-  return {
+ordered_json Fields(const RequestRecord& record, const std::string& trace_id) {
+  const AnswerRecord& answer = record.answer;
+  ordered_json fields = {
       {"time", Now()},
-      {"method", Cut(line.method)},
-      {"request_id", Cut(line.request_id)},
-      {"peer", Cut(line.peer)},
-      {"status", Cut(line.status)},
-      {"finish", Cut(line.finish)},
-      {"answers", line.answers},
+      {"method", Cut(record.method)},
+      {"request_id", Cut(record.request_id)},
+  };
+  if (!trace_id.empty()) fields["trace_id"] = trace_id;
+  fields.update({
+      {"peer", Cut(record.peer)},
+      {"status", absl::StatusCodeToString(record.status.code())},
+      {"finish", Cut(record.finish)},
+      {"answers", record.answers},
       {"prompt_tokens", answer.prompt_tokens},
       {"cached_prompt_tokens", answer.cached_prompt_tokens},
       {"completion_tokens", answer.completion_tokens},
@@ -53,7 +57,12 @@ ordered_json Fields(const RequestLogLine& line) {
       {"expert_stall_ms", Milliseconds(answer.timing.expert_stall)},
       {"distinct_experts", answer.timing.distinct_experts},
       {"end_to_end_ms", Milliseconds(answer.end_to_end)},
-  };
+  });
+  return fields;
+}
+
+std::string CallersTraceId(const RequestRecord& record) {
+  return record.trace.valid() ? HexOf(record.trace.trace_id) : "";
 }
 
 std::string AsJson(const ordered_json& fields) {
@@ -96,8 +105,16 @@ RequestLog::RequestLog(LogFormat format) : format_(format), sink_(std::make_uniq
 
 RequestLog::~RequestLog() = default;
 
-void RequestLog::Write(const RequestLogLine& line) {
-  const ordered_json fields = Fields(line);
+void RequestLog::Write(const RequestRecord& record) {
+  WriteLine(record, tracer_ == nullptr ? CallersTraceId(record) : tracer_->Record(record));
+}
+
+void RequestLog::WriteUntraced(const RequestRecord& record) {
+  WriteLine(record, CallersTraceId(record));
+}
+
+void RequestLog::WriteLine(const RequestRecord& record, const std::string& trace_id) {
+  const ordered_json fields = Fields(record, trace_id);
   sink_->Write(format_ == LogFormat::kJson ? AsJson(fields) : AsText(fields));
 }
 

@@ -6,20 +6,11 @@
 #include <string>
 
 #include "server/config/config.h"
-#include "server/metrics/metrics.h"
+#include "server/tracing/request_record.h"
 
 namespace pregate {
 
-// The strings may come from a client: any bytes, any length.
-struct RequestLogLine {
-  std::string request_id;
-  std::string method;
-  std::string status;  // name of the call's status code
-  std::string finish;  // of the first answer; empty when there was none
-  std::string peer;
-  AnswerRecord answer;  // tokens of all answers together, times of the first
-  int answers = 0;
-};
+class Tracer;
 
 // Writes to standard error from a thread of its own: a reader that has stopped costs lines (the
 // oldest ones), never a request's time. Thread-safe.
@@ -30,16 +21,27 @@ class RequestLog {
   RequestLog(const RequestLog&) = delete;
   RequestLog& operator=(const RequestLog&) = delete;
 
-  // Each string is cut at 256 bytes, and what is not printable ASCII in it is escaped: a line of
-  // the log is a line.
-  void Write(const RequestLogLine& line);
+  // From now on requests that are written are traced, too. Call before the first. `tracer` must
+  // outlive what writes.
+  void TraceWith(Tracer* tracer) { tracer_ = tracer; }
+
+  // The request has ended just now. Each string is cut at 256 bytes, and what is not printable
+  // ASCII in it is escaped: a line of the log is a line.
+  void Write(const RequestRecord& record);
+  // The same for one that was turned away at the door, which is not traced: whoever may not ask
+  // must not fill the traces of those who may.
+  void WriteUntraced(const RequestRecord& record);
 
   // A line of the server's own, {"time": ..., "note": text} in JSON.
   void Note(const std::string& text);
 
  private:
   class Sink;
+
+  void WriteLine(const RequestRecord& record, const std::string& trace_id);
+
   LogFormat format_;
+  Tracer* tracer_ = nullptr;
   std::unique_ptr<Sink> sink_;
 };
 

@@ -54,6 +54,7 @@ inline constexpr std::array kRejectionLabels = {"invalid",   "queue_full",    "d
                                                 "not_found", "unimplemented", "unauthenticated"};
 inline constexpr std::array kListenerLabels = {"grpc", "http"};
 inline constexpr std::array kWatchedFilesLabels = {"tokens", "certificates"};
+inline constexpr std::array kSpanDropLabels = {"queue", "collector"};
 inline constexpr std::array kPhaseLabels = {"pregate", "plan", "execute", "sample", "commit"};
 inline constexpr std::array kCauseLabels = {"known", "guessed", "demand"};
 inline constexpr std::array kShadowLabels = {"random", "lru", "lfu", "static", "belady_offline"};
@@ -79,6 +80,10 @@ struct Instruments {
   std::array<EventCounter, kListenerLabels.size()> failed_handshakes;
   std::atomic<int64_t> certificate_expiry = 0;  // seconds since 1970; 0: there is no TLS
   std::array<std::atomic<int>, kWatchedFilesLabels.size()> files_in_force = {-1, -1};  // -1: none
+
+  std::atomic<bool> traced = false;  // there is a collector for spans
+  EventCounter spans_exported;
+  std::array<EventCounter, kSpanDropLabels.size()> spans_dropped;
 
   std::array<BucketCounter, kPhaseLabels.size()> step_seconds = {
       BucketCounter(PhaseEdges()), BucketCounter(PhaseEdges()), BucketCounter(PhaseEdges()),

@@ -19,6 +19,7 @@ size_t FinishIndex(FinishReason reason) {
 static_assert(static_cast<size_t>(Rejection::kUnauthenticated) + 1 == kRejectionLabels.size());
 static_assert(static_cast<size_t>(Listener::kHttp) + 1 == kListenerLabels.size());
 static_assert(static_cast<size_t>(WatchedFiles::kCertificates) + 1 == kWatchedFilesLabels.size());
+static_assert(static_cast<size_t>(SpanDrop::kCollector) + 1 == kSpanDropLabels.size());
 
 }  // namespace
 
@@ -91,6 +92,14 @@ void Metrics::SetCertificateExpiry(absl::Time not_after) {
 void Metrics::SetFilesInForce(WatchedFiles files, bool in_force) {
   instruments_->files_in_force[static_cast<size_t>(files)].store(in_force,
                                                                  std::memory_order_relaxed);
+}
+
+void Metrics::ShowSpans() { instruments_->traced.store(true, std::memory_order_relaxed); }
+
+void Metrics::CountExportedSpans(int64_t count) { instruments_->spans_exported.Add(count); }
+
+void Metrics::CountDroppedSpans(SpanDrop why, int64_t count) {
+  instruments_->spans_dropped[static_cast<size_t>(why)].Add(count);
 }
 
 std::string Metrics::Text() const {

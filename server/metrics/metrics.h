@@ -39,6 +39,9 @@ enum class Listener : uint8_t { kGrpc, kHttp };
 // Files that are read again when they are replaced.
 enum class WatchedFiles : uint8_t { kTokens, kCertificates };
 
+// Why a span did not reach the collector: too many waited, or it could not take it.
+enum class SpanDrop : uint8_t { kQueue, kCollector };
+
 struct Instruments;
 class MetricsListener;
 class MetricsPage;
@@ -66,6 +69,10 @@ class Metrics {
   // Whether they are in force as they are now; else they cannot be used, and older ones stay.
   // Without a call the page has no such series.
   void SetFilesInForce(WatchedFiles files, bool in_force);
+  // Requests are traced. Without a call the page has no series of spans.
+  void ShowSpans();
+  void CountExportedSpans(int64_t count);
+  void CountDroppedSpans(SpanDrop why, int64_t count);
 
   // The page, in Prometheus' text format.
   std::string Text() const;

@@ -121,6 +121,17 @@ Families IdentityFamilies(const Instruments& from) {
   return families;
 }
 
+// What becomes of traces.
+Families SpanFamilies(const Instruments& from) {
+  if (!from.traced.load(std::memory_order_relaxed)) return {};
+  return {
+      CounterFamily("trace_spans_exported_total", "Spans that the collector has taken.",
+                    static_cast<double>(from.spans_exported.value())),
+      CounterFamily("trace_spans_dropped_total", "Spans that were lost, by reason.", "reason",
+                    kSpanDropLabels, from.spans_dropped),
+  };
+}
+
 // What only we have.
 Families OwnFamilies(const Instruments& from, absl::Duration last_step_age) {
   return {
@@ -157,6 +168,7 @@ Families MetricsPage::Collect() const {
   Append(WithPrefix("pregate_", OwnFamilies(*instruments_, std::max(age, absl::ZeroDuration()))),
          &page);
   Append(WithPrefix("pregate_", IdentityFamilies(*instruments_)), &page);
+  Append(WithPrefix("pregate_", SpanFamilies(*instruments_)), &page);
   Append(WithPrefix("pregate_", ExpertFamilies(stats.experts, *instruments_)), &page);
   Append(ProcessFamilies(), &page);
   if (compat_ == MetricsCompat::kVllm) {

@@ -317,7 +317,10 @@ TEST_F(EmbeddingTest, CallsAreRecorded) {
   const AnswerRecord& record = (*call)->record();
   EXPECT_EQ(record.finish, FinishReason::kStop);
   EXPECT_EQ(record.prompt_tokens, 8);
-  EXPECT_EQ((*call)->inputs(), 2);
+  RequestRecord request;
+  (*call)->AddTo(&request);
+  EXPECT_EQ(request.answers, 2);
+  EXPECT_STREQ(request.operation, "embeddings");
   EXPECT_GT(record.end_to_end, absl::ZeroDuration());
 }
 

@@ -23,24 +23,24 @@ using ::testing::Each;
 using ::testing::Ge;
 using ::testing::HasSubstr;
 using ::testing::Le;
+using ::testing::Not;
 using ::testing::SizeIs;
 using ::testing::StartsWith;
 
 // What a log of `lines` leaves on standard error.
-std::string Written(LogFormat format, const std::vector<RequestLogLine>& lines) {
+std::string Written(LogFormat format, const std::vector<RequestRecord>& lines) {
   ::testing::internal::CaptureStderr();
   {
     RequestLog log(format);
-    for (const RequestLogLine& line : lines) log.Write(line);
+    for (const RequestRecord& line : lines) log.Write(line);
   }
   return ::testing::internal::GetCapturedStderr();
 }
 
-RequestLogLine SomeLine() {
-  RequestLogLine line;
+RequestRecord SomeLine() {
+  RequestRecord line;
   line.request_id = "id-7";
   line.method = "Generate";
-  line.status = "OK";
   line.finish = "stop";
   line.peer = "ipv4:127.0.0.1:4242";
   line.answers = 2;
@@ -59,12 +59,11 @@ RequestLogLine SomeLine() {
 }
 
 // Bytes that end lines, move cursors, close strings or are no text at all.
-RequestLogLine HostileLine() {
-  RequestLogLine line = SomeLine();
+RequestRecord HostileLine() {
+  RequestRecord line = SomeLine();
   line.request_id = "a\r\nrequest time=\"forged\"\x1b[2J\x07\"}\\";
   line.peer = std::string("\0\x7f\xff\xc2\x9b", 5) + "\u2028";
   line.method = std::string(1 << 20, 'm');
-  line.status = std::string(300, '\n');
   line.finish = std::string(255, 'x') + "\u00e9";
   return line;
 }
@@ -93,6 +92,18 @@ TEST(RequestLog, JsonSaysWhatTheLineHolds) {
   EXPECT_THAT(json["time"].get<std::string>(), SizeIs(24));  // 2000-01-01T00:00:00.000Z
 }
 
+TEST(RequestLog, SaysWhichTraceOfTheCallerARequestBelongsTo) {
+  RequestRecord traced = SomeLine();
+  EXPECT_THAT(Written(LogFormat::kJson, {traced}), Not(HasSubstr("trace_id")));
+  EXPECT_THAT(Written(LogFormat::kText, {traced}), Not(HasSubstr("trace_id")));
+  traced.trace.trace_id.fill(0xa5);
+  const nlohmann::json json = nlohmann::json::parse(Written(LogFormat::kJson, {traced}));
+  EXPECT_EQ(json["trace_id"], "a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5");
+  EXPECT_THAT(
+      Written(LogFormat::kText, {traced}),
+      HasSubstr(" request_id=\"id-7\" trace_id=\"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5\" peer="));
+}
+
 TEST(RequestLog, TextSaysTheSame) {
   const std::string text = Written(LogFormat::kText, {SomeLine()});
   EXPECT_THAT(text, StartsWith("request time=\"2"));
@@ -117,7 +128,6 @@ TEST(RequestLog, HostileFieldsStayWithinTheirLine) {
 TEST(RequestLog, FieldsAreCutAt256Bytes) {
   const nlohmann::json json = nlohmann::json::parse(Written(LogFormat::kJson, {HostileLine()}));
   EXPECT_EQ(json["method"], std::string(256, 'm'));
-  EXPECT_EQ(json["status"], std::string(256, '\n'));
   EXPECT_EQ(json["finish"], std::string(255, 'x') + "\uFFFD");  // cut within its last character
   EXPECT_EQ(json["request_id"], HostileLine().request_id);
   EXPECT_THAT(Written(LogFormat::kText, {HostileLine()}),
@@ -157,7 +167,7 @@ TEST(RequestLog, AReaderThatHasStoppedCostsTheOldestLines) {
     RequestLog log(LogFormat::kJson);
     const absl::Time start = absl::Now();
     for (int i = 0; i < 20000; ++i) {
-      RequestLogLine line;
+      RequestRecord line;
       line.answers = i;
       log.Write(line);
     }
