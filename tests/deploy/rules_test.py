@@ -101,6 +101,12 @@ def certificate(seconds):
     return series("pregate_tls_certificate_expiry_timestamp_seconds", f"{seconds}+0x30")
 
 
+def spans(queue, collector, exported):
+    return [series("pregate_trace_spans_dropped_total", queue, reason="queue"),
+            series("pregate_trace_spans_dropped_total", collector, reason="collector"),
+            series("pregate_trace_spans_exported_total", exported)]
+
+
 # For each alert: incidents as (series, when to look, labels of the alert, what its text makes of
 # the value), and calm as (series, when to look).
 FIRES = {
@@ -127,6 +133,7 @@ FIRES = {
     "PregateCertificateEnds": ([certificate(DAY)], "10m", POD, "23h 50m 0s"),
     "PregateFilesNotReloaded": ([series("pregate_files_in_force", "1+0x3 0+0x9", files="tokens")],
                                 "8m", {**POD, "files": "tokens"}, ""),
+    "PregateSpansDropped": (spans("0+1x30", "0+9x30", "0+10x30"), "25m", POD, "50%"),
 }
 CALM = {
     "PregateStalled": [([running("0+0x9"), step_age("5+60x9")], "5m"),  # idle
@@ -163,6 +170,11 @@ CALM = {
     "PregateCertificateEnds": [([certificate(10 * DAY)], "10m")],
     "PregateFilesNotReloaded": [([series("pregate_files_in_force", "1+0x9", files="tokens")],
                                  "8m")],
+    "PregateSpansDropped": [(spans("0+0x30", "0+0x30", "0+600x30"), "25m"),
+                            (spans("0+1x30", "0+1x30", "0+600x30"), "25m"),  # a few
+                            (spans("7+0x30", "9+0x30", "5+0x30"), "25m"),  # it is over
+                            # A collector that was away for a moment.
+                            (spans("0+0x30", "0+0x9 90+0x30", "0+9x30"), "18m")],
 }
 
 # Recorded series by the values that they must have: (series, record, when, labels, value).
