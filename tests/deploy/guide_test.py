@@ -182,6 +182,7 @@ class Names(unittest.TestCase):
         server = Server("--read-me", str(ROOT / "tests/testdata/read_me_smollm2"),
                         "--expert-storage", "copies", "--expert-cache-memory", "90MiB",
                         "--metrics-compat", "vllm", "--api-key-file", str(tokens),
+                        "--otlp-traces-endpoint", "http://127.0.0.1:1",
                         "--ssl-certfile", files.path("server.pem"),
                         "--ssl-keyfile", files.path("server.key"))
         self.addCleanup(server.stop)
