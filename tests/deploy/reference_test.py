@@ -49,8 +49,8 @@ class GrpcReference(unittest.TestCase):
         self.assertEqual((run.returncode, run.stdout), (0, ""), run.stderr)
 
     def test_a_change_of_a_comment_a_number_or_a_name_makes_it_stale(self):
-        for old, new in (("Continues a prompt.", "Goes on."), ("string tenant = 10;", "string tenant = 30;"),
-                         ("rpc Score(", "rpc Rate(")):
+        for old, new in (("Continues a prompt.", "Goes on."), ("rpc Score(", "rpc Rate("),
+                         ("string tenant = 10;", "string tenant = 30;")):
             with tempfile.TemporaryDirectory() as folder:
                 copy = pathlib.Path(folder) / "proto"
                 shutil.copytree(ROOT / "proto", copy)
