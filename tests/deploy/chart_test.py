@@ -460,6 +460,15 @@ class Parts(unittest.TestCase):
         self.assertEqual([port["port"] for port in policy["spec"]["egress"][1]["ports"]], [443, 8080])
         self.assertEqual(policy["spec"]["egress"][1]["to"], [{"ipBlock": {"cidr": "10.0.0.0/8"}}])
 
+    def test_traces_reach_the_collector(self):
+        manifests = render(file=by_name("keda"))
+        given = flags(server(next(pod for _, pod, _ in pods(manifests) if server(pod))))
+        self.assertEqual(given["otlp-traces-endpoint"], "http://collector.tracing.svc/v1/traces")
+        self.assertEqual(given["trace-sample-ratio"], "0.1")
+        policy, = of_kind(manifests, "NetworkPolicy")
+        self.assertIn({"ports": [{"port": 4318, "protocol": "TCP"}], "to": [{"namespaceSelector": {}}]},
+                      policy["spec"]["egress"])
+
     def test_the_expert_cache_is_a_disk_of_the_pod(self):
         pod = self.deployment(file=by_name("read-me"))["spec"]["template"]["spec"]
         volume = next(one for one in pod["volumes"] if one["name"] == "expert-cache")
