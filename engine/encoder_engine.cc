@@ -36,6 +36,7 @@ struct EncoderSetup {
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Encoder> encoder;
   EncodingQueueConfig queue;
+  bool by_priority = false;
   ModelInfo info;
   int64_t max_queued_requests = 0;
   int64_t max_queued_tokens = 0;
@@ -177,7 +178,7 @@ class EncoderEngine : public Engine {
     const absl::Duration left = request.deadline - absl::Now();
     EncodingQueue::Text text = {.id = submitted.id,
                                 .tokens = static_cast<int64_t>(request.ids.size()),
-                                .priority = request.priority};
+                                .priority = setup_.by_priority ? request.priority : 0};
     if (left < absl::InfiniteDuration()) {
       text.deadline = Seconds(Clock::now()) + absl::ToDoubleSeconds(left);
     }
@@ -346,6 +347,7 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeEncoderEngine(
 
   setup.queue.max_tokens = options.max_num_batched_tokens;
   setup.queue.max_texts = options.max_num_seqs;
+  setup.by_priority = options.scheduling_policy == "priority";
   setup.max_queued_requests = options.max_num_queued_reqs;
   // By default a text that can be served is never one that must come back for ever.
   setup.max_queued_tokens =

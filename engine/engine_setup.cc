@@ -1,7 +1,5 @@
 #include "engine/engine_setup.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -9,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/expert_setup.h"
 #include "engine/model/read_me_overlay.h"
+#include "kernels/cgroup_limits.h"
 
 namespace pregate {
 namespace {
@@ -45,11 +44,9 @@ absl::StatusOr<ExpertStorage> ParseExpertStorage(const std::string& name) {
       absl::StrCat("expert-storage: must be auto, tied or copies; got ", name));
 }
 
-// A quarter of the machine's memory. Pages are touched when blocks are first used, so an idle
-// server does not hold it.
-int64_t DefaultKvCacheMemory() {
-  return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE) / 4;
-}
+// A quarter of the memory that this process may use. Pages are touched when blocks are first used,
+// so an idle server does not hold it.
+int64_t DefaultKvCacheMemory() { return UsableMemory() / 4; }
 
 // As many blocks as memory allows, but not more than all sequences at full length could use.
 absl::StatusOr<int32_t> CountKvBlocks(const EngineOptions& options, const ModelConfig& config,

@@ -1,5 +1,4 @@
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cassert>
 #include <cstdlib>
@@ -8,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/cgroup_limits.h"
 #include "kernels/device.h"
 #include "kernels/kernels.h"
 #include "kernels/thread_pool.h"
@@ -17,13 +17,6 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
-
-// More than this would be promised by the system and then end the process on use.
-size_t PhysicalMemory() {
-  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);  // NOLINT
-  assert(pages > 0 && page > 0);
-  return static_cast<size_t>(pages) * static_cast<size_t>(page);
-}
 
 class CpuDevice : public Device {
  public:
@@ -39,7 +32,8 @@ class CpuDevice : public Device {
     // Large buffers on huge pages: weights and caches are read in long sweeps.
     const size_t alignment = bytes >= 2 * kHugePage ? kHugePage : kAlignment;
     void* data = nullptr;
-    if (bytes <= PhysicalMemory()) {
+    // More would be promised by the system and then end the process on use.
+    if (bytes <= usable_memory_) {
       const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
       data = std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded);
     }
@@ -70,6 +64,7 @@ class CpuDevice : public Device {
  private:
   ThreadPool pool_;
   std::string name_;
+  const size_t usable_memory_ = static_cast<size_t>(UsableMemory());
 };
 
 }  // namespace

@@ -69,7 +69,7 @@ void AppendSchedulingFlags(EngineOptions* engine, std::vector<Flag>* flags) {
                                &engine->max_num_queued_tokens, 1, kMaxInt64,
                                "four times the KV cache"));
   flags->push_back(BytesFlag("kv-cache-memory", "memory of the KV cache", &engine->kv_cache_memory,
-                             "a quarter of the machine's"));
+                             "a quarter of what may be used"));
   flags->push_back(SwitchFlag("enable-prefix-caching", "share the KV cache of equal prefixes",
                               &engine->enable_prefix_caching));
   flags->push_back(

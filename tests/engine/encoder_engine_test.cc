@@ -244,6 +244,29 @@ TEST_F(EncoderEngineTest, AFullQueueIsAnAnswer) {
   EXPECT_EQ(Encode(*engine, Text({5})).size(), 128u);  // there is room again
 }
 
+TEST_F(EncoderEngineTest, PriorityCountsWhereThePolicySaysSo) {
+  for (const char* policy : {"fcfs", "priority"}) {
+    EngineOptions options;
+    options.scheduling_policy = policy;
+    options.max_num_seqs = 1;
+    const auto engine = Make(options);
+    Gate gate;
+    ASSERT_TRUE(engine->Encode(Text({5}), gate.Callback()).ok());
+    gate.WaitUntilReached();
+    std::vector<int> order;  // the engine's thread's
+    for (const int priority : {2, 1}) {
+      EncodingRequest request = Text({5});
+      request.priority = priority;
+      ASSERT_TRUE(
+          engine->Encode(request, [&order, priority](EncodingOutput) { order.push_back(priority); })
+              .ok());
+    }
+    gate.Open();
+    ASSERT_TRUE(engine->WaitUntilIdle(absl::Seconds(10)));
+    EXPECT_EQ(order, policy == std::string("fcfs") ? std::vector({2, 1}) : std::vector({1, 2}));
+  }
+}
+
 TEST_F(EncoderEngineTest, DeadlinesAndCancellationsEndWhoWaits) {
   const auto engine = Make();
   Gate gate;

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -17,9 +18,9 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cgroup_limits.h"
 #include "kernels/kernels.h"
 #include "kernels/thread_pool.h"
-#include "kernels/usable_cpus.h"
 
 namespace pregate {
 namespace {
@@ -180,6 +181,35 @@ TEST(UsableCpusTest, Version1InsideAContainer) {
 }
 
 TEST(UsableCpusTest, ThisMachineHasAtLeastOne) { EXPECT_GE(UsableCpus(), 1); }
+
+TEST(UsableMemoryTest, Version2TakesTheSmallestAncestor) {
+  FakeRoot root;
+  root.Write("/proc/self/mountinfo", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+  root.Write("/proc/self/cgroup", "0::/a/b\n");
+  EXPECT_EQ(CgroupMemoryLimit(root.path()), std::nullopt);
+  root.Write("/sys/fs/cgroup/a/b/memory.max", "max\n");
+  EXPECT_EQ(CgroupMemoryLimit(root.path()), std::nullopt);
+  root.Write("/sys/fs/cgroup/a/memory.max", "1073741824\n");
+  EXPECT_EQ(CgroupMemoryLimit(root.path()), int64_t{1} << 30);
+  root.Write("/sys/fs/cgroup/a/b/memory.max", "2147483648\n");
+  EXPECT_EQ(CgroupMemoryLimit(root.path()), int64_t{1} << 30);
+}
+
+TEST(UsableMemoryTest, Version1InsideAContainer) {
+  FakeRoot root;
+  root.Write("/proc/self/mountinfo",
+             "30 23 0:26 /docker/c1 /sys/fs/cgroup/memory ro shared:9 - cgroup cgroup rw,memory\n");
+  root.Write("/proc/self/cgroup", "4:memory:/docker/c1\n0::/\n");
+  root.Write("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+  EXPECT_EQ(CgroupMemoryLimit(root.path()), std::nullopt);
+  root.Write("/sys/fs/cgroup/memory/memory.limit_in_bytes", "536870912\n");
+  EXPECT_EQ(CgroupMemoryLimit(root.path()), int64_t{512} << 20);
+}
+
+TEST(UsableMemoryTest, IsTheMachinesAtMost) {
+  EXPECT_GT(UsableMemory(), 0);
+  EXPECT_LE(UsableMemory(), sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE));
+}
 
 }  // namespace
 }  // namespace pregate
