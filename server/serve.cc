@@ -37,8 +37,9 @@ namespace {
 constexpr int kCannotListen = 1;
 constexpr int kCannotUse = 2;
 constexpr int kStuck = 3;
-// For what was cut at the end of the drain: its last tokens and its status are still sent.
-constexpr absl::Duration kFlushTime = absl::Seconds(5);
+// For what was cut at the end of the drain: its last tokens and its status are still sent. Twice
+// this, and what spans may take, is less than the 10 s that the chart's grace has for it.
+constexpr absl::Duration kFlushTime = absl::Seconds(3);
 
 int Fail(const absl::Status& status, int exit_status) {
   absl::FPrintF(stderr, "pregate: %s\n", status.message());
