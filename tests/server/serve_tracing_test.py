@@ -136,8 +136,8 @@ class Caller:
             response = connection.getresponse()
             return response.status, response.read()
 
-    def generate(self, headers, timeout=60, **asked):
-        return Reply(self.server.stub.Generate(greedy(**asked), timeout=timeout,
+    def generate(self, headers, **asked):
+        return Reply(self.server.stub.Generate(greedy(**asked), timeout=60,
                                                metadata=list(headers.items())))
 
     def infer_inputs(self):
@@ -362,8 +362,10 @@ class Traced(unittest.TestCase):
         self.assertEqual(status, 404)
         self.caller.log_line(trace_id=at_the_door)
         headers, late, _ = self.caller.parent()
-        self.assertEqual(self.caller.generate(headers, timeout=0.3, max_tokens=900,
-                                              ignore_eos=True).code.name, "DEADLINE_EXCEEDED")
+        status, _ = self.caller.post(
+            "/v1/completions", {"prompt": "a", "max_tokens": 900, "ignore_eos": True},
+            {"x-request-timeout": "0.3", **headers})
+        self.assertEqual(status, 504)
         request = self.collector.of(late)[0]
         self.assertEqual(attributes(request)["error.type"], "DEADLINE_EXCEEDED")
         self.assertEqual(request.status.code, trace_pb2.Status.STATUS_CODE_ERROR)
