@@ -10,6 +10,7 @@ are the read-only root, cgroup limits, the seccomp filter and the network policy
 """
 
 import http.client
+import http.server
 import os
 import pathlib
 import re
@@ -18,9 +19,10 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
-from helm_chart import server
+from helm_chart import of_kind, server
 
 KUBELETS_PATH = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
@@ -35,6 +37,49 @@ def free_ports(count):
     finally:
         for one in sockets:
             one.close()
+
+
+class Origin:
+    """A server of files, in place of those that the chart's values name. Use in a with statement."""
+
+    def __init__(self, files, header=None, stall=False):
+        self.asked, self.over, origin = [], threading.Event(), self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):  # pylint: disable=invalid-name
+                origin.asked.append(self.path)
+                if stall:
+                    origin.over.wait(60)
+                    return
+                name = self.path.split("?")[0].rsplit("/", 1)[-1]
+                known = name in files and (header is None or
+                                           self.headers.get(header[0]) == header[1])
+                self.send_response(200 if known else 404)
+                self.send_header("Content-Length", str(len(files[name]) if known else 0))
+                self.end_headers()
+                if known:
+                    self.wfile.write(files[name])
+
+            def log_message(self, *_):  # pylint: disable=arguments-differ
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def pod_of(manifests, kind="Deployment"):
+    """The spec of the only pod of a kind."""
+    one, = of_kind(manifests, kind)
+    return one["spec"]["template"]["spec"] if kind == "Deployment" else one["spec"]
 
 
 class Pod:

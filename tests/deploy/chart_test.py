@@ -1,14 +1,10 @@
 """The Helm chart, without a cluster: what Helm makes of sets of values, held against Kubernetes'
-schemas, against the rules of chart_policy.py, and against what operators' tools expect; and that values
-which cannot work are refused with a message that says which."""
+schemas, against the rules of chart_policy.py, and against what operators' tools expect."""
 
-import copy
 import json
 import pathlib
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import unittest
 
@@ -16,7 +12,7 @@ import kubernetes_validate
 import yaml
 
 import chart_policy
-from helm_chart import (CHART, NAMESPACE, ROOT, VALUE_SETS, Refused, flags, helm, of_kind, pods, render,
+from helm_chart import (CHART, NAMESPACE, ROOT, VALUE_SETS, flags, helm, model, of_kind, pods, render,
                         server)
 
 KUBERNETES = ("1.31", "1.37")  # whose schemas the manifests must satisfy
@@ -25,7 +21,6 @@ NEEDS_NEWER = {"mtls", "image-volume"}  # the sleep action, image volumes
 CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ScaledObject", "Certificate",
           "InferencePool", "HTTPRoute", "GRPCRoute"}  # kinds that Kubernetes itself does not have
 DIGEST = "a" * 64
-DOWNLOAD = {"files": [{"url": "https://example.com/model.gguf", "sha256": DIGEST}]}
 
 
 def name_of(path):
@@ -34,11 +29,6 @@ def name_of(path):
 
 def by_name(name):
     return CHART / "ci" / f"{name}-values.yaml"
-
-
-def model(**values):
-    """Values of a release with one model."""
-    return {"models": [{"name": "m", "source": {"path": "/m.gguf"}, **values}]}
 
 
 class Sound(unittest.TestCase):
@@ -105,259 +95,6 @@ class Sound(unittest.TestCase):
             self.assertTrue(of_kind(render(chart=parent), "Deployment"))
 
 
-class PolicySeesFaults(unittest.TestCase):
-    """A negative control for each rule: the fault is planted, the rule says so."""
-
-    @staticmethod
-    def planted():
-        """(rule, part of what it says, how the fault comes in)."""
-        def pod_of(manifests):
-            return of_kind(manifests, "Deployment")[0]["spec"]["template"]["spec"]
-
-        def serving(manifests):
-            return server(pod_of(manifests))
-
-        def volume(**kind):
-            return lambda m: pod_of(m)["volumes"].append({"name": "more", **kind})
-
-        def arg(old, new):
-            def change(manifests):
-                args = serving(manifests)["args"]
-                args[args.index(old)] = new
-            return change
-
-        def policy(manifests):
-            return of_kind(manifests, "NetworkPolicy")[0]["spec"]
-
-        def without(kind):
-            return lambda m: m.remove(of_kind(m, kind)[0])
-
-        policies = chart_policy
-        yield policies.pod_is_restricted, "not run as", lambda m: pod_of(m)["securityContext"].update(
-            runAsUser=0)
-        yield policies.pod_is_restricted, "seccomp", lambda m: pod_of(m)["securityContext"].pop(
-            "seccompProfile")
-        yield policies.pod_is_restricted, "hostPID", lambda m: pod_of(m).update(hostPID=True)
-        yield policies.pod_is_restricted, "kind hostPath", volume(hostPath={"path": "/"})
-        yield policies.pod_is_restricted, "privileged", lambda m: serving(m)["securityContext"].update(
-            allowPrivilegeEscalation=True)
-        yield policies.pod_is_restricted, "capabilities", lambda m: serving(m)["securityContext"].update(
-            capabilities={"drop": ["ALL"], "add": ["SYS_NICE"]})
-        yield policies.pod_is_restricted, "hostPort", lambda m: serving(m)["ports"][0].update(hostPort=80)
-        yield policies.pod_is_confined, "token", lambda m: pod_of(m).pop("automountServiceAccountToken")
-        yield policies.pod_is_confined, "PREGATE_PORT", lambda m: pod_of(m).pop("enableServiceLinks")
-        yield policies.pod_is_confined, "no size", volume(emptyDir={"medium": "Memory"})
-        yield policies.pod_is_confined, "write to its image", lambda m: serving(m)[
-            "securityContext"].update(readOnlyRootFilesystem=False)
-        yield policies.pod_is_confined, "no limits", lambda m: serving(m)["resources"].pop("limits")
-        yield policies.pod_is_confined, "mounted to be written", lambda m: [
-            mount.pop("readOnly", None) for mount in serving(m)["volumeMounts"]]
-        yield policies.pod_is_confined, "not in its volume", arg(
-            "/models/SmolLM2-135M-Instruct.Q4_1.gguf", "/elsewhere.gguf")
-        yield policies.network_is_closed, "0 network policies", without("NetworkPolicy")
-        yield policies.network_is_closed, "lets everybody in", lambda m: policy(m)["ingress"][0].pop(
-            "from")
-        yield policies.network_is_closed, "may read metrics", lambda m: policy(m)["ingress"][0][
-            "ports"].append({"port": "metrics"})
-        yield policies.network_is_closed, "monitoring's namespace", lambda m: policy(m)["ingress"][
-            1].update({"from": [{"podSelector": {}}]})
-        yield policies.network_is_closed, "one direction", lambda m: policy(m).update(
-            policyTypes=["Ingress"])
-        yield policies.network_is_closed, "reaches everything", lambda m: policy(m)["egress"].append({})
-        yield policies.network_is_closed, "nothing to download", lambda m: pod_of(m).pop(
-            "initContainers")
-        yield policies.secrets_are_files, "everybody may read", volume(secret={"secretName": "s"})
-        yield policies.secrets_are_files, "a secret in TOKEN", lambda m: serving(m).update(env=[
-            {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}])
-        yield policies.secrets_are_files, "subPath", lambda m: serving(m)["volumeMounts"][0].update(
-            subPath="x")
-        yield policies.secrets_are_files, "not a file of a secret", lambda m: serving(m)["args"].append(
-            "--api-key-file=/tmp/tokens")
-        yield policies.listeners_are_separate, "not the port health", arg("--health-port=8003",
-                                                                         "--health-port=8002")
-        yield policies.listeners_are_separate, "other ports", lambda m: serving(m)["ports"].pop()
-        yield policies.listeners_are_separate, "has the ports", lambda m: of_kind(m, "Service")[0][
-            "spec"]["ports"].append({"name": "metrics", "port": 8002})
-        yield policies.listeners_are_separate, "speaks", lambda m: of_kind(m, "Service")[0]["spec"][
-            "ports"][1].pop("appProtocol")
-        yield policies.probes_mean_what_they_should, "livenessProbe", lambda m: serving(m).update(
-            livenessProbe=serving(m)["readinessProbe"])
-        yield policies.probes_mean_what_they_should, "time to load", lambda m: serving(m)[
-            "startupProbe"].update(failureThreshold=3)
-        yield policies.probes_mean_what_they_should, "3 failures", lambda m: serving(m)[
-            "livenessProbe"].update(timeoutSeconds=1)
-        yield policies.grace_covers_the_drain, "needs 620", arg("--drain-timeout=120s",
-                                                               "--drain-timeout=600s")
-        yield policies.grace_covers_the_drain, "needs 150", lambda m: serving(m).update(
-            lifecycle={"preStop": {"sleep": {"seconds": 10}}})
-        yield policies.replicas_are_looked_after, "0 disruption budgets", lambda m: of_kind(
-            m, "Deployment")[0]["spec"].update(replicas=2)
-        yield policies.replicas_are_looked_after, "rolls with", lambda m: of_kind(m, "Deployment")[0][
-            "spec"]["strategy"]["rollingUpdate"].update(maxUnavailable="25%")
-        yield policies.replicas_are_looked_after, "spreads other pods", lambda m: pod_of(m)[
-            "topologySpreadConstraints"][0]["labelSelector"]["matchLabels"].update(app="x")
-        yield policies.images_are_named, "latest", lambda m: serving(m).update(image="pregate:latest")
-
-    def test_each_rule_can_fail(self):
-        good = render()
-        self.assertEqual(chart_policy.problems(good), [])
-        seen = set()
-        for rule, says, plant in self.planted():
-            bad = copy.deepcopy(good)
-            plant(bad)
-            found = list(rule(bad))
-            with self.subTest(rule=rule.__name__, says=says):
-                self.assertTrue(any(says in problem for problem in found), found)
-            seen.add(rule)
-        self.assertEqual(seen, set(chart_policy.RULES))
-
-
-class Refusals(unittest.TestCase):
-    """Values that cannot work."""
-
-    # (part of the message, values)
-    BAD = (
-        ("replicas: Must be greater than or equal to 0", model(replicas=-1)),
-        ("Additional property replicaCount is not allowed", {"replicaCount": 2}),
-        ("Additional property podDisruptionBudgets is not allowed", model(podDisruptionBudgets={})),
-        ("Additional property max-num-seq is not allowed", model(flags={"max-num-seq": 8})),
-        ("Additional property port is not allowed", model(flags={"port": 8000})),
-        ("Additional property api-key-file", model(flags={"api-key-file": "/x"})),
-        ("flags.max-num-seqs: Invalid type", model(flags={"max-num-seqs": "many"})),
-        ("flags.device must be one of", model(flags={"device": "tpu"})),
-        ("flags.kv-cache-memory: Does not match pattern", model(flags={"kv-cache-memory": "1 GB"})),
-        ("got download, path", model(source={"path": "/m", "download": DOWNLOAD})),
-        ("one of download, existingClaim, image, path; got none", model(source={})),
-        ("source is required", {"models": [{"name": "m"}]}),
-        ("Array must have at least 1 items", {"models": []}),
-        ("names must differ; got m twice", {"models": model()["models"] * 2}),
-        ("name: Does not match pattern", model(name="My_Model")),
-        ("must have at most 54 characters", {"fullnameOverride": "a" * 53}),
-        ("sha256 is required",
-         model(source={"download": {"files": [{"url": "https://example.com/m.gguf"}]}})),
-        ("sha256: Does not match pattern",
-         model(source={"download": {"files": [{**DOWNLOAD["files"][0], "sha256": "cafe"}]}})),
-        ("url: Does not match pattern",
-         model(source={"download": {"files": [{"url": "ftp://example.com/m", "sha256": DIGEST}]}})),
-        ("path: Does not match pattern",
-         model(source={"download": {"files": [{**DOWNLOAD["files"][0], "path": "../m"}]}})),
-        ("path: Does not match pattern", model(source={"existingClaim": {"name": "c", "path": "/m"}})),
-        ("each of several must have a path",
-         model(source={"download": {"files": DOWNLOAD["files"] * 2}})),
-        ("must be ReadWriteMany for more than one server",
-         model(replicas=2, source={"download": {**DOWNLOAD, "volume": {
-             "kind": "claim", "accessModes": ["ReadWriteOnce"]}}})),
-        ("must be Recreate, or have maxSurge 0",
-         model(source={"download": {**DOWNLOAD, "volume": {
-             "kind": "claim", "accessModes": ["ReadWriteOnce"]}}})),
-        ("needs tls.existingSecret", {"tls": {"enabled": True}}),
-        ("existingSecret or certManager; got both",
-         {"tls": {"enabled": True, "existingSecret": "s", "certManager": {"enabled": True}}}),
-        ("issuerRef.name: must be given",
-         {"tls": {"enabled": True, "certManager": {"enabled": True}}}),
-        ("set tls.enabled as well", {"tls": {"existingSecret": "s"}}),
-        ("set tls.enabled as well", {"tls": {"clientCa": {"existingSecret": "s"}}}),
-        ("auth.key: Does not match pattern", {"auth": {"key": "../tokens"}}),
-        ("gracePeriodSeconds: must be at least 140", model(termination={"gracePeriodSeconds": 139})),
-        ("got 30", model(termination={"drainTimeoutSeconds": 600, "gracePeriodSeconds": 30})),
-        ("drainTimeoutSeconds: Must be greater than or equal to 0",
-         model(termination={"drainTimeoutSeconds": -1})),
-        ("drainTimeoutSeconds: Invalid type", model(termination={"drainTimeoutSeconds": "2m"})),
-        ("extraArgs: must not name what follows from other values; got --drain-timeout=600s",
-         model(extraArgs=["--drain-timeout=600s"])),
-        ("maxReplicas: must be at least minReplicas (5); got 4",
-         model(autoscaling={"type": "keda", "minReplicas": 5})),
-        ("minReplicas: Must be greater than or equal to 1",
-         model(autoscaling={"type": "keda", "minReplicas": 0})),
-        ("autoscaling.type must be one of", model(autoscaling={"type": "vpa"})),
-        ("must not both be 0", model(strategy={"rollingUpdate": {"maxSurge": 0}})),
-        ("gpu.count: Must be greater than or equal to 0", model(gpu={"count": -1})),
-        ("liveness.failureThreshold: Must be greater", model(
-            probes={"liveness": {"failureThreshold": 0}})),
-        ("expertCache.size: Does not match pattern", model(expertCache={"size": "a lot"})),
-        ("must not both be enabled",
-         {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}),
-        ("endpointPicker.name: must be the Service", model(inferencePool={"enabled": True})),
-        ("grpcRoute.parentRefs: must name a Gateway", model(grpcRoute={"enabled": True})),
-        ("ingress.hosts: must name a host", model(ingress={"enabled": True})),
-        ("image.digest: Does not match pattern", {"image": {"digest": "sha256:12"}}),
-        ("httpPort: Must be less than or equal to 65535", {"service": {"httpPort": 70000}}),
-        ("service.type must be one of", {"service": {"type": "ExternalName"}}),
-    )
-
-    def test_bad_values(self):
-        for says, values in self.BAD:
-            with self.subTest(says=says, values=values):
-                with self.assertRaises(Refused) as caught:
-                    render(values)
-                self.assertIn(says, str(caught.exception))
-
-    def test_the_same_values_put_right(self):
-        """What is refused above is refused for what its message says."""
-        for values in (model(replicas=1), model(flags={"max-num-seqs": 8, "device": "cpu"}),
-                       model(source={"download": DOWNLOAD}),
-                       model(termination={"gracePeriodSeconds": 140}),
-                       model(autoscaling={"type": "keda", "minReplicas": 4}),
-                       model(replicas=2, source={"download": {**DOWNLOAD, "volume": {
-                           "kind": "ephemeral"}}}),
-                       model(strategy={"type": "Recreate"}, source={
-                           "download": {**DOWNLOAD, "volume": {
-                               "kind": "claim", "accessModes": ["ReadWriteOnce"]}}}),
-                       {"tls": {"enabled": True, "existingSecret": "s"}}):
-            render(values)
-
-
-class Schema(unittest.TestCase):
-    """values.schema.json itself."""
-
-    def setUp(self):
-        self.schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
-
-    def test_every_map_of_known_keys_is_closed(self):
-        def walk(node, path):
-            if isinstance(node, dict):
-                if "properties" in node and isinstance(node.get("type"), str):
-                    # Of a variable, Kubernetes knows more keys than the name.
-                    if "extraEnv" not in path:
-                        self.assertIs(node.get("additionalProperties"), False, path)
-                for key, value in node.items():
-                    walk(value, f"{path}/{key}")
-            elif isinstance(node, list):
-                for number, value in enumerate(node):
-                    walk(value, f"{path}/{number}")
-        walk(self.schema, "")
-
-    def test_every_key_of_the_schema_is_documented(self):
-        """values.yaml shows all keys but those of lists' entries."""
-        values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
-
-        def resolve(node):
-            if "$ref" not in node:
-                return node
-            target = self.schema
-            for key in node["$ref"].removeprefix("#/").split("/"):
-                target = target[key]
-            return resolve(target)
-
-        def walk(node, shown, path):
-            node = resolve(node)
-            for key, child in node.get("properties", {}).items():
-                if path == "/defaults/flags" or (path == "" and key == "global"):
-                    continue
-                self.assertIn(key, shown, path)
-                if isinstance(shown[key], dict) and shown[key]:
-                    walk(child, shown[key], f"{path}/{key}")
-        # Kubernetes' own types: their parts need not be shown.
-        for name in ("resources",):
-            self.schema["definitions"][name]["properties"].pop("claims")
-        walk(self.schema, values, "")
-
-    def test_models_take_what_defaults_has(self):
-        definitions = self.schema["definitions"]
-        self.assertEqual(set(definitions["model"]["properties"]),
-                         set(definitions["defaults"]["properties"]) | {"name", "source"})
-
-
 class Parts(unittest.TestCase):
     """What single values do."""
 
@@ -366,11 +103,6 @@ class Parts(unittest.TestCase):
 
     def args(self, values=None, file=None):
         return server(self.deployment(values, file)["spec"]["template"]["spec"])["args"]
-
-    def test_documents_are_current(self):
-        run = subprocess.run([sys.executable, ROOT / "deploy/chart/write_docs.py", "--check"],
-                             capture_output=True, text=True, check=False)
-        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
 
     def test_the_flags_of_a_model_are_laid_over_the_defaults(self):
         args = self.args(model(flags={"kv-cache-memory": "1GiB", "max-num-queued-tokens": 5000000000,

@@ -52,6 +52,11 @@ def render(values=None, file=None, chart=CHART):
     return [one for one in yaml.safe_load_all(template(values, file, chart)) if one]
 
 
+def model(**values):
+    """Values of a release with one model."""
+    return {"models": [{"name": "m", "source": {"path": "/m.gguf"}, **values}]}
+
+
 def of_kind(manifests, kind):
     """Those of a kind."""
     return [one for one in manifests if one["kind"] == kind]
