@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "engine/expert_setup.h"
 #include "engine/model/read_me_overlay.h"
-#include "kernels/cgroup_limits.h"
 
 namespace pregate {
 namespace {

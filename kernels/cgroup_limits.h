@@ -20,9 +20,6 @@ std::optional<double> CgroupCpuLimit(const std::string& root);
 // Bytes: `memory.max` (version 2) or `memory.limit_in_bytes` (1).
 std::optional<int64_t> CgroupMemoryLimit(const std::string& root);
 
-// Bytes that this process may use: the smaller of the machine's memory and that limit.
-int64_t UsableMemory();
-
 }  // namespace pregate
 
 #endif  // PREGATE_KERNELS_CGROUP_LIMITS_H_

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/cgroup_limits.h"
 #include "kernels/device.h"
 #include "kernels/kernels.h"
 #include "kernels/thread_pool.h"

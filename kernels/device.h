@@ -73,6 +73,9 @@ std::unique_ptr<Device> MakeCpuDevice(int threads);
 // quota rounded up; at least 1.
 int UsableCpus();
 
+// Bytes that this process may use: the smaller of the machine's memory and the cgroup limit.
+int64_t UsableMemory();
+
 }  // namespace pregate
 
 #endif  // PREGATE_KERNELS_DEVICE_H_
