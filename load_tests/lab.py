@@ -135,13 +135,12 @@ def serving(binary, model, *flags):
         yield f"127.0.0.1:{port}"
 
 
-def run_loadgen(binary, address, *flags, tries=3, wrapper=()):
-    """One run's result. A run in which the generator was late is done again. `wrapper`: words in
-    front of the command."""
+def run_loadgen(binary, address, *flags, tries=3):
+    """One run's result. A run in which the generator was late is done again."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "result.json"
         for _ in range(tries):
-            run = subprocess.run([*wrapper, binary, "--server", address, "--json", path, *flags],
+            run = subprocess.run([binary, "--server", address, "--json", path, *flags],
                                  capture_output=True, text=True, check=False)
             if run.returncode != LATE:
                 break

@@ -70,7 +70,7 @@ def measure(args, door, number):
         result = lab.run_loadgen(
             args.loadgen, f"127.0.0.1:{ports[name]}", "--concurrency", str(args.streams),
             "--requests", str(args.streams), "--prompt-tokens", "16", "--max-tokens", str(TOKENS),
-            "--seed", str(number), *flags, wrapper=("nice", "-n", "19"))
+            "--seed", str(number), "--go-last", *flags)
         threads, memory = watch.stop()
     finally:
         server.terminate()

@@ -58,6 +58,11 @@ absl::StatusOr<std::vector<uint32_t>> TextOf(const Options& options) {
 }
 
 int RunWith(const Options& options) {
+  if (options.go_last) {
+    setpriority(PRIO_PROCESS, 0, 19);
+  } else {
+    GoFirst();
+  }
   const bool over_http = options.protocol != Protocol::kPregate;
   const std::string& address = options.client.address;
   const auto server = over_http ? AwaitHttpServer(options.protocol, address, options.wait_s)
@@ -100,7 +105,6 @@ int RunWith(const Options& options) {
 }
 
 int Main(int argc, char** argv) {
-  GoFirst();
   RaiseFileLimit();
   const auto options = ParseOptions(argc, argv);
   if (!options.ok()) return Fail(options.status(), kBadUsage);

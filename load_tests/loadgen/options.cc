@@ -87,6 +87,8 @@ void AddOtherFlags(CLI::App& app, Options& options) {
       ->check(Between(0.001, 3600.0));
   app.add_flag("--kernel-times", options.client.kernel_times,
                "tokens come when they reach the socket, not when they are read (HTTP)");
+  app.add_flag("--go-last", options.go_last,
+               "at the lowest priority, not the highest: what the server needs it has first");
   app.add_option("--wait", options.wait_s, "seconds for the server to answer at all")
       ->check(Between(0.0, 3600.0));
   app.add_option("--shared-prefix", options.shared_prefix,
@@ -220,7 +222,8 @@ std::string SettingsJson(const Options& options, const ServerInfo& server) {
                                  {"itl_limit_ms", options.itl_limit_ms},
                                  {"timeout_s", options.client.timeout_s},
                                  {"connections", options.client.connections},
-                                 {"kernel_times", options.client.kernel_times}};
+                                 {"kernel_times", options.client.kernel_times},
+                                 {"go_last", options.go_last}};
   if (options.kind == LoadKind::kTrace) {
     json["trace"] = std::filesystem::path(options.trace_path).filename().string();
     json["trace_speed"] = options.trace.speed;

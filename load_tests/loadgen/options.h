@@ -19,6 +19,7 @@ struct Options {
   ClientOptions client;
   Protocol protocol = Protocol::kPregate;
   double wait_s = 30;  // for the server to answer at all
+  bool go_last = false;
 
   LoadKind kind = LoadKind::kSynthetic;
   SyntheticLoad synthetic;  // its lengths and its seed are those of a closed loop, too
