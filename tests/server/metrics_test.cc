@@ -312,6 +312,7 @@ TEST_F(MetricsTest, PromtoolAcceptsThePage) {
   if (!HavePromtool()) GTEST_SKIP() << "promtool is not installed";
   Start();
   metrics_->ObserveAnswer(SomeAnswer());
+  metrics_->ShowSpans();
   // The name is vLLM's, and so is the histogram behind it.
   EXPECT_THAT(PromtoolFindings(Page()),
               ::testing::ElementsAre("pregate_iteration_tokens_total non-counter metrics should "
