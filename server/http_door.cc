@@ -108,10 +108,12 @@ absl::StatusOr<std::unique_ptr<HttpDoor>> HttpDoor::Start(const HttpDoorOptions&
                                                           const ServedModel* model,
                                                           RequestLog* log) {
   auto door = std::make_unique<Door>(options, model, log);
+  // First: where it fails, no request may have reached the engine.
+  if (options.health_port >= 0) {
+    absl::Status status = door->ListenForProbes(options.server.host, options.health_port);
+    if (!status.ok()) return status;
+  }
   if (absl::Status status = door->Listen(options.server); !status.ok()) return status;
-  if (options.health_port < 0) return door;
-  absl::Status status = door->ListenForProbes(options.server.host, options.health_port);
-  if (!status.ok()) return status;
   return door;
 }
 

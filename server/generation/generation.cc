@@ -74,14 +74,16 @@ void Generation::Receive(GenerationOutput output) {
   if (first) wake_();
 }
 
-std::vector<AnswerDelta> Generation::Take() {
-  std::vector<GenerationOutput> outputs;
-  {
+std::vector<AnswerDelta> Generation::Take(size_t outputs) {
+  if (!has_more()) {
+    taken_.clear();
+    next_taken_ = 0;
     absl::MutexLock lock(&mutex_);
-    outputs.swap(outputs_);
+    taken_.swap(outputs_);
     backlog_.tokens = 0;
   }
-  for (GenerationOutput& output : outputs) {
+  for (; outputs > 0 && has_more(); --outputs) {
+    GenerationOutput output = std::move(taken_[next_taken_++]);
     const int32_t index = output.index;
     Answer& answer = answers_[index];
     answer.text.Add(std::move(output), &answer.delta);

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -34,8 +35,11 @@ class Generation : public std::enable_shared_from_this<Generation> {
   Generation& operator=(const Generation&) = delete;
 
   // What is new, one delta for each answer that has something; if the client does not stream, one
-  // for each answer that has ended, with all of it. For one thread at a time.
-  std::vector<AnswerDelta> Take();
+  // for each answer that has ended, with all of it. At most `outputs` of the engine's are taken;
+  // what is left wakes nobody. For one thread at a time.
+  std::vector<AnswerDelta> Take(size_t outputs = std::numeric_limits<size_t>::max());
+  // For the same thread: some are left of those that it might have taken.
+  bool has_more() const { return next_taken_ < taken_.size(); }
 
   // Ends what still runs; thread-safe, the first call counts. Answers that this ends have kError in
   // place of kCancelled when `why` is not CANCELLED.
@@ -83,6 +87,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   // The taking thread's own.
   std::vector<Answer> answers_;
+  std::vector<GenerationOutput> taken_;
+  size_t next_taken_ = 0;
   size_t ended_ = 0;
   absl::Status status_;
   AnswerRecord record_;

@@ -33,7 +33,7 @@ void EncodingReactor::Advance() {
   absl::MutexLock lock(&mutex_);
   if (finished_ || !call_->Advance()) return;
   const absl::StatusOr<EncodingResult> result = call_->TakeResult();
-  if (result.ok()) fill_(*result, call_->record().timing);
+  if (result.ok()) bytes_ = fill_(*result, call_->record().timing);
   FinishWith(result.status());
 }
 
@@ -45,8 +45,10 @@ void EncodingReactor::OnCancel() {
 void EncodingReactor::CheckStall(std::chrono::steady_clock::time_point now) {
   absl::MutexLock lock(&mutex_);
   if (!finished_ || self_ == nullptr) return;  // null: the call, and its context, are done
-  const absl::Duration taken = absl::FromChrono(now - finish_started_);
-  if (taken >= environment_->stall_timeout) context_->TryCancel();
+  absl::Status stall = stall_.Check(now, environment_->stall_timeout);
+  if (stall.ok()) return;
+  status_ = std::move(stall);
+  context_->TryCancel();
 }
 
 void EncodingReactor::Abort(const absl::Status& why) {
@@ -56,7 +58,7 @@ void EncodingReactor::Abort(const absl::Status& why) {
 
 void EncodingReactor::FinishWith(const absl::Status& status) {
   finished_ = true;
-  finish_started_ = std::chrono::steady_clock::now();
+  stall_.Begin(bytes_);
   status_ = status;
   Finish(LastStatus(status, context_));
 }

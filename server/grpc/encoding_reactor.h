@@ -12,6 +12,7 @@
 #include "absl/synchronization/mutex.h"
 #include "server/embedding/encoding_call.h"
 #include "server/generation/stream_pump.h"
+#include "server/grpc/answer_stall.h"
 #include "server/grpc/generate_call.h"
 
 namespace pregate {
@@ -21,8 +22,8 @@ class EncodingReactor : public grpc::ServerUnaryReactor,
                         public PumpedStream,
                         public std::enable_shared_from_this<EncodingReactor> {
  public:
-  // Writes the result, and where the time went, into the call's response.
-  using Fill = std::function<void(const EncodingResult&, const RequestTiming&)>;
+  // Writes the result, and where the time went, into the call's response; says how large it is.
+  using Fill = std::function<size_t(const EncodingResult&, const RequestTiming&)>;
 
   static EncodingReactor* Begin(const CallEnvironment* environment,
                                 grpc::CallbackServerContext* context, std::string method,
@@ -59,7 +60,8 @@ class EncodingReactor : public grpc::ServerUnaryReactor,
   std::shared_ptr<EncodingCall> call_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<EncodingReactor> self_ ABSL_GUARDED_BY(mutex_);
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-  std::chrono::steady_clock::time_point finish_started_ ABSL_GUARDED_BY(mutex_);
+  size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // of the answer
+  AnswerStall stall_ ABSL_GUARDED_BY(mutex_);
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
 };
 

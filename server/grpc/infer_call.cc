@@ -57,8 +57,10 @@ void InferCall::Advance() {
 void InferCall::CheckStall(std::chrono::steady_clock::time_point now) {
   absl::MutexLock lock(&mutex_);
   if (!finished_ || self_ == nullptr) return;  // null: the call, and its context, are done
-  const absl::Duration taken = absl::FromChrono(now - finish_started_);
-  if (taken >= environment_->stall_timeout) context_->TryCancel();
+  absl::Status stall = stall_.Check(now, environment_->stall_timeout);
+  if (stall.ok()) return;
+  status_ = std::move(stall);
+  context_->TryCancel();
 }
 
 void InferCall::Abort(const absl::Status& why) {
@@ -71,7 +73,7 @@ void InferCall::OnCancel() { Abort(absl::CancelledError("call: cancelled by the 
 
 void InferCall::FinishWith(const absl::Status& status) {
   finished_ = true;
-  finish_started_ = std::chrono::steady_clock::now();
+  stall_.Begin(response_->ByteSizeLong());
   status_ = status;
   Finish(LastStatus(InOwnWords(status), context_));
 }

@@ -10,6 +10,7 @@
 #include "absl/synchronization/mutex.h"
 #include "server/generation/generation.h"
 #include "server/generation/stream_pump.h"
+#include "server/grpc/answer_stall.h"
 #include "server/grpc/generate_call.h"
 #include "server/grpc/open_inference_messages.h"
 
@@ -55,7 +56,7 @@ class InferCall : public grpc::ServerUnaryReactor,
   std::shared_ptr<InferCall> self_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<Generation> generation_ ABSL_GUARDED_BY(mutex_);  // null: refused
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-  std::chrono::steady_clock::time_point finish_started_ ABSL_GUARDED_BY(mutex_);
+  AnswerStall stall_ ABSL_GUARDED_BY(mutex_);
   absl::Status status_ ABSL_GUARDED_BY(mutex_);  // how the call finished
 };
 

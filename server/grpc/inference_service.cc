@@ -36,6 +36,7 @@ EncodingReactor::Fill FillOf(Response* response) {
   return [response](const EncodingResult& result, const RequestTiming& timing) {
     ToMessage(result, response);
     ToMessage(timing, response->mutable_timing());
+    return response->ByteSizeLong();
   };
 }
 

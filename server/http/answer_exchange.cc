@@ -7,6 +7,12 @@
 #include "server/http/http_record.h"
 
 namespace pregate {
+namespace {
+
+constexpr size_t kOutputsOfAPiece = 64;  // of each prompt
+
+}  // namespace
+
 AnswerExchange::AnswerExchange(const HttpEnvironment* environment,
                                std::shared_ptr<HttpExchange> exchange, AnswerJob job)
     : environment_(environment),
@@ -82,13 +88,7 @@ void AnswerExchange::Advance() {
   std::shared_ptr<AnswerExchange> self;  // outlives the lock
   absl::MutexLock lock(&mutex_);
   if (!submitted_ || writing_ || finished_) return;
-  std::string piece;
-  for (size_t prompt = 0; prompt < generations_.size(); ++prompt) {
-    for (AnswerDelta& delta : generations_[prompt]->Take()) {
-      has_tokens_ = has_tokens_ || !delta.token_ids.empty();
-      if (left_.ok()) piece += format_->Add(static_cast<int>(prompt), std::move(delta));
-    }
-  }
+  std::string piece = NextPiece();
   const bool done = std::all_of(generations_.begin(), generations_.end(),
                                 [](const auto& generation) { return generation->done(); });
   if (done) {
@@ -99,6 +99,23 @@ void AnswerExchange::Advance() {
     writing_ = true;
     exchange_->Write(std::move(piece));
   }
+}
+
+// A client that had stopped reading may have left much to be worded, for which the other streams of
+// the thread would have to wait: the rest comes with the next piece.
+std::string AnswerExchange::NextPiece() {
+  std::string piece;
+  for (bool more = true; more && piece.empty();) {
+    more = false;
+    for (size_t prompt = 0; prompt < generations_.size(); ++prompt) {
+      for (AnswerDelta& delta : generations_[prompt]->Take(kOutputsOfAPiece)) {
+        has_tokens_ = has_tokens_ || !delta.token_ids.empty();
+        if (left_.ok()) piece += format_->Add(static_cast<int>(prompt), std::move(delta));
+      }
+      more |= generations_[prompt]->has_more();
+    }
+  }
+  return piece;
 }
 
 void AnswerExchange::BeginOnce() {
@@ -122,6 +139,7 @@ void AnswerExchange::Finish(std::string piece) {
   finished_ = true;
   const absl::Status status = Outcome();
   RequestRecord record = RecordOf(exchange_->request(), status);
+  if (begun_) record.http_status = 200;  // whatever cut it
   for (const auto& generation : generations_) generation->AddTo(&record);
   environment_->log->Write(record);
   if (!left_.ok()) return;

@@ -78,6 +78,7 @@ class AnswerExchange : public PumpedStream,
   Submitted Submit(std::vector<ClientRequest> requests);
   Generation::Wake Waker();
   void CancelAll(const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::string NextPiece() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void BeginOnce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Outcome() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Finish(std::string piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

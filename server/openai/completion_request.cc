@@ -92,7 +92,8 @@ int64_t PromptLogprobBytes(const ClientRequest& request, const std::vector<int32
   constexpr int64_t kMost = 1024;  // more than ValidateRequest lets pass
   const int64_t top = std::clamp<int64_t>(*request.prompt_logprobs, 0, kMost);
   const auto listed = static_cast<int64_t>(request.sampling.logprob_token_ids.size());
-  return static_cast<int64_t>(ids.size()) * (top + 1 + listed) * 8;
+  const int64_t worded = std::clamp<int64_t>(request.n, 1, kMaxAnswers);  // with each answer
+  return static_cast<int64_t>(ids.size()) * (top + 1 + listed) * worded * 8;
 }
 
 // With `echo`, `logprobs` are the prompt's too, and max_tokens may be 0: the prompt is only read.

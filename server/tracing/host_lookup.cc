@@ -46,10 +46,16 @@ struct HostLookup::Pending {
   absl::Mutex mutex;
   bool done ABSL_GUARDED_BY(mutex) = false;
   Addresses result ABSL_GUARDED_BY(mutex);
+
+  bool IsDone() {
+    absl::MutexLock lock(&mutex);
+    return done;
+  }
 };
 
 Addresses HostLookup::Find(const std::string& host, const MovingDeadline& deadline) {
   if (Addresses numeric = Resolve(host, AI_NUMERICHOST); numeric.ok()) return numeric;
+  if (pending_ != nullptr && pending_->IsDone()) pending_ = nullptr;  // it was given up: stale
   if (pending_ == nullptr) {
     auto pending = std::make_shared<Pending>();
     try {

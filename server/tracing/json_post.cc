@@ -24,6 +24,7 @@ using Tcp = asio::ip::tcp;
 
 constexpr auto kSlice = std::chrono::milliseconds(50);
 constexpr uint64_t kMaxReplyBytes = 64 << 10;
+constexpr uint32_t kMaxHeadBytes = 8 << 10;
 
 // A connection whose operations are waited for, one at a time, until they end or must end.
 class Caller {
@@ -66,8 +67,10 @@ class Caller {
 
   absl::StatusOr<PostReply> ReadReply() {
     http::response_parser<http::string_body> parser;
+    parser.header_limit(kMaxHeadBytes);
     parser.body_limit(kMaxReplyBytes);
-    boost::beast::flat_buffer buffer;
+    // Chunks' heads and trailers have no limit of their own.
+    boost::beast::flat_buffer buffer(kMaxReplyBytes + kMaxHeadBytes);
     const absl::Status status = Wait("read", [&](auto done) {
       http::async_read(socket_, buffer, parser,
                        [done](const ErrorCode& error, size_t) { done(error); });

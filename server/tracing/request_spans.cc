@@ -10,6 +10,7 @@ namespace pregate {
 namespace {
 
 constexpr size_t kMaxValueBytes = 256;
+constexpr size_t kMaxFinishes = 16;  // of a call's answers, which may be a thousand
 
 std::string Cut(absl::string_view text) { return std::string(text.substr(0, kMaxValueBytes)); }
 
@@ -28,15 +29,15 @@ std::string NameOf(const RequestRecord& record, const std::string& model) {
 
 // What a server calls its own fault (the conventions for HTTP and for gRPC): clients' are not.
 bool IsOurFault(const RequestRecord& record) {
-  if (IsHttp(record)) return record.http_status >= 500;
   switch (record.status.code()) {
     case absl::StatusCode::kUnknown:
     case absl::StatusCode::kDeadlineExceeded:
-    case absl::StatusCode::kUnimplemented:
     case absl::StatusCode::kInternal:
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kDataLoss:
       return true;
+    case absl::StatusCode::kUnimplemented:  // over HTTP: what a client asked for and is not served
+      return !IsHttp(record);
     default:
       return false;
   }
@@ -68,7 +69,9 @@ void AppendAnswer(const RequestRecord& record, const std::string& model, Attribu
   to->emplace_back("gen_ai.request.model", model);
   to->emplace_back("gen_ai.response.model", model);
   to->emplace_back("gen_ai.request.choice.count", int64_t{record.answers});
-  to->emplace_back("gen_ai.response.finish_reasons", record.finishes);
+  std::vector<std::string> finishes = record.finishes;
+  finishes.resize(std::min(finishes.size(), kMaxFinishes));
+  to->emplace_back("gen_ai.response.finish_reasons", std::move(finishes));
   to->emplace_back("gen_ai.usage.input_tokens", int64_t{answer.prompt_tokens});
   to->emplace_back("gen_ai.usage.cache_read.input_tokens", int64_t{answer.cached_prompt_tokens});
   to->emplace_back("gen_ai.usage.output_tokens", int64_t{answer.completion_tokens});

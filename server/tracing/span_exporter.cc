@@ -84,7 +84,8 @@ std::optional<absl::Duration> SpanExporter::Try(const std::string& body, int64_t
     case ExportOutcome::kRetry: {
       CountFailure(answer);
       const auto asked = RetryAfter(reply->retry_after, absl::Now());
-      return asked.has_value() ? std::min(*asked, options_.longest_retry_after) : Backoff();
+      const absl::Duration wait = asked.value_or(absl::ZeroDuration());
+      return std::max(Backoff(), std::min(wait, options_.longest_retry_after));
     }
     case ExportOutcome::kRefused:
       CountFailure(answer);

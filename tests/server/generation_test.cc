@@ -109,6 +109,27 @@ TEST_F(GenerationTest, PiecesTogetherAreTheWhole) {
   EXPECT_TRUE(whole.status.ok());
 }
 
+TEST_F(GenerationTest, ABacklogIsTakenInPieces) {
+  ClientRequest request = Ask("Hello", 40);
+  request.stream = true;
+  const Outcome whole = Run(request);
+  const auto generation = Start(request);
+  ASSERT_TRUE(generation.ok()) << generation.status();
+  while (!(*generation)->backlog().complete) absl::SleepFor(absl::Milliseconds(1));
+  std::vector<int32_t> ids;
+  int pieces = 0;
+  do {
+    ++pieces;
+    for (const AnswerDelta& delta : (*generation)->Take(7)) {
+      EXPECT_LE(delta.token_ids.size(), 7u);
+      ids.insert(ids.end(), delta.token_ids.begin(), delta.token_ids.end());
+    }
+  } while ((*generation)->has_more());
+  EXPECT_TRUE((*generation)->done());
+  EXPECT_EQ(ids, whole.answers[0].token_ids);
+  EXPECT_EQ(pieces, 6);  // the end comes with the last token, or by itself
+}
+
 TEST_F(GenerationTest, AStopStringEndsTheAnswerAndTheWork) {
   const AnswerDelta free = Run(Ask("Hello", 400)).answers[0];
   for (const size_t at : {0u, 3u, 17u, 40u}) {
