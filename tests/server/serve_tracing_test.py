@@ -23,7 +23,9 @@ from serve_harness import CANARY, Reply, Server, greedy, pb, sample_model
 
 IDS = ("traceId", "spanId", "parentSpanId")
 GENERATION, ENCODING = ("queue", "prefill", "decode"), ("queue", "prefill")
-SLACK = 20_000_000  # nanoseconds: what two readings of the clock may be apart
+# Nanoseconds: what two readings of the clock may be apart; how much later than its client a busy
+# server may learn that a call is over.
+SLACK, LATE = 20_000_000, 2_000_000_000
 
 
 def as_proto_json(node):
@@ -195,7 +197,7 @@ class Traced(unittest.TestCase):
         """Phases follow each other within the request, which is within what the client saw."""
         request, phases = spans[0], sorted(spans[1:], key=lambda s: s.start_time_unix_nano)
         self.assertGreaterEqual(request.start_time_unix_nano, begin - SLACK)
-        self.assertLessEqual(request.end_time_unix_nano, end + SLACK)
+        self.assertLessEqual(request.end_time_unix_nano, end + LATE)
         at = request.start_time_unix_nano
         for span in phases:
             self.assertEqual(span.parent_span_id, request.span_id)
@@ -316,7 +318,7 @@ class Traced(unittest.TestCase):
         whole = lasted["text_completion smollm2"]
         phases = lasted["queue"] + lasted["prefill"] + lasted["decode"]
         self.assertLessEqual(phases, whole)
-        self.assertGreater(phases, 0.7 * whole)  # what is left is reading, wording and writing
+        self.assertGreater(phases, 0.5 * whole)  # what is left is reading, wording and writing
         self.assertEqual(found["gen_ai.usage.input_tokens"], line["prompt_tokens"])
         self.assertEqual(found["gen_ai.usage.output_tokens"], line["completion_tokens"])
         self.assertEqual(found["gen_ai.response.finish_reasons"], [line["finish"]])
