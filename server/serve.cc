@@ -281,8 +281,10 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options,
     engine->StartDrain();
     (*server)->AbortStreams(http.status());
     (*server)->Shutdown(absl::ZeroDuration());
-    engine->WaitUntilIdle(kFlushTime);
-    return Fail(http.status(), kCannotListen);
+    const bool idle = engine->WaitUntilIdle(kFlushTime);
+    const int exit_status = Fail(http.status(), kCannotListen);
+    if (!idle) std::_Exit(exit_status);  // as where a drain does not end
+    return exit_status;
   }
   signals->Arm();
   const std::string url = HttpUrl(config, (*http)->port());

@@ -46,8 +46,9 @@ std::optional<ProcessStat> ReadStat() {
                      .resident_pages = values[24 - kFirst]};
 }
 
-// Seconds since 1970 when the machine started.
-std::optional<double> BootTime() {
+// Seconds since 1970 when the machine started, as the kernel sees it when first asked: it moves
+// when the clock is set, and a start that moves looks like another process.
+std::optional<double> ReadBootTime() {
   std::ifstream file("/proc/stat");
   for (std::string word; file >> word;) {
     if (word != "btime") continue;
@@ -55,6 +56,11 @@ std::optional<double> BootTime() {
     if (file >> seconds) return seconds;
   }
   return std::nullopt;
+}
+
+std::optional<double> BootTime() {
+  static const std::optional<double> time = ReadBootTime();
+  return time;
 }
 
 std::optional<double> OpenFiles() {
