@@ -75,6 +75,8 @@ FAULTS = (
      lambda m: policy(m).update(policyTypes=["Ingress"])),
     (chart_policy.network_is_closed, "reaches everything",
      lambda m: policy(m)["egress"].append({})),
+    (chart_policy.network_is_closed, "reaches everything",
+     lambda m: policy(m)["egress"][1].update(to=[])),
     (chart_policy.network_is_closed, "nothing to download",
      lambda m: pod_of(m).pop("initContainers")),
     (chart_policy.secrets_are_files, "everybody may read",

@@ -2,7 +2,6 @@
 is mapped, and what is not there, is said in chart_pod.py), its probes asked, its hook run, its end
 timed; the commands of NOTES.txt and of the pod of `helm test` as well."""
 
-import functools
 import http.client
 import json
 import os
@@ -24,7 +23,7 @@ sys.path.insert(0, str(ROOT / "tests/server"))
 # pylint: disable=wrong-import-position
 from certificates import Certificates  # noqa: E402
 from chart_pod import Origin, Pod, pod_of  # noqa: E402
-from helm_chart import CHART, NAMESPACE, flags, of_kind, render, server  # noqa: E402
+from helm_chart import CHART, NAMESPACE, flags, notes, of_kind, render, server  # noqa: E402
 from serve_harness import BINARY, SKIPPED, sample_model  # noqa: E402
 
 HOST = f"test-pregate-smollm2.{NAMESPACE}.svc"
@@ -100,17 +99,6 @@ class Stream:
         return usage["completion_tokens"], finish, self.events[-1] == "[DONE]"
 
 
-@functools.cache
-def notes_chart():
-    """A copy of the chart that also shows its NOTES.txt, as a manifest."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="pregate-notes-")) / "pregate"
-    shutil.copytree(CHART, folder)
-    (folder / "templates/shown.yaml").write_text(
-        "kind: Notes\nmetadata: {name: notes}\n"
-        'text: {{ include "pregate/templates/NOTES.txt" . | quote }}\n', encoding="utf-8")
-    return folder
-
-
 FAKE_KUBECTL = """#!{python}
 # Answers what NOTES.txt asks, of the secrets of the test: get secret NAME -o jsonpath={{.data.KEY}}
 import base64, pathlib, sys
@@ -156,8 +144,7 @@ class Served(unittest.TestCase):
 
     def do_as_the_notes_say(self, pod, secrets=None, answer="data: [DONE]", **render_with):
         """Runs the commands that are printed after an install, with kubectl's part played."""
-        notes, = of_kind(render(chart=notes_chart(), **render_with), "Notes")
-        text = notes["text"]
+        text = notes(**render_with)
         commands = re.search(r"^  kubectl (?:.*\n)+?    -d '.*$", text, re.MULTILINE)[0]
         commands = commands.replace(":8000/v1", f":{pod.names['http']}/v1")
         with tempfile.TemporaryDirectory() as folder:

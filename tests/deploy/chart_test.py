@@ -12,8 +12,8 @@ import kubernetes_validate
 import yaml
 
 import chart_policy
-from helm_chart import (CHART, NAMESPACE, ROOT, VALUE_SETS, flags, helm, model, of_kind, pods, render,
-                        server)
+from helm_chart import (CHART, NAMESPACE, ROOT, VALUE_SETS, flags, helm, model, notes, of_kind, pods,
+                        render, server)
 
 KUBERNETES = ("1.31", "1.37")  # whose schemas the manifests must satisfy
 OLDEST = "1.27"  # as Chart.yaml says, of what needs nothing newer
@@ -189,8 +189,52 @@ class Parts(unittest.TestCase):
 
     def test_downloads_reach_their_ports_alone(self):
         policy, = of_kind(render(file=by_name("replicas")), "NetworkPolicy")
-        self.assertEqual([port["port"] for port in policy["spec"]["egress"][1]["ports"]], [443, 8080])
+        self.assertEqual([port["port"] for port in policy["spec"]["egress"][1]["ports"]],
+                         [3128, 443, 8080])  # a proxy's, of redirections, of the URL
         self.assertEqual(policy["spec"]["egress"][1]["to"], [{"ipBlock": {"cidr": "10.0.0.0/8"}}])
+
+    def test_the_ports_of_proxies(self):
+        for name, value, ports in (("https_proxy", "http://p.example.com:8888/", [443, 8888]),
+                                   ("ALL_PROXY", "p.example.com", [1080, 443]),
+                                   ("NO_PROXY", "p.example.com:8888", [443])):
+            policy, = of_kind(render({"download": {"extraEnv": [{"name": name, "value": value}]}}),
+                              "NetworkPolicy")
+            self.assertEqual([port["port"] for port in policy["spec"]["egress"][1]["ports"]], ports)
+
+    def test_no_peers_are_nobody(self):
+        policy, = of_kind(render(file=by_name("closed")), "NetworkPolicy")
+        self.assertEqual(policy["spec"]["egress"], [])
+        caller, = policy["spec"]["ingress"][0]["from"]
+        self.assertEqual(caller["podSelector"]["matchLabels"]["app.kubernetes.io/component"], "test")
+        for nothing in ([], None):
+            policy, = of_kind(render({"networkPolicy": {"downloads": nothing, "monitoring": nothing}}),
+                              "NetworkPolicy")
+            self.assertEqual(policy["spec"]["egress"], [])
+            self.assertEqual(len(policy["spec"]["ingress"]), 1)
+
+    def test_names_that_yaml_takes_for_something_else(self):
+        """A release, a namespace and a model that would be numbers and switches without quotes."""
+        values = {"fullnameOverride": "llm", "models": [{"name": "on", "source": {"path": "/m.gguf"}}]}
+        for release in ("123", "1e3", "0x1"):
+            for one in render(values, release=release, namespace="42"):
+                kubernetes_validate.validate(one, KUBERNETES[0], strict=True)
+                self.assertEqual(one["metadata"]["labels"]["app.kubernetes.io/instance"], release)
+                self.assertEqual(one["metadata"]["namespace"], "42")
+
+    def test_the_notes_say_who_cannot_call(self):
+        says = "Pods of the namespace alone can call"
+        route = {"enabled": True, "parentRefs": [{"name": "g"}]}
+        for values in ({"service": {"type": "LoadBalancer"}}, model(grpcRoute=route),
+                       model(ingress={"enabled": True, "hosts": ["x.example.com"]})):
+            self.assertIn(says, notes(values))
+            self.assertNotIn(says, notes({**values, "networkPolicy": {"enabled": False}}))
+        for quiet in (None, by_name("replicas"), by_name("gateway")):
+            self.assertNotIn(says, notes(file=quiet))
+
+    def test_the_notes_say_that_the_test_needs_a_certificate(self):
+        says = "It cannot pass without a certificate"
+        self.assertNotIn(says, notes(file=by_name("mtls")))
+        self.assertIn(says, notes({"tests": {"clientCertificateSecret": ""}}, by_name("mtls")))
 
     def test_traces_reach_the_collector(self):
         manifests = render(file=by_name("keda"))
@@ -275,8 +319,10 @@ class Operators(unittest.TestCase):
             endpoint, = monitor["spec"][endpoints]
             self.assertIn(endpoint["port"], ports)
             self.assertEqual(endpoint["path"], "/metrics")
-            self.assertEqual(labels[monitor["spec"]["jobLabel"]], "pregate")
-            self.assertEqual(endpoint["relabelings"][0]["targetLabel"], "model")
+            self.assertEqual(endpoint["relabelings"], [
+                {"targetLabel": "job", "replacement": "test-pregate"},
+                {"sourceLabels": ["__meta_kubernetes_pod_label_pregate_model"],
+                 "targetLabel": "model"}])
             self.assertIn("pregate/model", labels)
 
     def test_rules_and_dashboards_are_the_files(self):
@@ -303,6 +349,25 @@ class Operators(unittest.TestCase):
             self.assertEqual(config["metadata"]["name"], "test-pregate-over-view")
             self.assertEqual(config["metadata"]["labels"]["grafana_dashboard"], "1")
             self.assertEqual(json.loads(config["data"]["over_view.json"]), board)
+
+    def test_runbooks_have_addresses_where_the_base_is_known(self):
+        def alerts(base):
+            rules, = of_kind(render({"prometheusRule": {"enabled": True, "runbookBaseUrl": base}}),
+                             "PrometheusRule")
+            return [rule["annotations"] for group in rules["spec"]["groups"]
+                    for rule in group["rules"] if "alert" in rule]
+        self.assertTrue(alerts("https://git.example.com/main/"))
+        for texts in alerts("https://git.example.com/main/"):
+            self.assertEqual(texts["runbook_url"], f"https://git.example.com/main/{texts['runbook']}")
+        for texts in alerts(""):
+            self.assertNotIn("runbook_url", texts)
+
+    def test_the_endpoint_picker_may_read_metrics(self):
+        policy, = of_kind(render(file=by_name("gateway")), "NetworkPolicy")
+        readers = policy["spec"]["ingress"][1]
+        self.assertEqual(readers["ports"], [{"port": "metrics"}])
+        self.assertIn({"inferencepool": "pregate-epp"},
+                      [one.get("podSelector", {}).get("matchLabels") for one in readers["from"]])
 
     def test_the_certificate_is_for_every_service(self):
         manifests = render(file=by_name("tls"))

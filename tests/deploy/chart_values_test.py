@@ -14,6 +14,11 @@ DIGEST = "a" * 64
 DOWNLOAD = {"files": [{"url": "https://example.com/model.gguf", "sha256": DIGEST}]}
 
 
+def models(**values):
+    """Of a release with two, whose values are the same but for the name and the source."""
+    return {"models": [{"name": name, "source": {"path": "/m.gguf"}, **values} for name in "ab"]}
+
+
 class Refusals(unittest.TestCase):
     """Values that cannot work."""
 
@@ -82,6 +87,21 @@ class Refusals(unittest.TestCase):
         ("endpointPicker.name: must be the Service", model(inferencePool={"enabled": True})),
         ("grpcRoute.parentRefs: must name a Gateway", model(grpcRoute={"enabled": True})),
         ("ingress.hosts: must name a host", model(ingress={"enabled": True})),
+        ("whose pods are not called after it; got none for aaaa", {
+            "fullnameOverride": "a" * 45, **model(autoscaling={"type": "keda"})}),
+        ("must begin with a letter", {"fullnameOverride": "1llm"}),
+        ("commonLabels: must not have a label that the chart or commonLabels sets; got "
+         "app.kubernetes.io/name", {"commonLabels": {"app.kubernetes.io/name": "x"}}),
+        ("podLabels: must not have a label that", model(podLabels={"pregate/model": "x"})),
+        ("prometheusRule.labels: must not have a label that the chart or commonLabels sets; got team",
+         {"commonLabels": {"team": "a"}, "prometheusRule": {"labels": {"team": "b"}}}),
+        ("models (a, b): must have hosts of their own", models(httpRoute={
+            "enabled": True, "hostnames": ["x.example.com"], "parentRefs": [{"name": "g"}]})),
+        ("both got every host of", models(grpcRoute={
+            "enabled": True, "parentRefs": [{"name": "g"}]})),
+        ('both got x.example.com of the ingress class "nginx"', models(ingress={
+            "enabled": True, "className": "nginx", "hosts": ["x.example.com"]})),
+        ("runbookBaseUrl: Does not match pattern", {"prometheusRule": {"runbookBaseUrl": "deploy"}}),
         ("image.digest: Does not match pattern", {"image": {"digest": "sha256:12"}}),
         ("httpPort: Must be less than or equal to 65535", {"service": {"httpPort": 70000}}),
         ("service.type must be one of", {"service": {"type": "ExternalName"}}),
@@ -94,6 +114,13 @@ class Refusals(unittest.TestCase):
                     render(values)
                 self.assertIn(says, str(caught.exception))
 
+    def test_bad_releases(self):
+        for release in ("v1.2", "123"):
+            with self.assertRaises(Refused) as caught:
+                render(release=release)
+            self.assertIn("must begin with a letter and have only a-z, 0-9 and -",
+                          str(caught.exception))
+
     def test_the_same_values_put_right(self):
         """What is refused above is refused for what its message says."""
         for values in (model(replicas=1), model(flags={"max-num-seqs": 8, "device": "cpu"}),
@@ -105,6 +132,13 @@ class Refusals(unittest.TestCase):
                        model(strategy={"type": "Recreate"}, source={
                            "download": {**DOWNLOAD, "volume": {
                                "kind": "claim", "accessModes": ["ReadWriteOnce"]}}}),
+                       {"fullnameOverride": "a" * 44, **model(autoscaling={"type": "keda"})},
+                       {"fullnameOverride": "a" * 45, **model(autoscaling={
+                           "type": "keda", "keda": {"query": "vector(1)"}})},
+                       model(podLabels={"app.kubernetes.io/version": "1"}),
+                       {"models": [{**one, "httpRoute": {
+                           "enabled": True, "hostnames": [f"{one['name']}.example.com"],
+                           "parentRefs": [{"name": "g"}]}} for one in models()["models"]]},
                        {"tls": {"enabled": True, "existingSecret": "s"}}):
             render(values)
 

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,11 +35,11 @@ def _template_of_file(file, chart):
     return helm("template", RELEASE, chart, "--namespace", NAMESPACE, "--values", file)
 
 
-def template(values=None, file=None, chart=CHART):
+def template(values=None, file=None, chart=CHART, release=RELEASE, namespace=NAMESPACE):
     """The manifests, as text. `values`: a dict, over those of `file`, over the chart's own."""
-    if values is None and file is not None:
+    if values is None and file is not None and (release, namespace) == (RELEASE, NAMESPACE):
         return _template_of_file(file, chart)
-    words = ["template", RELEASE, chart, "--namespace", NAMESPACE]
+    words = ["template", release, chart, "--namespace", namespace]
     if file is not None:
         words += ["--values", file]
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as more:
@@ -47,9 +48,26 @@ def template(values=None, file=None, chart=CHART):
         return helm(*words, "--values", more.name)
 
 
-def render(values=None, file=None, chart=CHART):
-    """The manifests, as dicts."""
-    return [one for one in yaml.safe_load_all(template(values, file, chart)) if one]
+def render(*args, **kwargs):
+    """The manifests of `template`, as dicts."""
+    return [one for one in yaml.safe_load_all(template(*args, **kwargs)) if one]
+
+
+@functools.cache
+def _notes_chart():
+    """A copy of the chart that also shows its NOTES.txt, as a manifest."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="pregate-notes-")) / "pregate"
+    shutil.copytree(CHART, folder)
+    (folder / "templates/shown.yaml").write_text(
+        "kind: Notes\nmetadata: {name: notes}\n"
+        'text: {{ include "pregate/templates/NOTES.txt" . | quote }}\n', encoding="utf-8")
+    return folder
+
+
+def notes(values=None, file=None):
+    """What Helm prints after an installation."""
+    shown, = of_kind(render(values, file, _notes_chart()), "Notes")
+    return shown["text"]
 
 
 def model(**values):

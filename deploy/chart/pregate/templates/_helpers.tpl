@@ -15,8 +15,8 @@
 {{- end -}}
 
 {{- define "pregate.releaseSelector" -}}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "pregate.releaseLabels" -}}
@@ -47,6 +47,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- include "pregate.validateModel" (dict "root" $ "model" $model) -}}
 {{- $models = append $models $model -}}
 {{- end -}}
+{{- include "pregate.validateHosts" $models -}}
 {{- dict "models" $models | toJson -}}
 {{- end -}}
 
@@ -57,13 +58,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "pregate.model.selector" -}}
 {{ include "pregate.releaseSelector" .root }}
 app.kubernetes.io/component: server
-pregate/model: {{ .model.name }}
+pregate/model: {{ .model.name | quote }}
 {{- end -}}
 
 {{- define "pregate.model.labels" -}}
 {{ include "pregate.releaseLabels" .root }}
 app.kubernetes.io/component: server
-pregate/model: {{ .model.name }}
+pregate/model: {{ .model.name | quote }}
 {{- end -}}
 
 {{/* More than one server, now or later. */}}

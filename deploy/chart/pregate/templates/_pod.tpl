@@ -134,7 +134,7 @@ emptyDir:
 {{- with $values.auth.existingSecret }}
 - name: tokens
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 0440
 {{- end }}
 {{- if $values.tls.enabled }}
@@ -145,7 +145,7 @@ emptyDir:
 {{- with $values.tls.clientCa.existingSecret }}
 - name: client-ca
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 0440
 {{- end }}
 {{- end }}
@@ -286,11 +286,17 @@ volumeMounts:
 {{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary .http "443" (eq $url.scheme "http")) -}}
 {{- end -}}
 
-{{/* Ports of the URLs of a download, and 443 for where they redirect to. */}}
+{{/* Ports of the URLs of a download, 443 for where they redirect to, and those of proxies (curl's default
+     is 1080). Takes a dict of `files` and `env`, the init container's variables. */}}
 {{- define "pregate.download.ports" -}}
 {{- $ports := list "443" -}}
 {{- range .files -}}
 {{- $ports = append $ports (include "pregate.portOf" (dict "url" .url "http" "80")) -}}
+{{- end -}}
+{{- range .env -}}
+{{- if and .value (regexMatch "^(?i)(https?|all)_proxy$" .name) -}}
+{{- $ports = append $ports (regexFind ":[0-9]+/?$" .value | trimAll ":/" | default "1080") -}}
+{{- end -}}
 {{- end -}}
 {{- $list := list -}}
 {{- range $ports | uniq | sortAlpha -}}

@@ -8,6 +8,10 @@
 {{- end -}}
 {{- $names = append $names .name -}}
 {{- end -}}
+{{- include "pregate.validateLabels" (dict "where" "commonLabels" "labels" .Values.commonLabels) -}}
+{{- range $kind := list "serviceMonitor" "podMonitor" "prometheusRule" "dashboards" -}}
+{{- include "pregate.validateLabels" (dict "where" (printf "%s.labels" $kind) "labels" (index $.Values $kind).labels "common" $.Values.commonLabels) -}}
+{{- end -}}
 {{- with .Values.tls -}}
 {{- if and .enabled (not .existingSecret) (not .certManager.enabled) -}}
 {{- fail "tls.enabled: needs tls.existingSecret, or tls.certManager.enabled to have it made" -}}
@@ -27,6 +31,47 @@
 {{- end -}}
 {{- end -}}
 
+{{/* No label twice, and none of the chart's. Takes a dict of `where`, `labels` and `common`, others that
+     stand beside them. */}}
+{{- define "pregate.validateLabels" -}}
+{{- range $label, $_ := .labels -}}
+{{- if or (regexMatch "^(app\\.kubernetes\\.io/(name|instance|version|component|managed-by)|helm\\.sh/chart|pregate/.*)$" $label) (hasKey (default dict $.common) $label) -}}
+{{- fail (printf "%s: must not have a label that the chart or commonLabels sets; got %s" $.where $label) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Of two models with one host at one place a Gateway or an ingress serves the older. */}}
+{{- define "pregate.validateHosts" -}}
+{{- $taken := dict -}}
+{{- range $model := . -}}
+{{- $places := list -}}
+{{- range $route := list $model.httpRoute $model.grpcRoute -}}
+{{- if $route.enabled -}}
+{{- range $parent := $route.parentRefs -}}
+{{- range $host := default (list "every host") $route.hostnames -}}
+{{- $places = append $places (printf "%s of %s" $host (toJson $parent)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with $model.ingress -}}
+{{- if .enabled -}}
+{{- range $host := .hosts -}}
+{{- $places = append $places (printf "%s of the ingress class %q" $host $model.ingress.className) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $places -}}
+{{- $other := default $model.name (get $taken .) -}}
+{{- if ne $other $model.name -}}
+{{- fail (printf "models (%s, %s): must have hosts of their own, or one of them is never reached; both got %s" $other $model.name .) -}}
+{{- end -}}
+{{- $_ := set $taken . $model.name -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "pregate.validateModel" -}}
 {{- $model := .model -}}
 {{- $where := printf "models (%s)" $model.name -}}
@@ -34,6 +79,10 @@
 {{- if gt (len $name) 54 -}}
 {{- fail (printf "%s: RELEASE-pregate-NAME must have at most 54 characters (see fullnameOverride); got %s" $where $name) -}}
 {{- end -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+{{- fail (printf "%s: RELEASE-pregate-NAME must begin with a letter and have only a-z, 0-9 and -, as a Service's name (see fullnameOverride); got %s" $where $name) -}}
+{{- end -}}
+{{- include "pregate.validateLabels" (dict "where" (printf "%s.podLabels" $where) "labels" (omit $model.podLabels "app.kubernetes.io/version")) -}}
 {{- $source := $model.source -}}
 {{- if ne (len $source) 1 -}}
 {{- fail (printf "%s.source: must be one of download, existingClaim, image, path; got %s" $where (keys $source | sortAlpha | join ", " | default "none")) -}}
@@ -69,6 +118,10 @@
 {{- with $model.autoscaling -}}
 {{- if and .type (lt (int .maxReplicas) (int .minReplicas)) -}}
 {{- fail (printf "%s.autoscaling.maxReplicas: must be at least minReplicas (%d); got %d" $where (int .minReplicas) (int .maxReplicas)) -}}
+{{- end -}}
+{{- /* Of longer names Kubernetes keeps 58 characters, -HASH included, for the pods'. */ -}}
+{{- if and (eq .type "keda") (not .keda.query) (gt (len $name) 46) -}}
+{{- fail (printf "%s.autoscaling.keda.query: must be given where RELEASE-pregate-NAME has more than 46 characters, whose pods are not called after it; got none for %s" $where $name) -}}
 {{- end -}}
 {{- end -}}
 {{- with $model.strategy -}}

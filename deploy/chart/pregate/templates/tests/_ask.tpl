@@ -3,7 +3,7 @@
 {{- with .Values.auth.existingSecret }}
 - name: tokens
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 0440
 {{- end }}
 {{- if and .Values.tls.enabled .Values.tests.caKey }}
@@ -18,7 +18,7 @@
 {{- with .Values.tests.clientCertificateSecret }}
 - name: client
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 0440
 {{- end }}
 {{- end -}}
