@@ -6,6 +6,7 @@ Clients never ask twice. What they saw is compared with what the replicas say of
 
 import collections
 import http.client
+import http.server
 import itertools
 import json
 import pathlib
@@ -394,6 +395,83 @@ class Roll(unittest.TestCase):
         self.assertEqual([failure for failure in self.load.failures
                           if not failure.startswith("grpc") or "UNAVAILABLE" not in failure], [])
         self.assertTrue(any(line["status"] == "UNAVAILABLE" for line in old.requests()))
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """Ready; answers what is posted with its server's `status`, after its server's `seconds`."""
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):  # pylint: disable=arguments-differ
+        pass
+
+    def answer(self, status):
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_GET(self):  # pylint: disable=invalid-name
+        self.answer(200)
+
+    def do_POST(self):  # pylint: disable=invalid-name
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked += 1
+        time.sleep(self.server.seconds)
+        self.answer(self.server.status)
+
+
+class QuietServer(http.server.ThreadingHTTPServer):
+    def __init__(self, status, seconds=0.0):
+        super().__init__(("127.0.0.1", 0), Answering)
+        self.status, self.seconds, self.asked = status, seconds, 0
+        threading.Thread(target=self.serve_forever).start()
+
+    def handle_error(self, *_):  # checks do not wait for their answer's end
+        pass
+
+
+class Configuration(unittest.TestCase):
+    """What haproxy.cfg says, before replicas that do as they are told."""
+
+    def proxy(self, *replicas, text=None):
+        for replica in replicas:
+            self.addCleanup(replica.server_close)
+            self.addCleanup(replica.shutdown)
+        proxy = Proxy([(replica.server_port, replica.server_port) for replica in replicas], text)
+        self.addCleanup(proxy.stop)
+        deadline = time.monotonic() + 20
+        while not proxy.listens():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.1)
+        return proxy
+
+    @staticmethod
+    def status(proxy, size):
+        """Of a request with a body of so many bytes, which follows the headers in a piece of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", proxy.http_port, timeout=30)
+        connection.putrequest("POST", "/v1/completions")
+        connection.putheader("Content-Length", str(size))
+        connection.endheaders()
+        time.sleep(0.02)
+        connection.send(b"x" * size)
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    def test_what_one_replica_refuses_another_is_asked(self):
+        """If it fits the buffer; what is larger is the client's to see."""
+        leaving, staying = QuietServer(503), QuietServer(200)
+        proxy = self.proxy(leaving, staying)
+        for size in (100, 20_000, 120_000):
+            leaving.asked = 0
+            self.assertEqual({self.status(proxy, size) for _ in range(8)}, {200}, size)
+            self.assertGreater(leaving.asked, 0)
+        self.assertEqual({self.status(proxy, 200_000) for _ in range(8)}, {200, 503})
+
+    def test_a_silent_replica_is_not_a_silent_client(self):
+        slow = QuietServer(200, seconds=4)
+        text = CONFIG.read_text(encoding="utf-8").replace("timeout client 75s", "timeout client 1s")
+        self.assertIn("timeout client 1s", text)
+        self.assertEqual(self.status(self.proxy(slow, slow, text=text), 100), 200)
 
 
 if __name__ == "__main__":
