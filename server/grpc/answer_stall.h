@@ -2,6 +2,8 @@
 #ifndef PREGATE_SERVER_GRPC_ANSWER_STALL_H_
 #define PREGATE_SERVER_GRPC_ANSWER_STALL_H_
 
+#include <grpcpp/server_context.h>
+
 #include <chrono>
 #include <cstddef>
 
@@ -22,12 +24,14 @@ class AnswerStall {
     started_ = std::chrono::steady_clock::now();
     bytes_ = bytes;
   }
-  // CANCELLED: it should have gone by now.
-  absl::Status Check(std::chrono::steady_clock::time_point now, absl::Duration patience) const {
+  // Ends the call if that should have gone by now, and makes `status` say so.
+  void Check(std::chrono::steady_clock::time_point now, absl::Duration patience,
+             grpc::CallbackServerContext* context, absl::Status* status) const {
     patience += absl::Seconds(bytes_ / kSlowestReader);
-    if (absl::FromChrono(now - started_) < patience) return absl::OkStatus();
-    return absl::CancelledError(absl::StrCat("call: must be read; its reader stalled for ",
-                                             absl::FormatDuration(patience)));
+    if (absl::FromChrono(now - started_) < patience) return;
+    *status = absl::CancelledError(absl::StrCat("call: must be read; its reader stalled for ",
+                                                absl::FormatDuration(patience)));
+    context->TryCancel();
   }
 
  private:

@@ -45,10 +45,7 @@ void EncodingReactor::OnCancel() {
 void EncodingReactor::CheckStall(std::chrono::steady_clock::time_point now) {
   absl::MutexLock lock(&mutex_);
   if (!finished_ || self_ == nullptr) return;  // null: the call, and its context, are done
-  absl::Status stall = stall_.Check(now, environment_->stall_timeout);
-  if (stall.ok()) return;
-  status_ = std::move(stall);
-  context_->TryCancel();
+  stall_.Check(now, environment_->stall_timeout, context_, &status_);
 }
 
 void EncodingReactor::Abort(const absl::Status& why) {

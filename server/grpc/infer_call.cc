@@ -57,10 +57,7 @@ void InferCall::Advance() {
 void InferCall::CheckStall(std::chrono::steady_clock::time_point now) {
   absl::MutexLock lock(&mutex_);
   if (!finished_ || self_ == nullptr) return;  // null: the call, and its context, are done
-  absl::Status stall = stall_.Check(now, environment_->stall_timeout);
-  if (stall.ok()) return;
-  status_ = std::move(stall);
-  context_->TryCancel();
+  stall_.Check(now, environment_->stall_timeout, context_, &status_);
 }
 
 void InferCall::Abort(const absl::Status& why) {

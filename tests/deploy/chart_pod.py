@@ -232,7 +232,7 @@ class Pod:
         """Runs the hook."""
         hook = server(self.spec).get("lifecycle", {}).get("preStop", {})
         if unknown := set(hook) - {"sleep"}:
-            raise NotImplementedError(f"preStop: {unknown}")
+            raise ValueError(f"preStop: {unknown}")
         time.sleep(hook.get("sleep", {}).get("seconds", 0))
 
     def terminate(self):
