@@ -42,6 +42,9 @@ class Device {
   // For people: "cpu (avx512-vnni, 2 threads)".
   virtual std::string_view name() const = 0;
 
+  // Whether the host's code may read and write the device's memory by itself.
+  virtual bool host_memory() const { return true; }
+
   // RESOURCE_EXHAUSTED, with the number of bytes asked for, when there is no room.
   virtual absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) = 0;
 
@@ -52,9 +55,15 @@ class Device {
   // Waits until everything issued so far is done.
   virtual void Synchronize() = 0;
 
-  // CPU devices: runs body(begin, end) over disjoint ranges that cover [0, count), each a multiple
-  // of `grain` long except the last, on the device's threads and the caller's; returns when all
-  // have ended. Must not be nested. GPU devices: never called.
+  // Calls `body`, which issues kernels and neither waits nor copies to the host. A device may keep
+  // what a body has issued and issue it again in place of a later body with the same key: by
+  // giving a key the caller says that the calls and their arguments are the same, though not what
+  // the memory behind them holds.
+  virtual void Replay([[maybe_unused]] uint64_t key, absl::FunctionRef<void()> body) { body(); }
+
+  // Runs body(begin, end) over disjoint ranges that cover [0, count), each a multiple of `grain`
+  // long except the last, on threads of the host and the caller's; returns when all have ended.
+  // Must not be nested.
   virtual void ParallelFor(int64_t count, int64_t grain,
                            absl::FunctionRef<void(int64_t begin, int64_t end)> body) = 0;
   // How many threads ParallelFor uses, the caller's included.

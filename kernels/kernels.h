@@ -96,10 +96,13 @@ struct KvLayerView {
 };
 
 // Which rows belong to which sequence and where its history lies: arrays of the batch plan, as the
-// device sees them. Sequence s owns rows [row_start[s], row_start[s+1]), its last `n` positions of
-// context_len[s]; its blocks are block_ids[block_start[s] .. block_start[s+1]), in order.
+// device sees them; the counts alone are the host's to read. Sequence s owns rows [row_start[s],
+// row_start[s+1]), its last `n` positions of context_len[s]; its blocks are
+// block_ids[block_start[s] .. block_start[s+1]), in order.
 struct AttentionBatch {
   int32_t num_sequences = 0;
+  int32_t max_rows = 0;     // of one sequence, at most
+  int32_t max_context = 0;  // no context_len is larger
   const int32_t* row_start = nullptr;
   const int32_t* context_len = nullptr;
   const int32_t* block_start = nullptr;

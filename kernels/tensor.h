@@ -6,6 +6,13 @@
 #include <cstdint>
 #include <string_view>
 
+// Before a function that code of a GPU may call as well.
+#ifdef __CUDACC__
+#define PREGATE_HOST_DEVICE __host__ __device__
+#else
+#define PREGATE_HOST_DEVICE
+#endif
+
 namespace pregate {
 
 // Element types of a tensor. The quantised ones are the block formats of the GGUF specification
@@ -60,10 +67,10 @@ struct ConstTensor {
   int64_t stride = 0;
 
   template <typename T>
-  const T* Row(int64_t r) const {
+  PREGATE_HOST_DEVICE const T* Row(int64_t r) const {
     return reinterpret_cast<const T*>(static_cast<const char*>(data) + r * stride);
   }
-  explicit operator bool() const { return data != nullptr; }
+  PREGATE_HOST_DEVICE explicit operator bool() const { return data != nullptr; }
 };
 
 struct Tensor {
@@ -74,11 +81,11 @@ struct Tensor {
   int64_t stride = 0;
 
   template <typename T>
-  T* Row(int64_t r) const {
+  PREGATE_HOST_DEVICE T* Row(int64_t r) const {
     return reinterpret_cast<T*>(static_cast<char*>(data) + r * stride);
   }
   operator ConstTensor() const { return {data, dtype, rows, cols, stride}; }  // NOLINT
-  explicit operator bool() const { return data != nullptr; }
+  PREGATE_HOST_DEVICE explicit operator bool() const { return data != nullptr; }
 };
 
 // Views over densely packed memory.

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SOURCES = ("*.cc", "*.h", "*.inc")
+SOURCES = ("*.cc", "*.h", "*.inc", "*.cu")
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 70
 

@@ -1,5 +1,6 @@
 #include "engine/model/step_inputs.h"
 
+#include <algorithm>
 #include <cassert>
 #include <utility>
 
@@ -34,6 +35,11 @@ void StepInputs::Load(const BatchPlan& plan) {
     next += source->size();
   }
   attention_.num_sequences = plan.sequences();
+  attention_.max_rows = attention_.max_context = 0;
+  for (size_t s = 0; s < plan.context_len.size(); ++s) {
+    attention_.max_rows = std::max(attention_.max_rows, plan.row_start[s + 1] - plan.row_start[s]);
+    attention_.max_context = std::max(attention_.max_context, plan.context_len[s]);
+  }
 }
 
 }  // namespace pregate

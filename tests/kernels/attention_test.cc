@@ -50,7 +50,7 @@ TEST_P(AttentionTest, AppendStoresTheReferencesBits) {
   for (const AttentionCase& c : kAttentionCases) {
     PagedKv got(c, 1), want(c, 1);
     got.Append(*device_, kernels());
-    want.Append(*device_, reference());
+    want.Append(*host_, reference());
     EXPECT_TRUE(got.SameBits(want)) << c.name;
   }
 }
@@ -108,10 +108,10 @@ TEST_P(AttentionTest, TwoPositionsByHand) {
 TEST_P(AttentionTest, MatchesTheReference) {
   for (const AttentionCase& c : kAttentionCases) {
     PagedKv kv(c, 1);
-    kv.Append(*device_, reference());
+    kv.Append(*host_, reference());
     const auto all = AllSequences(c);
     const GuardedMatrix got = Run(kernels(), *device_, c, kv, all, c.sequences);
-    const GuardedMatrix want = Run(reference(), *device_, c, kv, all, c.sequences);
+    const GuardedMatrix want = Run(reference(), *host_, c, kv, all, c.sequences);
     // Elements are below 2: a score's rounding is at most c K eps sum |q||k| <= c K eps 4 K, of
     // which random signs leave the square root; it scales the weights and so the mix of |v| <= 2.
     const double terms = c.head_dim;
@@ -135,11 +135,11 @@ TEST_P(AttentionTest, ChunksBatchesAndThreadsDoNotChangeBits) {
   if (&kernels() == &reference()) cases = {cases[1]};  // slow
   for (const AttentionCase& c : cases) {
     PagedKv kv(c, 3);
-    kv.Append(*device_, reference());
+    kv.Append(*host_, reference());
     const GuardedMatrix whole = Run(kernels(), *device_, c, kv, AllSequences(c), c.sequences);
     const size_t row_bytes = static_cast<size_t>(whole.view().cols) * sizeof(float);
     for (const int threads : {1, 5}) {
-      const std::unique_ptr<Device> device = MakeCpuDevice(threads);
+      const std::unique_ptr<Device> device = MakeDevice(threads);
       const GuardedMatrix again = Run(kernels(), *device, c, kv, AllSequences(c), c.sequences);
       EXPECT_TRUE(again.SameBits(whole)) << threads << " threads, window " << c.window;
       for (const int32_t chunk : {1, 16, 300}) {

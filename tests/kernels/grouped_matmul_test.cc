@@ -135,7 +135,7 @@ TEST_P(GroupedMatmulTest, ManyProductsAreProductsAlone) {
       const Call alone = MakeCall(type, weights, rows);
       for (const Product& product : alone.products) kernels().matmul(*device_, {product});
       for (const int threads : {1, 2, 5}) {
-        const std::unique_ptr<Device> device = MakeCpuDevice(threads);
+        const std::unique_ptr<Device> device = MakeDevice(threads);
         const Call together = MakeCall(type, weights, rows);
         kernels().matmul(*device, together.products);
         for (size_t i = 0; i < together.out.size(); ++i) {

@@ -1,5 +1,7 @@
 #include "tests/kernels/kernel_cases.h"
 
+#include <algorithm>
+
 namespace pregate {
 
 PagedKv::PagedKv(const AttentionCase& c, uint64_t seed) {
@@ -51,6 +53,8 @@ PagedKv::Batch PagedKv::MakeBatch(const std::vector<size_t>& sequences,
     const std::vector<int32_t>& blocks = blocks_[sequences[i]];
     batch.row_start.push_back(batch.row_start.back() + parts[i].rows);
     batch.context_len.push_back(parts[i].context);
+    batch.max_rows = std::max(batch.max_rows, parts[i].rows);
+    batch.max_context = std::max(batch.max_context, parts[i].context);
     batch.block_ids.insert(batch.block_ids.end(), blocks.begin(), blocks.end());
     batch.block_start.push_back(static_cast<int32_t>(batch.block_ids.size()));
   }

@@ -191,9 +191,15 @@ class PagedKv {
   // `parts[i].context`.
   struct Batch {
     std::vector<int32_t> row_start, context_len, block_start, block_ids;
+    int32_t max_rows = 0, max_context = 0;
     AttentionBatch view() const {
-      return {static_cast<int32_t>(context_len.size()), row_start.data(), context_len.data(),
-              block_start.data(), block_ids.data()};
+      return {static_cast<int32_t>(context_len.size()),
+              max_rows,
+              max_context,
+              row_start.data(),
+              context_len.data(),
+              block_start.data(),
+              block_ids.data()};
     }
     int32_t rows() const { return row_start.back(); }
   };

@@ -44,10 +44,10 @@ class MatmulTest : public WeightTest {
     GuardedMatrix got(DType::kF32, x.rows, w.rows);
     GuardedMatrix want(DType::kF32, x.rows, w.rows);
     const PackedMatrix packed = Pack(weight);
-    const PackedMatrix plain(*device_, ReferenceKernels(), w);
+    const PackedMatrix plain(*host_, ReferenceKernels(), w);
     EXPECT_TRUE(packed.GuardIntact());
     Multiply(x, packed, bias, got.view());
-    ReferenceKernels().matmul(*device_,
+    ReferenceKernels().matmul(*host_,
                               {{.x = x, .weight = plain.view(), .bias = bias, .out = want.view()}});
     EXPECT_TRUE(got.GuardsIntact());
     const double additions =
@@ -169,7 +169,7 @@ TEST_P(MatmulTest, ThreadsAndRepeatsGiveTheSameBits) {
       GuardedMatrix first(DType::kF32, rows, 150);
       Multiply(x.view(), weight, nullptr, first.view());
       for (const int threads : {1, 2, 5, 5}) {
-        const std::unique_ptr<Device> device = MakeCpuDevice(threads);
+        const std::unique_ptr<Device> device = MakeDevice(threads);
         GuardedMatrix again(DType::kF32, rows, 150);
         kernels().matmul(*device, {{.x = x.view(), .weight = weight.view(), .out = again.view()}});
         EXPECT_TRUE(again.SameBits(first)) << threads << " threads, " << rows << " rows";

@@ -114,7 +114,7 @@ TEST_P(RoutingTest, CombinesRowsInOrder) {
       for (const float* w : {weights.Row(0), static_cast<const float*>(nullptr)}) {
         GuardedMatrix got(DType::kF32, rows, cols), want(DType::kF32, rows, cols);
         kernels().combine_rows(*device_, y.view(), positions.data(), w, k, got.view());
-        reference().combine_rows(*device_, y.view(), positions.data(), w, k, want.view());
+        reference().combine_rows(*host_, y.view(), positions.data(), w, k, want.view());
         EXPECT_TRUE(got.GuardsIntact());
         for (int64_t r = 0; r < rows; ++r) {
           for (int64_t i = 0; i < cols; ++i) {

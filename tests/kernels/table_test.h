@@ -1,4 +1,5 @@
-// Runs a test once for every table of this build; a table that this machine cannot run is skipped.
+// Runs a test once for every table that a test binary is linked with; a table that this machine
+// cannot run is skipped.
 #ifndef PREGATE_TESTS_KERNELS_TABLE_TEST_H_
 #define PREGATE_TESTS_KERNELS_TABLE_TEST_H_
 
@@ -6,6 +7,7 @@
 
 #include <limits>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -15,27 +17,34 @@ namespace pregate {
 
 inline constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
 
-inline std::vector<CpuTable> TablesUnderTest() {
-  std::vector<CpuTable> tables = AllCpuTables();
-  tables.insert(tables.begin(), {&ReferenceKernels(), true});
-  return tables;
-}
+// A table with the device that its entries take.
+struct TestTable {
+  std::string name;  // of letters, digits and underscores
+  const Kernels* kernels = nullptr;
+  std::unique_ptr<Device> (*make_device)(int threads) = MakeCpuDevice;
+  std::string why_not;  // it cannot run here; empty: it can
+};
+inline void PrintTo(const TestTable& table, std::ostream* out) { *out << table.name; }
 
-class TableTest : public testing::TestWithParam<CpuTable> {
+// Those of the CPU, the reference included (cpu_tables.cc), or of another device.
+std::vector<TestTable> TablesUnderTest();
+
+class TableTest : public testing::TestWithParam<TestTable> {
  protected:
   void SetUp() override {
-    if (!GetParam().runnable) {
-      GTEST_SKIP() << "this processor cannot run " << GetParam().kernels->name;
-    }
+    if (!GetParam().why_not.empty()) GTEST_SKIP() << GetParam().why_not;
+    device_ = MakeDevice(2);
   }
   const Kernels& kernels() const { return *GetParam().kernels; }
   const Kernels& reference() const { return ReferenceKernels(); }
+  std::unique_ptr<Device> MakeDevice(int threads) const { return GetParam().make_device(threads); }
 
-  const std::unique_ptr<Device> device_ = MakeCpuDevice(2);
+  std::unique_ptr<Device> device_;                         // of the table
+  const std::unique_ptr<Device> host_ = MakeCpuDevice(2);  // of the reference
 };
 
-inline std::string TableName(const testing::TestParamInfo<CpuTable>& info) {
-  return std::string(info.param.kernels->name);
+inline std::string TableName(const testing::TestParamInfo<TestTable>& info) {
+  return info.param.name;
 }
 
 }  // namespace pregate

@@ -24,13 +24,15 @@ inline Tensor SomeRows(const GuardedMatrix& matrix, int64_t first, int64_t rows)
   return view;
 }
 
-class WeightTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
+class WeightTest : public testing::TestWithParam<std::tuple<TestTable, DType>> {
  protected:
   void SetUp() override {
-    const CpuTable& table = std::get<0>(GetParam());
-    if (!table.runnable) GTEST_SKIP() << "this processor cannot run " << table.kernels->name;
+    if (!table().why_not.empty()) GTEST_SKIP() << table().why_not;
+    device_ = MakeDevice(2);
   }
-  const Kernels& kernels() const { return *std::get<0>(GetParam()).kernels; }
+  const TestTable& table() const { return std::get<0>(GetParam()); }
+  const Kernels& kernels() const { return *table().kernels; }
+  std::unique_ptr<Device> MakeDevice(int threads) const { return table().make_device(threads); }
   DType dtype() const { return std::get<1>(GetParam()); }
 
   // kF32, and the quantised ones where the table wants them.
@@ -65,14 +67,15 @@ class WeightTest : public testing::TestWithParam<std::tuple<CpuTable, DType>> {
     return Pack(weight.view(), by_tiles);
   }
 
-  const std::unique_ptr<Device> device_ = MakeCpuDevice(2);
+  std::unique_ptr<Device> device_;                         // of the table
+  const std::unique_ptr<Device> host_ = MakeCpuDevice(2);  // of the reference
 };
 
 inline auto TablesAndTypes() {
   return testing::Combine(testing::ValuesIn(TablesUnderTest()), testing::ValuesIn(kWeightTypes));
 }
 inline std::string TableAndTypeName(const testing::TestParamInfo<WeightTest::ParamType>& info) {
-  return std::string(std::get<0>(info.param).kernels->name) + "_" +
+  return std::get<0>(info.param).name + "_" +
          std::string(GetDTypeInfo(std::get<1>(info.param)).name);
 }
 

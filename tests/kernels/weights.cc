@@ -156,15 +156,19 @@ PackedMatrix::PackedMatrix(Device& device, const Kernels& kernels, ConstTensor w
     : view_{nullptr, weight.dtype, weight.rows, weight.cols, by_tiles} {
   const auto bytes =
       static_cast<size_t>(kernels.packed_bytes(weight.dtype, weight.rows, weight.cols));
+  device_ = &device;
   memory_ = *device.Allocate(bytes + kGuardBytes);
-  std::memset(static_cast<char*>(memory_.data()) + bytes, kGuard, kGuardBytes);
+  const std::vector<char> guard(kGuardBytes, kGuard);
+  device.CopyToDevice(static_cast<char*>(memory_.data()) + bytes, guard.data(), kGuardBytes);
   kernels.pack(device, weight, by_tiles, memory_.data());
   view_.data = memory_.data();
 }
 
 bool PackedMatrix::GuardIntact() const {
-  const char* end = static_cast<const char*>(memory_.data()) + memory_.size();
-  return std::all_of(end - kGuardBytes, end, [](char byte) { return byte == kGuard; });
+  const char* const end = static_cast<const char*>(memory_.data()) + memory_.size();
+  std::vector<char> guard(kGuardBytes);
+  device_->CopyToHost(guard.data(), end - kGuardBytes, kGuardBytes);
+  return std::all_of(guard.begin(), guard.end(), [](char byte) { return byte == kGuard; });
 }
 
 }  // namespace pregate

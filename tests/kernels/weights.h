@@ -34,7 +34,7 @@ GuardedMatrix MakeQ13Weights(int64_t rows, int64_t cols, uint64_t seed);
 // value is d q + m. An error bound has to count both parts, which may cancel.
 std::vector<double> PartsOfRow(ConstTensor weight, int64_t row);
 
-// A weight in the form of a table, with a guard behind it.
+// A weight in the form of a table, with a guard behind it. The device must outlive it.
 class PackedMatrix {
  public:
   PackedMatrix(Device& device, const Kernels& kernels, ConstTensor weight, bool by_tiles = false);
@@ -42,6 +42,7 @@ class PackedMatrix {
   bool GuardIntact() const;
 
  private:
+  Device* device_;
   DeviceBuffer memory_;
   PackedWeight view_;
 };
