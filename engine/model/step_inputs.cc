@@ -1,6 +1,7 @@
 #include "engine/model/step_inputs.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <utility>
 
@@ -15,7 +16,7 @@ void StepInputs::Load(const BatchPlan& plan) {
       {&plan.row_start, &attention_.row_start},
       {&plan.context_len, &attention_.context_len},
       {&plan.block_start, &attention_.block_start},
-      {&plan.block_ids, &attention_.block_ids},
+      {&plan.block_ids, &attention_.block_ids},  // the last: its length moves no other
   };
   staging_.clear();
   for (const auto& [source, unused] : arrays) {
@@ -40,6 +41,9 @@ void StepInputs::Load(const BatchPlan& plan) {
     attention_.max_rows = std::max(attention_.max_rows, plan.row_start[s + 1] - plan.row_start[s]);
     attention_.max_context = std::max(attention_.max_context, plan.context_len[s]);
   }
+  // Few values, so that steps of one shape are the same calls.
+  attention_.max_context =
+      static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(attention_.max_context)));
 }
 
 }  // namespace pregate

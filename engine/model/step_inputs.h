@@ -11,7 +11,8 @@
 
 namespace pregate {
 
-// Packs the arrays and copies them in one go. The pointers stay valid until the next Load.
+// Packs the arrays and copies them in one go. The pointers stay valid until the next Load; they are
+// the same for plans of as many rows, sequences and logits, until the memory has to grow.
 class StepInputs {
  public:
   explicit StepInputs(Device* device) : device_(device) {}

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/activations.h"
 #include "engine/model/expert_units.h"
@@ -38,20 +39,11 @@ class Decoder : public Transformer {
     assert(plan.logits() <= options_.max_logits);
     inputs_.Load(plan);
     const Activations a = scratch_.all.Narrow(plan.rows(), plan.logits());
-    kernels_.embed(device_, weights_.embedding, inputs_.token_ids(), config_.embedding_scale,
-                   a.hidden);
-    BuildRopeTables(a);
     ffn_.StartStep(plan, weights_.layers[0].ffn.num_routed(), a);
-    for (int i = 0; i < config_.num_layers; ++i) {
-      const LayerWeights& layer = weights_.layers[static_cast<size_t>(i)];
-      Attend(layer, config_.IsLocal(i), kv.Layer(i), a);
-      if (absl::Status status = FeedForward(layer, i, a); !status.ok()) return status;
-    }
     logit_hidden_ = a.head_rows;
-    if (plan.logits() == 0) return a.logits;
-    kernels_.gather_rows(device_, a.hidden, inputs_.logit_rows(), a.head_rows);
-    Norm(a.head_rows, weights_.output_norm, a.head_rows);
-    Project(a.head_rows, {{&weights_.head, a.logits}});
+    absl::Status status;
+    device_.Replay(StepKey(plan, kv), [&] { status = RunLayers(kv, a); });
+    if (!status.ok()) return status;
     return a.logits;
   }
 
@@ -83,6 +75,31 @@ class Decoder : public Transformer {
   }
 
  private:
+  absl::Status RunLayers(const KvStorage& kv, const Activations& a) {
+    kernels_.embed(device_, weights_.embedding, inputs_.token_ids(), config_.embedding_scale,
+                   a.hidden);
+    BuildRopeTables(a);
+    for (int i = 0; i < config_.num_layers; ++i) {
+      const LayerWeights& layer = weights_.layers[static_cast<size_t>(i)];
+      Attend(layer, config_.IsLocal(i), kv.Layer(i), a);
+      if (absl::Status status = FeedForward(layer, i, a); !status.ok()) return status;
+    }
+    if (a.logits.rows == 0) return absl::OkStatus();
+    kernels_.gather_rows(device_, a.hidden, inputs_.logit_rows(), a.head_rows);
+    Norm(a.head_rows, weights_.output_norm, a.head_rows);
+    Project(a.head_rows, {{&weights_.head, a.logits}});
+    return absl::OkStatus();
+  }
+
+  // What RunLayers issues for this plan: the same key, the same calls (Device::Replay). Steps in
+  // which every sequence has one row, of dense models, come again and again; 0 for all others.
+  uint64_t StepKey(const BatchPlan& plan, const KvStorage& kv) const {
+    if (!weights_.routed.empty() || plan.rows() != plan.sequences()) return 0;
+    const uint64_t key = absl::HashOf(inputs_.token_ids(), inputs_.attention().max_context,
+                                      plan.rows(), plan.logits(), kv.Layer(0).keys);
+    return key == 0 ? 1 : key;
+  }
+
   // hidden += PostNorm(W_o Attention(Rope(Norm(W_q x)), Rope(Norm(W_k x)), W_v x)), x =
   // Norm(hidden)
   void Attend(const LayerWeights& layer, bool local, const KvLayerView& kv, const Activations& a) {

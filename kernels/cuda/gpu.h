@@ -137,10 +137,28 @@ __device__ __forceinline__ uint2 LoadOnce(const uint2* address) {
 
 namespace gpu_internal {
 void RunOnShim(const Grid& grid, void (*thread)(void*), void* kernel_and_arguments);
+// A word of what is launched, for a check that what is recorded does not change.
+void NoteOnShim(uint64_t word);
+template <typename T>
+void NoteArgument(const T& argument) {
+  if constexpr (requires { argument.stride; }) {  // a tensor
+    NoteOnShim(reinterpret_cast<uintptr_t>(argument.data));
+    NoteOnShim(static_cast<uint64_t>(argument.rows));
+  } else if constexpr (std::is_pointer_v<T>) {
+    NoteOnShim(reinterpret_cast<uintptr_t>(argument));
+  } else if constexpr (std::is_integral_v<T>) {
+    NoteOnShim(static_cast<uint64_t>(argument));
+  }
+}
 }  // namespace gpu_internal
 
 template <typename... Params, typename... Args>
 void Launch(Device&, void (*kernel)(Params...), const Grid& grid, Args&&... args) {
+  gpu_internal::NoteArgument(kernel);
+  for (const dim3& size : {grid.blocks, grid.threads}) {
+    gpu_internal::NoteOnShim((uint64_t{size.x} << 32) + (uint64_t{size.y} << 16) + size.z);
+  }
+  (gpu_internal::NoteArgument(args), ...);
   auto call = [&] { kernel(args...); };
   gpu_internal::RunOnShim(
       grid, [](void* c) { (*static_cast<decltype(call)*>(c))(); }, &call);

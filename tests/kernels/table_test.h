@@ -29,6 +29,13 @@ inline void PrintTo(const TestTable& table, std::ostream* out) { *out << table.n
 // Those of the CPU, the reference included (cpu_tables.cc), or of another device.
 std::vector<TestTable> TablesUnderTest();
 
+// Those that this machine can run.
+inline std::vector<TestTable> RunnableTables() {
+  std::vector<TestTable> tables = TablesUnderTest();
+  std::erase_if(tables, [](const TestTable& table) { return !table.why_not.empty(); });
+  return tables;
+}
+
 class TableTest : public testing::TestWithParam<TestTable> {
  protected:
   void SetUp() override {

@@ -19,9 +19,10 @@ T OrAbort(absl::StatusOr<T> value) {
 
 }  // namespace
 
-ModelRunner::ModelRunner(const ModelFile& file, const Kernels& kernels, const Options& options)
+ModelRunner::ModelRunner(const ModelFile& file, const Kernels& kernels,
+                         std::unique_ptr<Device> device, const Options& options)
     : options_(options),
-      device_(MakeCpuDevice(options.threads)),
+      device_(std::move(device)),
       lengths_(static_cast<size_t>(options.num_sequences)) {
   Transformer::Options transformer_options;
   transformer_options.max_rows = options.max_rows;
@@ -67,7 +68,10 @@ BatchPlan ModelRunner::Plan(const std::vector<Piece>& pieces) {
 Tensor ModelRunner::Step(const std::vector<Piece>& pieces) {
   BatchPlan plan = Plan(pieces);
   if (router_ != nullptr) router_->Route(plan, *kv_, &plan.expert_ids);
-  return *transformer_->Forward(plan, *kv_);
+  const Tensor logits = *transformer_->Forward(plan, *kv_);
+  logits_.resize(static_cast<size_t>(logits.rows * logits.cols));
+  device_->CopyToHost(logits_.data(), logits.data, logits_.size() * sizeof(float));
+  return MakeView(static_cast<void*>(logits_.data()), DType::kF32, logits.rows, logits.cols);
 }
 
 std::vector<int32_t> ModelRunner::Route(const std::vector<Piece>& pieces) {

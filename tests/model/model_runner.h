@@ -28,16 +28,19 @@ class ModelRunner {
     ExpertStorage expert_storage = ExpertStorage::kAuto;
   };
   // Aborts the test when the model cannot be made. `file` must outlive the runner.
-  ModelRunner(const ModelFile& file, const Kernels& kernels, const Options& options);
+  ModelRunner(const ModelFile& file, const Kernels& kernels, const Options& options)
+      : ModelRunner(file, kernels, MakeCpuDevice(options.threads), options) {}
+  ModelRunner(const ModelFile& file, const Kernels& kernels, std::unique_ptr<Device> device,
+              const Options& options);
 
   // The next ids of one sequence.
   struct Piece {
     int32_t sequence;
     absl::Span<const int32_t> ids;
   };
-  // One step over `pieces`, at most one for each sequence. Logits of all rows, in their order;
-  // valid until the next step. Blocks of the sequences are interleaved and run backwards. A router
-  // ahead of the model runs first.
+  // One step over `pieces`, at most one for each sequence. Logits of all rows, in their order, in
+  // the host's memory; valid until the next step. Blocks of the sequences are interleaved and run
+  // backwards. A router ahead of the model runs first.
   Tensor Step(const std::vector<Piece>& pieces);
   // The same step of the router alone: the experts of all rows.
   std::vector<int32_t> Route(const std::vector<Piece>& pieces);
@@ -58,6 +61,7 @@ class ModelRunner {
 
   Options options_;
   std::unique_ptr<Device> device_;
+  std::vector<float> logits_;  // of the last step
   std::unique_ptr<Transformer> transformer_;
   std::unique_ptr<ExpertRouter> router_;  // null: the model has none
   std::unique_ptr<KvStorage> kv_;

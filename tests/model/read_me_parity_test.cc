@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/model/model_file.h"
 #include "kernels/kernels.h"
+#include "tests/kernels/table_test.h"
 #include "tests/model/model_runner.h"
 #include "tests/model/read_me_folder.h"
 
@@ -102,14 +103,11 @@ TEST_P(ReadMeParity, LogitsAndGreedyAnswersOfEveryTable) {
   const std::vector<float> want = GoldenLogits(golden);
   const size_t stride = Goldens()["stride"];
   const std::vector<int32_t> greedy = Goldens()["cases"][golden]["greedy"];
-  std::vector<CpuTable> tables = AllCpuTables();
-  tables.push_back({&ReferenceKernels(), true});
-  for (const CpuTable& table : tables) {
-    if (!table.runnable) continue;
+  for (const TestTable& table : RunnableTables()) {
     for (const ExpertStorage storage : {ExpertStorage::kTied, ExpertStorage::kCopies}) {
-      SCOPED_TRACE(std::string(table.kernels->name));
-      ModelRunner runner(*file_, *table.kernels,
-                         {.max_tokens = 128, .threads = 2, .expert_storage = storage});
+      SCOPED_TRACE(table.name);
+      ModelRunner runner(*file_, *table.kernels, table.make_device(2),
+                         {.max_tokens = 128, .expert_storage = storage});
       float difference = 0;
       for (const int32_t chunk : {1, 7, 96}) {
         difference = std::max(difference, Difference(runner.Run(0, Ids(), chunk), want, stride));
@@ -117,8 +115,7 @@ TEST_P(ReadMeParity, LogitsAndGreedyAnswersOfEveryTable) {
       EXPECT_LE(difference, kTolerance);
       EXPECT_EQ(runner.Greedy(Ids(), static_cast<int32_t>(greedy.size())), greedy);
       printf("%-9s %-11s %-6s largest difference of a logit %.1e\n", Name(GetParam()),
-             std::string(table.kernels->name).c_str(),
-             storage == ExpertStorage::kTied ? "tied" : "copies", difference);
+             table.name.c_str(), storage == ExpertStorage::kTied ? "tied" : "copies", difference);
     }
   }
 }

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/model/model_file.h"
 #include "kernels/kernels.h"
+#include "tests/kernels/table_test.h"
 #include "tests/model/model_runner.h"
 #include "tests/model/read_me_folder.h"
 
@@ -98,12 +99,15 @@ class RouterCase {
   std::unique_ptr<ModelFile> file_;
 };
 
-ModelRunner MakeRunner(const RouterCase& router, const Kernels& kernels) {
-  return ModelRunner(router.file(), kernels,
+ModelRunner MakeRunner(const RouterCase& router, const Kernels& kernels,
+                       std::unique_ptr<Device> device) {
+  return ModelRunner(router.file(), kernels, std::move(device),
                      {.num_sequences = static_cast<int32_t>(router.sequences()),
                       .max_tokens = static_cast<int32_t>(router.length()),
-                      .max_rows = static_cast<int32_t>(router.length()),
-                      .threads = 2});
+                      .max_rows = static_cast<int32_t>(router.length())});
+}
+ModelRunner MakeRunner(const RouterCase& router) {
+  return MakeRunner(router, **CpuKernels(), MakeCpuDevice(2));
 }
 
 // How many of the rows' experts are not those that are wanted.
@@ -120,25 +124,22 @@ class ReadMeRouter : public testing::TestWithParam<size_t> {
 };
 
 TEST_P(ReadMeRouter, WholeSequencesOnEveryTable) {
-  std::vector<CpuTable> tables = AllCpuTables();
-  tables.push_back({&ReferenceKernels(), true});
-  for (const CpuTable& table : tables) {
-    if (!table.runnable) continue;
+  for (const TestTable& table : RunnableTables()) {
     // The reference is slow: it sees one of the sequences.
     const size_t sequences = table.kernels == &ReferenceKernels() ? 1 : router_.sequences();
-    ModelRunner runner = MakeRunner(router_, *table.kernels);
+    ModelRunner runner = MakeRunner(router_, *table.kernels, table.make_device(2));
     for (size_t s = 0; s < sequences; ++s) {
       EXPECT_EQ(Wrong(runner.Route({router_.Piece(s, 0, router_.length())}),
                       router_.Want(s, 0, router_.length())),
                 0u)
-          << table.kernels->name << ", sequence " << s;
+          << table.name << ", sequence " << s;
     }
   }
 }
 
 // Not only the experts: every bit of the logits.
 TEST_P(ReadMeRouter, ChunksOfAnySize) {
-  ModelRunner runner = MakeRunner(router_, **CpuKernels());
+  ModelRunner runner = MakeRunner(router_);
   const int64_t experts = router_.file().config().read_me.num_experts;
   const size_t chunks[] = {1, 2, 3, 16, 17, 64, 100, 511};
   ASSERT_EQ(std::size(chunks), router_.sequences());
@@ -164,7 +165,7 @@ TEST_P(ReadMeRouter, ChunksOfAnySize) {
 
 // All sequences side by side, each at its own pace: single tokens beside long pieces.
 TEST_P(ReadMeRouter, MixedBatches) {
-  ModelRunner runner = MakeRunner(router_, **CpuKernels());
+  ModelRunner runner = MakeRunner(router_);
   std::vector<size_t> done(router_.sequences(), 0);
   size_t wrong = 0;
   for (size_t step = 0;; ++step) {

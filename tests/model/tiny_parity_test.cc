@@ -13,6 +13,7 @@
 
 #include "engine/model/model_file.h"
 #include "kernels/kernels.h"
+#include "tests/kernels/table_test.h"
 #include "tests/model/model_runner.h"
 #include "tests/model/tiny_case.h"
 
@@ -44,13 +45,6 @@ std::vector<Case> Cases(const std::string& name, TinyModel::Format format) {
   std::vector<Case> cases;
   for (size_t i = 0; i < GoldensOf(name).cases.size(); ++i) cases.push_back({name, i, format});
   return cases;
-}
-
-std::vector<CpuTable> RunnableTables() {
-  std::vector<CpuTable> tables = AllCpuTables();
-  std::erase_if(tables, [](const CpuTable& table) { return !table.runnable; });
-  tables.push_back({&ReferenceKernels(), true});
-  return tables;
 }
 
 class TinyParity : public testing::TestWithParam<Case> {
@@ -92,9 +86,9 @@ class TinyParity : public testing::TestWithParam<Case> {
 
 TEST_P(TinyParity, LogitsAndGreedyAnswersOfEveryTable) {
   const std::vector<int32_t> greedy = goldens().cases[index()]["greedy"];
-  for (const CpuTable& table : RunnableTables()) {
-    SCOPED_TRACE(std::string(table.kernels->name));
-    ModelRunner runner(*file_, *table.kernels, {.max_tokens = 128, .threads = 2});
+  for (const TestTable& table : RunnableTables()) {
+    SCOPED_TRACE(table.name);
+    ModelRunner runner(*file_, *table.kernels, table.make_device(2), {.max_tokens = 128});
     float difference = 0;
     for (const int32_t chunk : {1, 7, 64}) {
       difference = std::max(difference, LargestDifference(runner.Run(0, goldens().ids, chunk)));
@@ -102,7 +96,7 @@ TEST_P(TinyParity, LogitsAndGreedyAnswersOfEveryTable) {
     EXPECT_LE(difference, kTolerance);
     EXPECT_EQ(runner.Greedy(goldens().ids, static_cast<int32_t>(greedy.size())), greedy);
     printf("%-22s %-11s largest difference of a logit %.1e\n", goldens().Name(index()).c_str(),
-           std::string(table.kernels->name).c_str(), difference);
+           table.name.c_str(), difference);
   }
 }
 
@@ -114,10 +108,10 @@ TEST_P(TinyParity, RowsDoNotDependOnTheirBatch) {
   std::reverse(ids[1].begin(), ids[1].end());
   std::rotate(ids[2].begin(), ids[2].begin() + 17, ids[2].end());
   const size_t vocab = goldens().Vocab(index()), length = ids[0].size();
-  for (const CpuTable& table : RunnableTables()) {
-    SCOPED_TRACE(std::string(table.kernels->name));
-    ModelRunner runner(*file_, *table.kernels,
-                       {.num_sequences = kSequences, .max_tokens = 64, .threads = 2});
+  for (const TestTable& table : RunnableTables()) {
+    SCOPED_TRACE(table.name);
+    ModelRunner runner(*file_, *table.kernels, table.make_device(2),
+                       {.num_sequences = kSequences, .max_tokens = 64});
     std::vector<std::vector<float>> alone;
     for (int32_t s = 0; s < kSequences; ++s) alone.push_back(runner.Run(s, ids[s], 64));
     std::vector<size_t> done(kSequences);

@@ -53,7 +53,8 @@ struct Shim {
   char* shared = nullptr;
   bool reversed = false;
   int64_t launches = 0;
-  float halves[1 << 16];  // value of each bit pattern
+  std::vector<uint64_t>* recording = nullptr;  // what NoteOnShim is told
+  float halves[1 << 16];                       // value of each bit pattern
 
   Shim() {
     for (uint32_t bits = 0; bits < 1 << 16; ++bits) {
@@ -93,7 +94,10 @@ void RunBlock(const Grid& grid, absl::FunctionRef<void()> thread) {
 
 class ShimDevice : public GpuDevice {
  public:
-  ~ShimDevice() override { residents_.clear(); }
+  ~ShimDevice() override {
+    scratch_.clear();
+    residents_.clear();
+  }
 
   std::string_view name() const override { return "shim"; }
   bool host_memory() const override { return false; }
@@ -120,10 +124,28 @@ class ShimDevice : public GpuDevice {
   }
   int num_threads() const override { return host_->num_threads(); }
 
+  // Runs every body, and sees that those of one key issue the same.
+  void Replay(uint64_t key, absl::FunctionRef<void()> body) override {
+    std::vector<uint64_t> issued;
+    TheShim().recording = &issued;
+    body();
+    TheShim().recording = nullptr;
+    if (key == 0) return;
+    const auto [first, is_new] = recorded_.try_emplace(key, issued);
+    if (!is_new && first->second != issued) Refuse("other calls than those recorded with this key");
+    replays_ += !is_new;
+  }
+  int64_t replays() const { return replays_; }
+
   void* stream() override { return nullptr; }
+  // Poisoned anew by every entry. One piece of memory for each size, so that it is exactly as long
+  // as asked for and the same from step to step.
   void* Scratch(size_t bytes) override {
-    scratch_ = *Allocate(std::max<size_t>(bytes, 1));  // poisoned anew by every entry
-    return scratch_.data();
+    DeviceBuffer& piece = scratch_[bytes];
+    if (piece.size() == 0) piece = *Allocate(std::max<size_t>(bytes, 1));
+    const OnDevice on_device;
+    std::memset(piece.data(), 0xFF, piece.size());
+    return piece.data();
   }
   const void* Resident(const void* host, size_t bytes) override {
     if (bytes == 0) return nullptr;
@@ -148,8 +170,10 @@ class ShimDevice : public GpuDevice {
  private:
   static constexpr size_t kAlignment = 256;
   const std::unique_ptr<Device> host_ = MakeCpuDevice(1);
-  DeviceBuffer scratch_;
+  std::map<size_t, DeviceBuffer> scratch_;
   std::map<std::string, DeviceBuffer> residents_;
+  std::map<uint64_t, std::vector<uint64_t>> recorded_;
+  int64_t replays_ = 0;
 };
 
 // [16, 16] by [16, 8], as gpu.h says which lane holds what. Sums are formed in double: the order
@@ -193,6 +217,9 @@ void Arrive(const FiberBlock::Copy& copy) {
 std::unique_ptr<GpuDevice> MakeShimDevice() { return std::make_unique<ShimDevice>(); }
 void SetShimOrder(bool reversed) { TheShim().reversed = reversed; }
 int64_t ShimLaunches() { return TheShim().launches; }
+int64_t ShimReplays(const Device& device) {
+  return static_cast<const ShimDevice&>(device).replays();
+}
 
 // --- What gpu.h declares. ---
 
@@ -213,6 +240,9 @@ void RunOnShim(const Grid& grid, void (*thread)(void*), void* kernel_and_argumen
                     static_cast<unsigned>(block / x / y));
     RunBlock(grid, [&] { thread(kernel_and_arguments); });
   }
+}
+void NoteOnShim(uint64_t word) {
+  if (TheShim().recording != nullptr) TheShim().recording->push_back(word);
 }
 }  // namespace gpu_internal
 

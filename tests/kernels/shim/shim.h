@@ -23,6 +23,8 @@ void SetShimOrder(bool reversed);
 
 // Kernels that have been launched so far.
 int64_t ShimLaunches();
+// Bodies that a shim device could have replaced by what it had recorded (Device::Replay).
+int64_t ShimReplays(const Device& device);
 
 }  // namespace pregate
 
