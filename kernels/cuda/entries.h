@@ -12,6 +12,21 @@ namespace pregate::cuda {
 
 // elementwise.cu
 void Add(Device& device, ConstTensor a, ConstTensor b, Tensor out);
+void GatherRows(Device& device, ConstTensor x, const int32_t* rows, Tensor out);
+
+// gated_activation.cu
+void GatedActivation(Device& device, Activation activation, absl::Span<const GatedRows> groups);
+
+// norm.cu
+void RmsNorm(Device& device, ConstTensor x, ConstTensor weight, float weight_offset, float eps,
+             Tensor out);
+void LayerNorm(Device& device, ConstTensor x, ConstTensor residual, ConstTensor weight,
+               ConstTensor bias, float eps, Tensor out);
+
+// rope.cu
+void RopeTable(Device& device, const int32_t* positions, const float* inv_freq, float magnitude,
+               Tensor cos_sin);
+void Rope(Device& device, Tensor x, int32_t head_dim, ConstTensor cos_sin, RopeStyle style);
 
 }  // namespace pregate::cuda
 

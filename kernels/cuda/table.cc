@@ -8,7 +8,13 @@ const Kernels& CudaKernels() {
   static const Kernels table = [] {
     Kernels kernels = {};
     kernels.name = "cuda";
+    kernels.rms_norm = cuda::RmsNorm;
+    kernels.layer_norm = cuda::LayerNorm;
+    kernels.rope_table = cuda::RopeTable;
+    kernels.rope = cuda::Rope;
+    kernels.gated_activation = cuda::GatedActivation;
     kernels.add = cuda::Add;
+    kernels.gather_rows = cuda::GatherRows;
     return kernels;
   }();
   return table;
