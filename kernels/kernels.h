@@ -126,6 +126,10 @@ struct SelfAttention {
   Tensor out;          // [R, num_heads * head_dim] kF32
 };
 
+// What Kernels::likeliest may be asked for: tokens of a row, and the longest vocabulary.
+inline constexpr int32_t kMaxLikeliest = 256;
+inline constexpr int32_t kMaxLikeliestVocab = 1 << 20;
+
 struct Kernels {
   // "reference", "avx2", "avx512", "avx512vnni", ...
   std::string_view name;
@@ -210,6 +214,19 @@ struct Kernels {
   // -1 is left out. y [M, H], out [R, H] kF32; positions, weights [R, k]; weights null: all 1.
   void (*combine_rows)(Device&, ConstTensor y, const int32_t* positions, const float* weights,
                        int32_t k, Tensor out);
+
+  // The k likeliest tokens of each row and what all of its tokens weigh, for a host that cannot
+  // read the logits: of the first `vocab` logits of row r the k largest in descending order, equal
+  // ones by ascending id, and
+  //   totals[r] = sum over i < vocab of exp((logit[i] - largest logit) * inv_temperatures[r]).
+  // A NaN counts as -infinity, +infinity as the largest float; `values` holds what they count as.
+  // Where k > vocab, places from vocab on hold id -1 and -infinity. A row without any number (all
+  // NaN or -infinity) gives ids 0, 1, 2, ..., values of -infinity and the total 0.
+  // logits [L, >= vocab] kF32; ids, values [L, k]; inv_temperatures, positive and finite, and
+  // totals [L], or both null: no totals. 1 <= k <= kMaxLikeliest, 1 <= vocab <=
+  // kMaxLikeliestVocab.
+  void (*likeliest)(Device&, ConstTensor logits, int32_t vocab, const float* inv_temperatures,
+                    int32_t k, int32_t* ids, float* values, float* totals);
 };
 
 // Plain loops with double accumulators: a complete backend, and the judge of the others.

@@ -6,7 +6,7 @@
 
 namespace pregate {
 
-// Each overwrites all entries but embed, quantize_rows and the matrix products.
+// Each overwrites all entries but embed, quantize_rows, the matrix products and likeliest.
 void FillCpuAvx2(Kernels* kernels);    // AVX2, FMA, F16C
 void FillCpuAvx512(Kernels* kernels);  // and AVX-512 F, BW, DQ, VL
 

@@ -19,6 +19,7 @@ const Kernels& ReferenceKernels() {
     kernels.gather_rows = reference::GatherRows;
     kernels.top_k_gate = reference::TopKGate;
     kernels.combine_rows = reference::CombineRows;
+    kernels.likeliest = reference::Likeliest;
     FillMatmulReference(&kernels);
     return kernels;
   }();

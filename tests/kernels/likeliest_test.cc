@@ -1,0 +1,283 @@
+// likeliest of every table: against plain sorting and sums in double.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "tests/kernels/kernel_cases.h"
+#include "tests/kernels/table_test.h"
+
+namespace pregate {
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kLargest = std::numeric_limits<float>::max();
+
+// A list on a device, all bits set until something is written, with as much behind it.
+template <typename T>
+class DeviceList {
+ public:
+  DeviceList(Device& device, size_t size) : device_(device), host_(2 * size) {
+    std::memset(static_cast<void*>(host_.data()), 0xFF, bytes());
+    buffer_ = *device.Allocate(std::max<size_t>(bytes(), 1));
+    device.CopyToDevice(data(), host_.data(), bytes());
+  }
+  T* data() { return static_cast<T*>(buffer_.data()); }
+  void Write(const std::vector<T>& values) {
+    device_.CopyToDevice(data(), values.data(), values.size() * sizeof(T));
+  }
+  // The list; nothing was written behind it.
+  std::vector<T> Read() {
+    device_.CopyToHost(host_.data(), data(), bytes());
+    device_.Synchronize();
+    const auto* const end = reinterpret_cast<const char*>(host_.data() + host_.size());
+    const auto* const behind = reinterpret_cast<const char*>(host_.data() + host_.size() / 2);
+    EXPECT_TRUE(std::all_of(behind, end, [](char byte) { return byte == '\xFF'; }));
+    return {host_.begin(), host_.begin() + static_cast<int64_t>(host_.size() / 2)};
+  }
+
+ private:
+  size_t bytes() const { return host_.size() * sizeof(T); }
+  Device& device_;
+  std::vector<T> host_;
+  DeviceBuffer buffer_;
+};
+
+struct Answer {
+  std::vector<int32_t> ids;           // [L, k]
+  std::vector<float> values, totals;  // [L, k], [L]
+};
+
+// What the contract says, by sorting.
+Answer Expected(ConstTensor logits, int32_t vocab, const std::vector<float>& inv_temperatures,
+                int32_t k) {
+  Answer answer;
+  for (int64_t r = 0; r < logits.rows; ++r) {
+    std::vector<float> row(logits.Row<float>(r), logits.Row<float>(r) + vocab);
+    for (float& x : row) x = std::isnan(x) ? -kInfinity : std::min(x, kLargest);
+    std::vector<size_t> order(row.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return row[a] > row[b]; });
+    for (size_t j = 0; j < static_cast<size_t>(k); ++j) {
+      answer.ids.push_back(j < row.size() ? static_cast<int32_t>(order[j]) : -1);
+      answer.values.push_back(j < row.size() ? row[order[j]] : -kInfinity);
+    }
+    double total = 0;
+    const double largest = row[order[0]];
+    for (const float x : row) {
+      if (largest > -kInfinity) {
+        total += std::exp((x - largest) * inv_temperatures[static_cast<size_t>(r)]);
+      }
+    }
+    answer.totals.push_back(static_cast<float>(total));
+  }
+  return answer;
+}
+
+class LikeliestTest : public TableTest {
+ protected:
+  // `shift` floats before the first row decide how rows are aligned.
+  Answer Run(ConstTensor logits, int32_t vocab, const std::vector<float>& inv_temperatures,
+             int32_t k, bool want_totals = true, size_t shift = 0) {
+    const auto rows = static_cast<size_t>(logits.rows);
+    DeviceList<float> matrix(*device_, shift + rows * static_cast<size_t>(logits.stride) / 4);
+    std::vector<float> host(shift + rows * static_cast<size_t>(logits.stride) / 4, kNan);
+    std::memcpy(host.data() + shift, logits.data, rows * static_cast<size_t>(logits.stride));
+    matrix.Write(host);
+    DeviceList<float> inverse(*device_, rows), values(*device_, rows * static_cast<size_t>(k));
+    DeviceList<float> totals(*device_, rows);
+    DeviceList<int32_t> ids(*device_, rows * static_cast<size_t>(k));
+    inverse.Write(inv_temperatures);
+    ConstTensor view = logits;
+    view.data = matrix.data() + shift;
+    kernels().likeliest(*device_, view, vocab, want_totals ? inverse.data() : nullptr, k,
+                        ids.data(), values.data(), want_totals ? totals.data() : nullptr);
+    Answer answer = {ids.Read(), values.Read(), {}};
+    if (want_totals) answer.totals = totals.Read();
+    return answer;
+  }
+  Answer RunRow(const std::vector<float>& row, int32_t k) {
+    const auto vocab = static_cast<int32_t>(row.size());
+    return Run(MakeView(row.data(), DType::kF32, 1, vocab), vocab, {1.0f}, k);
+  }
+  bool on_shim() const { return GetParam().name.starts_with("cuda_on_shim"); }
+
+  // The tokens are those of sorting, and totals as near as float sums of exponentials can be.
+  void ExpectAnswer(const Answer& got, const Answer& want, double largest_exponent) {
+    EXPECT_EQ(got.ids, want.ids);
+    EXPECT_EQ(got.values, want.values);
+    ASSERT_EQ(got.totals.size(), want.totals.size());
+    for (size_t r = 0; r < want.totals.size(); ++r) {
+      EXPECT_NEAR(got.totals[r], want.totals[r],
+                  (64 + 2 * largest_exponent) * kEpsilon * want.totals[r])
+          << r;
+    }
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Tables, LikeliestTest, testing::ValuesIn(TablesUnderTest()), TableName);
+
+// Blocks of 8192 logits, 256 threads and lists of up to 256: around each. The shim, which is slow,
+// takes a row or two of each.
+struct LikeliestCase {
+  int64_t rows;
+  int32_t vocab;
+  std::vector<int32_t> k;
+};
+const std::vector<LikeliestCase> kCases = {
+    {3, 1, {1, 2, 256}},       {5, 2, {1, 2, 3}},       {7, 31, {1, 30, 31, 32}},
+    {4, 255, {64, 255, 256}},  {3, 256, {1, 255, 256}}, {4, 257, {2, 64, 256}},
+    {9, 1000, {1, 7, 64}},     {5, 4099, {1, 50, 256}}, {3, 8191, {1, 64, 256}},
+    {2, 8192, {1, 64}},        {3, 8193, {1, 64, 256}}, {2, 20001, {1, 64, 200}},
+    {2, 128256, {1, 64, 256}}, {1, 262145, {1, 64}},
+};
+
+std::vector<float> InverseTemperatures(int64_t rows) {
+  std::vector<float> inverse;
+  for (int64_t r = 0; r < rows; ++r) inverse.push_back(0.5f + static_cast<float>(r % 4));
+  return inverse;
+}
+
+TEST_P(LikeliestTest, IsWhatSortingGives) {
+  for (const LikeliestCase& c : kCases) {
+    for (const bool tied : {false, true}) {
+      const int64_t rows = on_shim() ? std::min<int64_t>(c.rows, 2) : c.rows;
+      // Columns behind the vocabulary must not count.
+      GuardedMatrix logits = RandomMatrix(rows, c.vocab + 5, 7, 12.0f);
+      for (int64_t r = 0; r < rows; ++r) {
+        float* const row = logits.view().Row<float>(r);
+        for (int32_t i = 0; i < c.vocab && tied; ++i) row[i] = std::round(row[i] / 4);
+        std::fill_n(row + c.vocab, 5, kInfinity);
+      }
+      const std::vector<float> inverse = InverseTemperatures(rows);
+      for (const int32_t k : c.k) {
+        SCOPED_TRACE(std::to_string(c.vocab) + ", " + std::to_string(k));
+        const Answer want = Expected(logits.view(), c.vocab, inverse, k);
+        ExpectAnswer(Run(logits.view(), c.vocab, inverse, k), want, 24 * 3.5);
+      }
+    }
+  }
+}
+
+// Rows that begin at every multiple of four bytes, and at multiples of sixteen alone.
+TEST_P(LikeliestTest, RowsMayBeginAnywhere) {
+  for (const int32_t vocab : {8192, 8203}) {
+    for (const int64_t padding : {int64_t{4}, 16 + (4 - vocab % 4) % 4 * int64_t{4}}) {
+      const GuardedMatrix noise = RandomMatrix(3, vocab, 5, 9.0f);
+      GuardedMatrix logits(DType::kF32, 3, vocab, padding);
+      for (int64_t r = 0; r < 3; ++r) {
+        std::copy_n(noise.Row(r), vocab, logits.view().Row<float>(r));
+      }
+      const Answer want = Expected(logits.view(), vocab, {1, 1, 1}, 40);
+      for (const size_t shift : {0, 1, 2, 3}) {
+        ExpectAnswer(Run(logits.view(), vocab, {1, 1, 1}, 40, true, shift), want, 18);
+      }
+    }
+  }
+}
+
+TEST_P(LikeliestTest, StrangeNumbersCountAsTheContractSays) {
+  const float log3 = std::log(3.0f);
+  Answer answer = RunRow({kNan, 0, log3, -kInfinity, log3, kNan}, 6);
+  EXPECT_EQ(answer.ids, (std::vector<int32_t>{2, 4, 1, 0, 3, 5}));
+  EXPECT_EQ(answer.values, (std::vector<float>{log3, log3, 0, -kInfinity, -kInfinity, -kInfinity}));
+  EXPECT_NEAR(answer.totals[0], 1 + 1 + 1 / 3.0, 1e-6);
+  // More than there are.
+  answer = RunRow({2, 5}, 4);
+  EXPECT_EQ(answer.ids, (std::vector<int32_t>{1, 0, -1, -1}));
+  EXPECT_EQ(answer.values, (std::vector<float>{5, 2, -kInfinity, -kInfinity}));
+  // An infinity is no larger than the largest number.
+  answer = RunRow({0, kLargest, -kLargest, kInfinity, kInfinity}, 4);
+  EXPECT_EQ(answer.ids, (std::vector<int32_t>{1, 3, 4, 0}));
+  EXPECT_EQ(answer.values, (std::vector<float>{kLargest, kLargest, kLargest, 0}));
+  EXPECT_EQ(answer.totals[0], 3.0f);
+  // Zeros of both signs are equal.
+  EXPECT_EQ(RunRow({-1, -0.0f, 0.0f, -0.0f, -2}, 4).ids, (std::vector<int32_t>{1, 2, 3, 0}));
+  // The smallest numbers of both signs are not zero.
+  constexpr float kTiny = std::numeric_limits<float>::denorm_min();
+  EXPECT_EQ(RunRow({-kTiny, 0.0f, kTiny}, 3).ids, (std::vector<int32_t>{2, 1, 0}));
+}
+
+TEST_P(LikeliestTest, RowsWithoutANumber) {
+  for (const int32_t vocab : {3, 300, 9000}) {
+    for (const int32_t k : {1, 2, 256}) {
+      std::vector<float> row(static_cast<size_t>(vocab), -kInfinity);
+      for (size_t i = 0; i < row.size(); i += 3) row[i] = kNan;
+      const Answer answer = RunRow(row, k);
+      EXPECT_EQ(answer.totals[0], 0.0f);
+      for (int32_t j = 0; j < k; ++j) {
+        EXPECT_EQ(answer.ids[static_cast<size_t>(j)], j < vocab ? j : -1);
+        EXPECT_EQ(answer.values[static_cast<size_t>(j)], -kInfinity);
+      }
+    }
+  }
+}
+
+// Segments without a number beside one that has some; nothing but ties; ties that a segment's end
+// cuts; rows in order.
+TEST_P(LikeliestTest, HardRows) {
+  constexpr int32_t kVocab = 20000;
+  const std::vector<std::function<float(int32_t)>> rows = {
+      [](int32_t i) { return i >= 9000 && i < 9010 ? static_cast<float>(i) : kNan; },
+      [](int32_t) { return 1.5f; },
+      [](int32_t i) { return i > 8150 && i < 8300 ? 3.0f : static_cast<float>(i % 7) / 7; },
+      [](int32_t i) { return static_cast<float>(i); },
+      [](int32_t i) { return -static_cast<float>(i); },
+      [](int32_t i) { return i == 19999 ? 1.0f : 1.0f - 0x1p-24f * static_cast<float>(i % 2); },
+      [](int32_t i) { return i % 2 == 0 ? -kInfinity : static_cast<float>(i % 100) * 1e30f; },
+  };
+  for (const auto& logit : rows) {
+    std::vector<float> row;
+    for (int32_t i = 0; i < kVocab; ++i) row.push_back(logit(i));
+    const ConstTensor view = MakeView(row.data(), DType::kF32, 1, kVocab);
+    for (const int32_t k : {1, 64, 256}) {
+      ExpectAnswer(RunRow(row, k), Expected(view, kVocab, {1.0f}, k), 88);
+    }
+  }
+}
+
+TEST_P(LikeliestTest, WithoutTotals) {
+  const GuardedMatrix logits = RandomMatrix(3, 700, 5, 9.0f);
+  for (const int32_t k : {1, 64}) {
+    const Answer with = Run(logits.view(), 700, {1, 2, 3}, k);
+    const Answer without = Run(logits.view(), 700, {}, k, /*want_totals=*/false);
+    EXPECT_EQ(with.ids, without.ids);
+    EXPECT_EQ(with.values, without.values);
+  }
+}
+
+// More rows than a table may take at a time, alone and again: the same bits.
+TEST_P(LikeliestTest, ARowDependsOnItselfAlone) {
+  const int64_t rows = on_shim() ? 1050 : 4096;
+  constexpr int32_t kVocab = 300, kCount = 256;
+  const GuardedMatrix logits = RandomMatrix(rows, kVocab, 3, 15.0f);
+  const std::vector<float> inverse = InverseTemperatures(rows);
+  const Answer whole = Run(logits.view(), kVocab, inverse, kCount);
+  ExpectAnswer(whole, Expected(logits.view(), kVocab, inverse, kCount), 30 * 3.5);
+  for (int64_t r = 0; r < rows; r += 1 + r / 2) {
+    ConstTensor row = logits.view();
+    row.data = logits.view().Row<char>(r);
+    row.rows = 1;
+    const auto place = static_cast<size_t>(r);
+    const Answer alone = Run(row, kVocab, {inverse[place]}, kCount);
+    ASSERT_TRUE(std::equal(alone.ids.begin(), alone.ids.end(), &whole.ids[kCount * place]));
+    ASSERT_EQ(
+        std::memcmp(alone.values.data(), &whole.values[kCount * place], kCount * sizeof(float)), 0);
+    ASSERT_EQ(std::memcmp(alone.totals.data(), &whole.totals[place], sizeof(float)), 0) << r;
+  }
+}
+
+TEST_P(LikeliestTest, NoRows) {
+  const Answer answer = Run(ConstTensor{nullptr, DType::kF32, 0, 10, 40}, 10, {}, 5);
+  EXPECT_TRUE(answer.ids.empty());
+}
+
+}  // namespace
+}  // namespace pregate
