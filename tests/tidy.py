@@ -33,6 +33,7 @@ ROOMS = {
 }
 # Headers of kernels that other rooms may include.
 KERNEL_SEAM = {
+    "kernels/backend.h",
     "kernels/tensor.h",
     "kernels/device.h",
     "kernels/kernels.h",

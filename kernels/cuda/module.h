@@ -1,0 +1,40 @@
+// What the program and its CUDA module say to each other. The program is compiled without CUDA and
+// loads the module (libpregate_cuda.so) where there is one: see kernels/backend.h.
+#ifndef PREGATE_KERNELS_CUDA_MODULE_H_
+#define PREGATE_KERNELS_CUDA_MODULE_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/device.h"
+#include "kernels/kernels.h"
+
+namespace pregate {
+
+// Of the headers whose types both sides share (kernels/CMakeLists.txt makes it of their text): a
+// module of other headers would read other memory.
+inline constexpr uint64_t kCudaModuleVersion = PREGATE_CUDA_MODULE_VERSION;
+
+struct CudaModule {
+  uint64_t version = 0;      // of the module
+  Device* device = nullptr;  // its owner is who has asked; null: there is no GPU to use
+  const Kernels* kernels = nullptr;
+  // Bytes of the device's memory that nobody uses, and all of them.
+  void (*memory)(int64_t* free, int64_t* total) = nullptr;
+  // Why there is no device, 0-terminated.
+  char why_not[256] = {};
+};
+
+// The module's one function, kOpenCudaModule. Of another version than its own it fills in nothing
+// but `version`.
+using OpenCudaModule = void (*)(uint64_t version, int threads, CudaModule* module);
+inline constexpr char kOpenCudaModule[] = "PregateOpenCudaModule";
+
+// For the tests of kernels, which give tables plain memory: that the device can reach as well, for
+// good; null where there is none.
+using CudaManagedMemory = void* (*)(size_t bytes);
+inline constexpr char kCudaManagedMemory[] = "PregateCudaManagedMemory";
+
+}  // namespace pregate
+
+#endif  // PREGATE_KERNELS_CUDA_MODULE_H_
