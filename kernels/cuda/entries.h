@@ -17,6 +17,10 @@ void GatherRows(Device& device, ConstTensor x, const int32_t* rows, Tensor out);
 // gated_activation.cu
 void GatedActivation(Device& device, Activation activation, absl::Span<const GatedRows> groups);
 
+// likeliest.cu
+void Likeliest(Device& device, ConstTensor logits, int32_t vocab, const float* inv_temperatures,
+               int32_t k, int32_t* ids, float* values, float* totals);
+
 // norm.cu
 void RmsNorm(Device& device, ConstTensor x, ConstTensor weight, float weight_offset, float eps,
              Tensor out);

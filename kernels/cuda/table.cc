@@ -15,6 +15,7 @@ const Kernels& CudaKernels() {
     kernels.gated_activation = cuda::GatedActivation;
     kernels.add = cuda::Add;
     kernels.gather_rows = cuda::GatherRows;
+    kernels.likeliest = cuda::Likeliest;
     return kernels;
   }();
   return table;

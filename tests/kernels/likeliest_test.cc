@@ -25,7 +25,7 @@ template <typename T>
 class DeviceList {
  public:
   DeviceList(Device& device, size_t size) : device_(device), host_(2 * size) {
-    std::memset(static_cast<void*>(host_.data()), 0xFF, bytes());
+    if (size > 0) std::memset(static_cast<void*>(host_.data()), 0xFF, bytes());
     buffer_ = *device.Allocate(std::max<size_t>(bytes(), 1));
     device.CopyToDevice(data(), host_.data(), bytes());
   }
@@ -90,7 +90,7 @@ class LikeliestTest : public TableTest {
     const auto rows = static_cast<size_t>(logits.rows);
     DeviceList<float> matrix(*device_, shift + rows * static_cast<size_t>(logits.stride) / 4);
     std::vector<float> host(shift + rows * static_cast<size_t>(logits.stride) / 4, kNan);
-    std::memcpy(host.data() + shift, logits.data, rows * static_cast<size_t>(logits.stride));
+    std::copy_n(static_cast<const float*>(logits.data), host.size() - shift, host.data() + shift);
     matrix.Write(host);
     DeviceList<float> inverse(*device_, rows), values(*device_, rows * static_cast<size_t>(k));
     DeviceList<float> totals(*device_, rows);
@@ -125,7 +125,7 @@ class LikeliestTest : public TableTest {
 INSTANTIATE_TEST_SUITE_P(Tables, LikeliestTest, testing::ValuesIn(TablesUnderTest()), TableName);
 
 // Blocks of 8192 logits, 256 threads and lists of up to 256: around each. The shim, which is slow,
-// takes a row or two of each.
+// takes a few rows of each, and no ties of the longest.
 struct LikeliestCase {
   int64_t rows;
   int32_t vocab;
@@ -148,7 +148,8 @@ std::vector<float> InverseTemperatures(int64_t rows) {
 TEST_P(LikeliestTest, IsWhatSortingGives) {
   for (const LikeliestCase& c : kCases) {
     for (const bool tied : {false, true}) {
-      const int64_t rows = on_shim() ? std::min<int64_t>(c.rows, 2) : c.rows;
+      if (on_shim() && tied && c.vocab > 100000) continue;
+      const int64_t rows = on_shim() ? c.rows / 4 + 1 : c.rows;
       // Columns behind the vocabulary must not count.
       GuardedMatrix logits = RandomMatrix(rows, c.vocab + 5, 7, 12.0f);
       for (int64_t r = 0; r < rows; ++r) {
@@ -255,7 +256,7 @@ TEST_P(LikeliestTest, WithoutTotals) {
 
 // More rows than a table may take at a time, alone and again: the same bits.
 TEST_P(LikeliestTest, ARowDependsOnItselfAlone) {
-  const int64_t rows = on_shim() ? 1050 : 4096;
+  const int64_t rows = on_shim() ? 70 : 4400;
   constexpr int32_t kVocab = 300, kCount = 256;
   const GuardedMatrix logits = RandomMatrix(rows, kVocab, 3, 15.0f);
   const std::vector<float> inverse = InverseTemperatures(rows);
