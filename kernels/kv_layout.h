@@ -31,16 +31,18 @@ inline int64_t KvPartBytes(const KvLayerView& kv) {
 }
 
 // One head's keys (values) of one block; `base` is kv.keys (kv.values).
-inline char* KvPart(const KvLayerView& kv, void* base, int64_t part_bytes, int64_t block,
-                    int64_t head) {
+PREGATE_HOST_DEVICE inline char* KvPart(const KvLayerView& kv, void* base, int64_t part_bytes,
+                                        int64_t block, int64_t head) {
   return static_cast<char*>(base) + block * kv.block_stride + head * part_bytes;
 }
 
 // The index, in a part of keys, of element i of the key at offset 0, and in Q8KeyScales of its
 // scale; those of the next positions follow. `stride` is block_tokens.
-inline int64_t KeyIndex(int64_t i, int64_t stride) { return i * stride; }
-inline int64_t KeyScaleIndex(int64_t i, int64_t stride) { return i / 32 * stride; }
-inline uint16_t* Q8KeyScales(const KvLayerView& kv, char* part) {
+PREGATE_HOST_DEVICE inline int64_t KeyIndex(int64_t i, int64_t stride) { return i * stride; }
+PREGATE_HOST_DEVICE inline int64_t KeyScaleIndex(int64_t i, int64_t stride) {
+  return i / 32 * stride;
+}
+PREGATE_HOST_DEVICE inline uint16_t* Q8KeyScales(const KvLayerView& kv, char* part) {
   return reinterpret_cast<uint16_t*>(part + int64_t{kv.head_dim} * kv.block_tokens);
 }
 

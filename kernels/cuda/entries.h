@@ -21,6 +21,9 @@ void GatedActivation(Device& device, Activation activation, absl::Span<const Gat
 void Likeliest(Device& device, ConstTensor logits, int32_t vocab, const float* inv_temperatures,
                int32_t k, int32_t* ids, float* values, float* totals);
 
+// kv_append.cu
+void KvAppend(Device& device, ConstTensor k, ConstTensor v, const int32_t* slots, KvLayerView kv);
+
 // norm.cu
 void RmsNorm(Device& device, ConstTensor x, ConstTensor weight, float weight_offset, float eps,
              Tensor out);

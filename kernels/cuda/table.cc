@@ -12,6 +12,7 @@ const Kernels& CudaKernels() {
     kernels.layer_norm = cuda::LayerNorm;
     kernels.rope_table = cuda::RopeTable;
     kernels.rope = cuda::Rope;
+    kernels.kv_append = cuda::KvAppend;
     kernels.gated_activation = cuda::GatedActivation;
     kernels.add = cuda::Add;
     kernels.gather_rows = cuda::GatherRows;

@@ -1,4 +1,4 @@
-// kv_append and attention of every table.
+// attention of every table.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -44,38 +44,6 @@ std::vector<size_t> AllSequences(const AttentionCase& c) {
   std::vector<size_t> all(c.sequences.size());
   std::iota(all.begin(), all.end(), size_t{0});
   return all;
-}
-
-TEST_P(AttentionTest, AppendStoresTheReferencesBits) {
-  for (const AttentionCase& c : kAttentionCases) {
-    PagedKv got(c, 1), want(c, 1);
-    got.Append(*device_, kernels());
-    want.Append(*host_, reference());
-    EXPECT_TRUE(got.SameBits(want)) << c.name;
-  }
-}
-
-TEST_P(AttentionTest, AppendAtTheEdgesOfTheFormats) {
-  // Half saturates; Q8_0 keeps a block's largest element at +-127 and a block of zeros at zero.
-  for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
-    alignas(64) char memory[256] = {};
-    const KvLayerView kv = {memory, memory + 128, dtype, 1, 1, 32, 256};
-    float k[32] = {1e6f, -1e6f, 1.0f, -2.5f}, v[32] = {};
-    const int32_t slot = 0;
-    kernels().kv_append(*device_, MakeView(k, DType::kF32, 1, 32), MakeView(v, DType::kF32, 1, 32),
-                        &slot, kv);
-    uint16_t half;  // the first element, or the scale behind 32 quants
-    std::memcpy(&half, memory + (dtype == DType::kF16 ? 0 : 32), sizeof(half));
-    if (dtype == DType::kF16) {
-      EXPECT_EQ(HalfToFloat(half), 65504.0f);
-    } else {
-      EXPECT_NEAR(HalfToFloat(half), 1e6 / 127, 1e6 / 127 / 2048);
-      EXPECT_EQ(memory[0], 127);
-      EXPECT_EQ(memory[1], -127);
-    }
-    EXPECT_EQ(memory[128], 0);
-    EXPECT_EQ(memory[130], 0);
-  }
 }
 
 TEST_P(AttentionTest, TwoPositionsByHand) {
