@@ -80,6 +80,7 @@ Times RunOnce(EngineSetup& setup, int32_t prompt, int32_t batch, int32_t decode_
     const absl::StatusOr<Tensor> logits = setup.transformer->Forward(plan, *setup.kv);
     assert(logits.ok());  // everything is in memory
     static_cast<void>(logits);
+    setup.device->Synchronize();
     *time += Seconds(std::chrono::steady_clock::now() - start);
   };
   for (int32_t s = 0; s < batch; ++s) {
@@ -151,9 +152,11 @@ absl::StatusOr<BenchReport> RunBench(const std::string& model_path, const Engine
   BenchReport report;
   report.model = setup->info;
   report.expert_bytes = ExpertBytes(*setup);
-  report.read_bytes_per_s = MeasureReadBandwidth(*setup->device);
-  report.fma_flops_per_s = MeasureFmaRate(*setup->device);
-  report.int8_ops_per_s = MeasureInt8Rate(*setup->device);
+  if (setup->device->host_memory()) {
+    report.read_bytes_per_s = MeasureReadBandwidth(*setup->device);
+    report.fma_flops_per_s = MeasureFmaRate(*setup->device);
+    report.int8_ops_per_s = MeasureInt8Rate(*setup->device);
+  }
   for (int32_t prompt : bench.prompt_tokens) {
     for (int32_t batch : bench.batch_sizes) {
       const int64_t blocks_each = (prompt + bench.decode_tokens) / setup->info.block_tokens + 1;

@@ -31,9 +31,10 @@ struct BenchRow {
 
 struct BenchReport {
   ModelInfo model;
-  double read_bytes_per_s = 0;  // measured on the spot: all threads read memory beyond the caches
-  double fma_flops_per_s = 0;   // measured on the spot: all threads, fp32 FMA in registers
-  double int8_ops_per_s = 0;    // measured on the spot: all threads, int8 dot products
+  // The host's roof, measured on the spot with all threads; 0 where the model is on another device.
+  double read_bytes_per_s = 0;  // memory beyond the caches is read
+  double fma_flops_per_s = 0;   // fp32 FMA in registers
+  double int8_ops_per_s = 0;    // int8 dot products
   // Bytes of expert weights that a step reads which meets 1, 2, ... all experts of a Read-ME model:
   // the mean over all such sets of experts. Empty for any other model.
   std::vector<double> expert_bytes;

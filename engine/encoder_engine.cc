@@ -12,6 +12,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "engine/backend_choice.h"
 #include "engine/engine_setup.h"
 #include "engine/model/encoder.h"
 #include "engine/plan/encoding_queue.h"
@@ -289,9 +290,9 @@ class EncoderEngine : public Engine {
   std::thread thread_;  // last: starts when everything above stands
 };
 
-ModelInfo DescribeEncoder(const EncoderSetup& setup, const Kernels& kernels, int32_t max_length) {
+ModelInfo DescribeEncoder(const EncoderSetup& setup, int32_t max_length) {
   const ModelConfig& config = setup.file->config();
-  ModelInfo info;
+  ModelInfo info = setup.info;  // has the device
   info.name = config.name;
   info.architecture = config.architecture;
   info.format = std::string(setup.file->format());
@@ -301,8 +302,6 @@ ModelInfo DescribeEncoder(const EncoderSetup& setup, const Kernels& kernels, int
   info.max_model_len = max_length;
   info.max_prompt_tokens = max_length;
   info.vocab_size = setup.tokenizer->vocab_size();
-  info.device = absl::StrCat("cpu (", std::string(kernels.name), ", ", setup.device->num_threads(),
-                             setup.device->num_threads() == 1 ? " thread)" : " threads)");
   info.generates = false;
   info.embedding_size = config.encoder.scores ? 0 : config.hidden_size;
   info.pooling = config.encoder.scores ? Pooling::kCls : config.encoder.pooling;
@@ -322,10 +321,12 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeEncoderEngine(
     const std::function<void(double)>& progress) {
   const ModelConfig& config = file->config();
   if (absl::Status status = ValidateOptions(options, config); !status.ok()) return status;
-  const absl::StatusOr<const Kernels*> kernels = CpuKernels();
-  if (!kernels.ok()) return kernels.status();
+  absl::StatusOr<ChosenBackend> chosen = ChooseBackend(*file, options);
+  if (!chosen.ok()) return chosen.status();
   EncoderSetup setup;
-  setup.device = MakeCpuDevice(options.threads);
+  setup.device = std::move(chosen->backend.device);
+  setup.info.device = chosen->backend.description;
+  setup.info.device_choice = chosen->why;
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Create(file->tokenizer());
   if (!tokenizer.ok()) return tokenizer.status();
   setup.tokenizer = *std::move(tokenizer);
@@ -341,7 +342,7 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeEncoderEngine(
   encoder_options.precision = PrecisionOf(options.dtype);
   encoder_options.progress = progress;
   absl::StatusOr<std::unique_ptr<Encoder>> encoder =
-      Encoder::Create(*file, setup.device.get(), *kernels, encoder_options);
+      Encoder::Create(*file, setup.device.get(), chosen->backend.kernels, encoder_options);
   if (!encoder.ok()) return encoder.status();
   setup.encoder = *std::move(encoder);
 
@@ -355,7 +356,7 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeEncoderEngine(
           ? options.max_num_queued_tokens
           : std::max<int64_t>(kQueuedSteps * options.max_num_batched_tokens, max_length);
   setup.file = std::move(file);
-  setup.info = DescribeEncoder(setup, **kernels, max_length);
+  setup.info = DescribeEncoder(setup, max_length);
   if (progress) progress(1.0);
   return std::make_unique<EncoderEngine>(std::move(setup));
 }

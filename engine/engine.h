@@ -30,11 +30,11 @@ struct EngineOptions {
   int32_t draft_tokens = 0;
   int32_t max_num_queued_reqs = 1024;
   int64_t max_num_queued_tokens = 0;    // 0: four times the KV pool
-  int64_t kv_cache_memory = 0;          // bytes; 0: see DefaultKvCacheMemory in engine.cc
+  int64_t kv_cache_memory = 0;          // bytes; 0: see DefaultKvCacheMemory
   std::string kv_cache_dtype = "auto";  // auto (f16), f16, q8_0
   bool enable_prefix_caching = true;
   std::string scheduling_policy = "fcfs";  // fcfs, priority
-  std::string device = "auto";             // auto, cpu
+  std::string device = "auto";             // auto, cpu, cuda: see ChooseBackend
   int threads = 0;                         // 0: all usable CPUs
   // Activations. auto: 16 bits; int8: 8 bits, faster and less exact; float32: not quantised.
   std::string dtype = "auto";
@@ -201,7 +201,8 @@ struct ModelInfo {
   int64_t max_prompt_tokens = 0;  // of a prompt, or of a text to be read
   int32_t kv_blocks = 0;
   int32_t block_tokens = 0;
-  std::string device;  // "cpu (avx512vnni, 2 threads)"
+  std::string device;         // "cpu (avx512vnni, 2 threads)"
+  std::string device_choice;  // why this one, where the option left it open; else empty
   std::string chat_template;
 
   bool generates = true;             // Submit can be called

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/backend_choice.h"
 #include "engine/expert_setup.h"
 #include "engine/model/read_me_overlay.h"
 
@@ -43,15 +44,12 @@ absl::StatusOr<ExpertStorage> ParseExpertStorage(const std::string& name) {
       absl::StrCat("expert-storage: must be auto, tied or copies; got ", name));
 }
 
-// A quarter of the memory that this process may use. Pages are touched when blocks are first used,
-// so an idle server does not hold it.
-int64_t DefaultKvCacheMemory() { return UsableMemory() / 4; }
-
 // As many blocks as memory allows, but not more than all sequences at full length could use.
-absl::StatusOr<int32_t> CountKvBlocks(const EngineOptions& options, const ModelConfig& config,
-                                      DType dtype, int32_t max_model_len) {
+absl::StatusOr<int32_t> CountKvBlocks(const EngineOptions& options, const Backend& backend,
+                                      const ModelConfig& config, DType dtype,
+                                      int32_t max_model_len) {
   const int64_t memory =
-      options.kv_cache_memory > 0 ? options.kv_cache_memory : DefaultKvCacheMemory();
+      options.kv_cache_memory > 0 ? options.kv_cache_memory : DefaultKvCacheMemory(backend);
   const int64_t block_bytes = KvStorage::BlockBytes(config, dtype, kBlockTokens);
   const int64_t useful =
       static_cast<int64_t>(options.max_num_seqs) * (max_model_len / kBlockTokens + 1);
@@ -61,9 +59,9 @@ absl::StatusOr<int32_t> CountKvBlocks(const EngineOptions& options, const ModelC
       std::min<int64_t>(blocks, std::numeric_limits<int32_t>::max() / kBlockTokens));
 }
 
-ModelInfo DescribeServed(const EngineSetup& setup, const Kernels& kernels) {
+ModelInfo DescribeServed(const EngineSetup& setup) {
   const ModelConfig& config = setup.file->config();
-  ModelInfo info;
+  ModelInfo info = setup.info;  // has the device
   info.name = config.name;
   info.architecture = config.architecture;
   info.format = std::string(setup.file->format());
@@ -78,8 +76,6 @@ ModelInfo DescribeServed(const EngineSetup& setup, const Kernels& kernels) {
   info.embedding_size = config.hidden_size;
   info.pooling = Pooling::kLast;
   info.block_tokens = kBlockTokens;
-  info.device = absl::StrCat("cpu (", std::string(kernels.name), ", ", setup.device->num_threads(),
-                             setup.device->num_threads() == 1 ? " thread)" : " threads)");
   info.chat_template = setup.file->chat_template();
   return info;
 }
@@ -117,9 +113,9 @@ absl::Status ValidateOptions(const EngineOptions& options, const ModelConfig& co
   if (options.kv_cache_memory < 0) {
     return Refuse("kv-cache-memory", ">= 0", options.kv_cache_memory);
   }
-  if (options.device != "auto" && options.device != "cpu") {
+  if (options.device != "auto" && options.device != "cpu" && options.device != "cuda") {
     return absl::InvalidArgumentError(
-        absl::StrCat("device: must be auto or cpu; got ", options.device));
+        absl::StrCat("device: must be auto, cpu or cuda; got ", options.device));
   }
   if (options.dtype != "auto" && options.dtype != "int8" && options.dtype != "float32") {
     return absl::InvalidArgumentError(
@@ -140,11 +136,14 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   if (!policy.ok()) return policy.status();
   const absl::StatusOr<ExpertStorage> expert_storage = ParseExpertStorage(options.expert_storage);
   if (!expert_storage.ok()) return expert_storage.status();
-  const absl::StatusOr<const Kernels*> kernels = CpuKernels();
-  if (!kernels.ok()) return kernels.status();
+  absl::StatusOr<ChosenBackend> chosen = ChooseBackend(*file, options);
+  if (!chosen.ok()) return chosen.status();
+  Backend& backend = chosen->backend;
 
   EngineSetup setup;
-  setup.device = MakeCpuDevice(options.threads);
+  setup.device = std::move(backend.device);
+  setup.info.device = backend.description;
+  setup.info.device_choice = chosen->why;
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Create(file->tokenizer());
   if (!tokenizer.ok()) return tokenizer.status();
   setup.tokenizer = *std::move(tokenizer);
@@ -166,13 +165,13 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   transformer_options.expert_memory = {options.expert_cache_memory, options.expert_cache_dir};
   if (progress) transformer_options.progress = [&](double share) { progress(0.1 + 0.8 * share); };
   absl::StatusOr<std::unique_ptr<Transformer>> transformer =
-      Transformer::Create(*file, setup.device.get(), *kernels, transformer_options);
+      Transformer::Create(*file, setup.device.get(), backend.kernels, transformer_options);
   if (!transformer.ok()) return transformer.status();
   setup.transformer = *std::move(transformer);
   if (config.read_me.num_experts > 0) {
     absl::StatusOr<std::unique_ptr<ExpertRouter>> router =
-        ExpertRouter::Create(*file, setup.device.get(), *kernels, setup.transformer->embedding(),
-                             options.max_num_batched_tokens);
+        ExpertRouter::Create(*file, setup.device.get(), backend.kernels,
+                             setup.transformer->embedding(), options.max_num_batched_tokens);
     if (!router.ok()) return router.status();
     setup.router = *std::move(router);
   }
@@ -181,7 +180,7 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
                                     ? options.max_model_len
                                     : std::min(config.context_length, kDefaultMaxModelLen);
   const absl::StatusOr<int32_t> num_blocks =
-      CountKvBlocks(options, config, *kv_dtype, max_model_len);
+      CountKvBlocks(options, backend, config, *kv_dtype, max_model_len);
   if (!num_blocks.ok()) return num_blocks.status();
   absl::StatusOr<std::unique_ptr<KvStorage>> kv =
       KvStorage::Create(setup.device.get(), config, *kv_dtype, kBlockTokens, *num_blocks);
@@ -225,7 +224,7 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
     setup.trace = *std::move(trace);
   }
   setup.file = std::move(file);
-  setup.info = DescribeServed(setup, **kernels);
+  setup.info = DescribeServed(setup);
   if (progress) progress(1.0);
   return setup;
 }

@@ -47,8 +47,8 @@ absl::StatusOr<std::unique_ptr<ModelFile>> OpenServedModel(const std::string& mo
 absl::Status ValidateOptions(const EngineOptions& options, const ModelConfig& config);
 
 // INVALID_ARGUMENT for options out of range, UNIMPLEMENTED for a model that does not generate,
-// RESOURCE_EXHAUSTED when the KV cache has no room, and whatever ModelFile::Open, Tokenizer::Create
-// and Transformer::Create say.
+// RESOURCE_EXHAUSTED when the KV cache has no room, and whatever ModelFile::Open, ChooseBackend,
+// Tokenizer::Create and Transformer::Create say.
 absl::StatusOr<EngineSetup> SetUpEngine(const std::string& model_path, const EngineOptions& options,
                                         const std::function<void(double)>& progress);
 // The same for a model that is already open.

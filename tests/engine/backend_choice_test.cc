@@ -1,0 +1,170 @@
+// Which device serves a model: with a GPU that is not one, and without any.
+#include "engine/backend_choice.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "engine/engine_setup.h"
+#include "tests/model/random_model.h"
+#include "tests/model/tiny_case.h"
+
+namespace pregate {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+constexpr int64_t kGigabyte = 1000000000;
+
+// What the GPU of FakeGpu is.
+Kernels fake_kernels;
+int64_t fake_free = 0;
+int opened = 0;
+
+absl::StatusOr<Backend> FakeGpu(int threads) {
+  ++opened;
+  Backend backend;
+  backend.device = MakeCpuDevice(threads);
+  backend.kernels = &fake_kernels;
+  backend.description = std::string("a GPU");
+  backend.memory = [](int64_t* free, int64_t* total) {
+    *free = fake_free;
+    *total = 100 * kGigabyte;
+  };
+  return backend;
+}
+absl::StatusOr<Backend> NoGpu(int) {
+  ++opened;
+  return absl::UnavailableError("device: no GPU");
+}
+
+class BackendChoiceTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    fake_kernels = **CpuKernels();
+    fake_kernels.name = "fake";
+    fake_free = 50 * kGigabyte;
+    opened = 0;
+    options_.threads = 1;
+  }
+  absl::StatusOr<ChosenBackend> Choose(const std::string& device,
+                                       absl::StatusOr<Backend> (*open)(int) = FakeGpu) {
+    options_.device = device;
+    return ChooseBackend(*file_, options_, open);
+  }
+  // `auto` takes the CPU and says `why`; `cuda` is refused with it.
+  void ExpectCpu(absl::StatusCode code, const std::string& why,
+                 absl::StatusOr<Backend> (*open)(int) = FakeGpu) {
+    const absl::StatusOr<ChosenBackend> cuda = Choose("cuda", open);
+    EXPECT_EQ(cuda.status().code(), code);
+    EXPECT_EQ(cuda.status().message(), "device: " + why);
+    const absl::StatusOr<ChosenBackend> any = Choose("auto", open);
+    ASSERT_TRUE(any.ok()) << any.status();
+    EXPECT_THAT(any->backend.description, StartsWith("cpu ("));
+    EXPECT_EQ(any->why, "CPU: " + why);
+  }
+
+  std::unique_ptr<ModelFile> file_ = MakeRandomModel(RandomModelSpec());
+  EngineOptions options_;
+};
+
+TEST_F(BackendChoiceTest, CpuAsksForNoGpu) {
+  const absl::StatusOr<ChosenBackend> chosen = Choose("cpu");
+  ASSERT_TRUE(chosen.ok()) << chosen.status();
+  EXPECT_EQ(chosen->backend.kernels, *CpuKernels());
+  EXPECT_EQ(chosen->backend.device->num_threads(), 1);
+  EXPECT_EQ(chosen->why, "");
+  EXPECT_EQ(opened, 0);
+}
+
+TEST_F(BackendChoiceTest, TakesAGpuWithRoom) {
+  const absl::StatusOr<ChosenBackend> named = Choose("cuda"), any = Choose("auto");
+  ASSERT_TRUE(named.ok() && any.ok()) << named.status() << any.status();
+  EXPECT_EQ(named->backend.description, "a GPU");
+  EXPECT_EQ(named->why, "");
+  EXPECT_EQ(any->backend.description, "a GPU");
+  EXPECT_THAT(any->why, AllOf(StartsWith("GPU: the model needs 1.1 GB"), HasSubstr("50.0 GB")));
+}
+
+TEST_F(BackendChoiceTest, SaysWhyThereIsNone) {
+  ExpectCpu(absl::StatusCode::kUnavailable, "no GPU", NoGpu);
+  EXPECT_EQ(opened, 2);
+}
+
+TEST_F(BackendChoiceTest, CountsWeightsActivationsAndCache) {
+  fake_free = kGigabyte;
+  ExpectCpu(absl::StatusCode::kResourceExhausted,
+            "the model needs 1.1 GB (weights 0.0 GB); the GPU has 1.0 GB of 100.0 GB free");
+  fake_free = 2 * kGigabyte;
+  EXPECT_TRUE(Choose("cuda").ok());
+  options_.kv_cache_memory = kGigabyte;
+  ExpectCpu(absl::StatusCode::kResourceExhausted,
+            "the model needs 2.1 GB (weights 0.0 GB); the GPU has 2.0 GB of 100.0 GB free");
+  options_.kv_cache_memory = 0;
+  options_.max_num_batched_tokens = 65536;  // each 2112 floats of activations
+  EXPECT_EQ(Choose("cuda").status().message(), "");
+  options_.max_num_batched_tokens = 512;
+  // Each of 16 matrices.
+  fake_kernels.packed_bytes = [](DType, int64_t, int64_t) { return kGigabyte; };
+  EXPECT_THAT(std::string(Choose("cuda").status().message()), HasSubstr("(weights 16.0 GB)"));
+}
+
+TEST_F(BackendChoiceTest, RefusesATableThatLacksSomething) {
+  fake_kernels.attention = nullptr;
+  ExpectCpu(absl::StatusCode::kUnimplemented, "the fake kernels lack attention");
+  fake_kernels = **CpuKernels();
+  fake_kernels.name = "fake";
+  fake_kernels.top_k_gate = nullptr;
+  EXPECT_TRUE(Choose("cuda").ok());
+  RandomModelSpec mixture;
+  mixture.num_experts = 4;
+  file_ = MakeRandomModel(mixture);
+  ExpectCpu(absl::StatusCode::kUnimplemented, "the fake kernels lack top_k_gate");
+}
+
+TEST_F(BackendChoiceTest, RefusesAWeightThatTheTableCannotMultiply) {
+  fake_kernels.packed_bytes = [](DType, int64_t, int64_t) { return int64_t{0}; };
+  ExpectCpu(absl::StatusCode::kUnimplemented,
+            "the fake kernels have none for F32, the type of " + file_->tensors()[0].name);
+}
+
+TEST_F(BackendChoiceTest, EncodersAndExpertsOnDiskAreForTheCpu) {
+  options_.expert_cache_memory = 1;
+  ExpectCpu(absl::StatusCode::kUnimplemented,
+            "experts that do not all fit (expert-cache-memory) run on the CPU alone");
+  options_.expert_cache_memory = 0;
+  const auto root = nlohmann::json::parse(std::ifstream("tests/testdata/parity/encoders.json"));
+  const TinyModel encoder(root["cases"][0], TinyModel::Format::kSafetensors);
+  file_ = *ModelFile::Open(encoder.path());
+  ExpectCpu(absl::StatusCode::kUnimplemented, "encoders run on the CPU alone");
+  EXPECT_EQ(opened, 0);
+}
+
+TEST_F(BackendChoiceTest, KvCacheMemoryIsOfTheDevice) {
+  EXPECT_EQ(DefaultKvCacheMemory(*OpenCpu(1)), UsableMemory() / 4);
+  EXPECT_EQ(DefaultKvCacheMemory(*FakeGpu(1)), 45 * kGigabyte);
+}
+
+// Of the engine as a whole, beside which there is no module.
+TEST_F(BackendChoiceTest, TheEngineServesOnTheCpuAndSaysWhy) {
+  unsetenv("PREGATE_CUDA_MODULE");
+  const auto any = SetUpEngine(std::move(file_), options_, nullptr);
+  ASSERT_TRUE(any.ok()) << any.status();
+  EXPECT_EQ(any->info.device, "cpu (" + std::string((*CpuKernels())->name) + ", 1 thread)");
+  EXPECT_EQ(any->info.device_choice, "CPU: no CUDA module (libpregate_cuda.so) beside the program");
+  options_.device = std::string("cuda");
+  const auto cuda = SetUpEngine(MakeRandomModel(RandomModelSpec()), options_, nullptr);
+  EXPECT_EQ(cuda.status().code(), absl::StatusCode::kUnavailable);
+  options_.device = std::string("tpu");
+  const auto unknown = SetUpEngine(MakeRandomModel(RandomModelSpec()), options_, nullptr);
+  EXPECT_EQ(unknown.status().message(), "device: must be auto, cpu or cuda; got tpu");
+}
+
+}  // namespace
+}  // namespace pregate
