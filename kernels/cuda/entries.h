@@ -10,6 +10,16 @@
 
 namespace pregate::cuda {
 
+// pack.cc
+int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols);
+void Pack(Device& device, ConstTensor weight, bool by_tiles, void* out);
+
+// embed.cu
+void Embed(Device& device, const PackedWeight& table, const int32_t* ids, float scale, Tensor out);
+
+// matmul.cu
+void Matmul(Device& device, absl::Span<const Product> products);
+
 // elementwise.cu
 void Add(Device& device, ConstTensor a, ConstTensor b, Tensor out);
 void GatherRows(Device& device, ConstTensor x, const int32_t* rows, Tensor out);

@@ -18,6 +18,13 @@
 
 #include "kernels/cuda/gpu_device.h"
 
+// Before a loop that must be unrolled, as that its arrays stay in registers.
+#ifdef __CUDACC__
+#define PREGATE_UNROLL _Pragma("unroll")
+#else
+#define PREGATE_UNROLL
+#endif
+
 namespace pregate {
 
 inline constexpr int kWarp = 32;

@@ -1,5 +1,7 @@
 #include "kernels/cuda/table.h"
 
+#include <algorithm>
+
 #include "kernels/cuda/entries.h"
 
 namespace pregate {
@@ -8,6 +10,11 @@ const Kernels& CudaKernels() {
   static const Kernels table = [] {
     Kernels kernels = {};
     kernels.name = "cuda";
+    std::fill_n(kernels.activation_dtype, kNumDTypes, DType::kF32);
+    kernels.packed_bytes = cuda::PackedBytes;
+    kernels.pack = cuda::Pack;
+    kernels.embed = cuda::Embed;
+    kernels.matmul = cuda::Matmul;
     kernels.rms_norm = cuda::RmsNorm;
     kernels.layer_norm = cuda::LayerNorm;
     kernels.rope_table = cuda::RopeTable;

@@ -23,6 +23,10 @@ struct TestTable {
   const Kernels* kernels = nullptr;
   std::unique_ptr<Device> (*make_device)(int threads) = MakeCpuDevice;
   std::string why_not;  // it cannot run here; empty: it can
+  // An element of a matrix that the table's quantize_rows has made, where that has a form of its
+  // own; null: the form is that of kernels/quant/activations.h.
+  float (*activation)(ConstTensor x, int64_t row, int64_t k) = nullptr;
+  bool slow = false;  // so that tests take fewer of their cases
 };
 inline void PrintTo(const TestTable& table, std::ostream* out) { *out << table.name; }
 

@@ -1,4 +1,5 @@
 // The CUDA table on the shim, its threads in either order, for the tests of tests/kernels.
+#include "kernels/cuda/activation_form.h"
 #include "kernels/cuda/table.h"
 #include "tests/kernels/shim/shim.h"
 #include "tests/kernels/table_test.h"
@@ -14,8 +15,12 @@ std::vector<TestTable> TablesUnderTest() {
     SetShimOrder(/*reversed=*/true);
     return MakeShimDevice();
   };
-  return {{"cuda_on_shim", &CudaKernels(), ascending, ""},
-          {"cuda_on_shim_reversed", &CudaKernels(), descending, ""}};
+  const auto activation = [](ConstTensor x, int64_t row, int64_t k) {
+    const cuda::HalfActivations form = cuda::HalvesIn(x.data, x.rows, x.cols);
+    return form.scales[row] * HalfToFloat(form.halves[row * x.cols + k]);
+  };
+  return {{"cuda_on_shim", &CudaKernels(), ascending, "", activation, /*slow=*/true},
+          {"cuda_on_shim_reversed", &CudaKernels(), descending, "", activation, /*slow=*/true}};
 }
 
 }  // namespace pregate

@@ -1,0 +1,92 @@
+// The products of one call of `matmul`, as kernels see them.
+#ifndef PREGATE_KERNELS_CUDA_PRODUCTS_H_
+#define PREGATE_KERNELS_CUDA_PRODUCTS_H_
+
+#include <cstdint>
+
+#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/weight_forms.h"
+#include "kernels/kernels.h"
+
+namespace pregate::cuda {
+
+// Columns are cut into this many slices, each summed by itself, then slice by slice: the order of
+// additions, which is the same in every kernel, whatever the number of rows.
+inline constexpr int kSlices = 8;
+inline constexpr int kWarpsOfSlices = kSlices;
+
+// One product. Lists are the device's.
+struct ProductTask {
+  const void* x;  // rows of floats, or what HalfActivations are made of
+  const void* weight;
+  float* out;
+  const float* bias;         // null: none
+  const int32_t* out_tiles;  // null: all
+  const int32_t* in_tiles;   // null: all
+  int64_t x_stride;          // elements from row to row, of floats
+  int64_t out_stride;        // elements from row to row
+  int32_t rows;              // of x
+  int32_t cols;              // of x
+  int32_t weight_rows, weight_cols;
+  int32_t first_block;  // of the launch's
+  int32_t row_blocks;   // the product's blocks are [tiles][row_blocks]
+  int32_t tiles;        // of 32 outputs
+  bool accumulate;
+  bool aligned;  // rows of x start at multiples of 16 bytes
+};
+
+// Those of one launch: a kernel's parameter, which may have 4 KB.
+inline constexpr int kMaxTasks = 36;
+struct TaskList {
+  int32_t count;
+  int32_t blocks;
+  ProductTask tasks[kMaxTasks];
+};
+static_assert(sizeof(TaskList) <= 4096);
+
+// The product that a block works for, blocks being dealt out in order.
+__device__ __forceinline__ const ProductTask& TaskOfBlock(const TaskList& list, int block) {
+  int first = 0, end = list.count;
+  while (end - first > 1) {
+    const int middle = (first + end) / 2;
+    (list.tasks[middle].first_block <= block ? first : end) = middle;
+  }
+  return list.tasks[first];
+}
+
+// The first chunk of a slice of `chunks`.
+PREGATE_HOST_DEVICE inline int SliceBegin(int chunks, int slice) {
+  return static_cast<int>(int64_t{chunks} * slice / kSlices);
+}
+
+__device__ __forceinline__ int WeightTile(const ProductTask& task, int tile) {
+  return task.out_tiles == nullptr ? tile : __ldg(task.out_tiles + tile);
+}
+__device__ __forceinline__ int WeightChunk(const ProductTask& task, int chunk) {
+  return task.in_tiles == nullptr ? chunk : __ldg(task.in_tiles + chunk);
+}
+
+// Writes the sum for row r of x and output `column`, if there are such.
+__device__ __forceinline__ void Store(const ProductTask& task, int row, int column, float sum) {
+  const int columns = task.out_tiles == nullptr ? task.weight_rows : task.tiles * kTileRows;
+  if (row >= task.rows || column >= columns) return;
+  if (task.bias != nullptr) sum = __fadd_rn(sum, __ldg(task.bias + column));
+  float* const out = task.out + row * task.out_stride + column;
+  *out = task.accumulate ? __fadd_rn(*out, sum) : sum;
+}
+
+// Launch a kernel for the tasks of a list, whose blocks take `block_rows` rows of x each.
+// matmul_float.cu: x as floats, 1 row or kFloatRows.
+inline constexpr int kFloatRows = 8;
+void LaunchFloat(Device& device, DType dtype, int block_rows, const TaskList& list);
+// matmul_few_rows.cu: x as halves, 8, 16 or kMostFewRows.
+inline constexpr int kMostFewRows = 32;
+void LaunchFewRows(Device& device, DType dtype, int block_rows, const TaskList& list);
+// matmul_many_rows.cu: x as halves, blocks of kManyRows rows by kManyTiles tiles.
+inline constexpr int kManyRows = 64;
+inline constexpr int kManyTiles = 4;
+void LaunchManyRows(Device& device, DType dtype, int block_rows, const TaskList& list);
+
+}  // namespace pregate::cuda
+
+#endif  // PREGATE_KERNELS_CUDA_PRODUCTS_H_
