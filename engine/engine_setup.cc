@@ -186,8 +186,8 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
       KvStorage::Create(setup.device.get(), config, *kv_dtype, kBlockTokens, *num_blocks);
   if (!kv.ok()) return kv.status();
   setup.kv = *std::move(kv);
-  setup.sampler = std::make_unique<Sampler>(setup.device.get(), setup.tokenizer->vocab_size(),
-                                            options.max_num_seqs);
+  setup.sampler = std::make_unique<Sampler>(setup.device.get(), backend.kernels,
+                                            setup.tokenizer->vocab_size(), options.max_num_seqs);
 
   setup.max_queued_requests = options.max_num_queued_reqs;
   const int64_t pool_tokens = static_cast<int64_t>(*num_blocks) * kBlockTokens;

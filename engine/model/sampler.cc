@@ -15,6 +15,10 @@ namespace {
 // Below this temperature the softmax is the argmax in all but name, and 1 / T would overflow.
 constexpr float kGreedyTemperature = 1e-5f;
 
+// Likeliest tokens of a row that come from a device, unless all rows that ask for some are greedy.
+// More would decide more rows, and each is 8 bytes of every row.
+constexpr int32_t kLikeliest = 64;
+
 // A token of the sequence, and how often its answer has it.
 struct SeenToken {
   int32_t id;
@@ -51,6 +55,14 @@ struct Sampler::Slot {
     return params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
            params.frequency_penalty != 0.0f;
   }
+  bool IsGreedy() const { return params.temperature < kGreedyTemperature; }
+  // Whether the likeliest tokens may tell which one is sampled after `ahead` more.
+  bool LikeliestMayDo(size_t ahead) const {
+    if (params.wants_logprobs() || HasPenalties() || !params.logit_bias.empty()) return false;
+    const bool held_back = generated + static_cast<int32_t>(ahead) < params.min_tokens;
+    if (held_back && !params.stop_ids.empty()) return false;
+    return IsGreedy() || LikeliestMayDecide(params, kLikeliest);
+  }
   void See(int32_t id, int32_t count) {
     if (!HasPenalties()) return;
     const auto [it, is_new] = index.try_emplace(id, seen.size());
@@ -84,8 +96,10 @@ struct Sampler::Outcome {
   std::optional<PositionLogprobs> logprobs;
 };
 
-Sampler::Sampler(Device* device, int32_t vocab_size, int32_t max_num_seqs)
-    : device_(device), vocab_size_(vocab_size), slots_(static_cast<size_t>(max_num_seqs)) {}
+Sampler::Sampler(Device* device, const Kernels* kernels, int32_t vocab_size, int32_t max_num_seqs)
+    : device_(device), vocab_size_(vocab_size), slots_(static_cast<size_t>(max_num_seqs)) {
+  if (!device->host_memory()) device_logits_.emplace(device, kernels, vocab_size);
+}
 Sampler::~Sampler() = default;
 
 void Sampler::Open(int32_t slot, const SamplingParams& params, absl::Span<const int32_t> prompt,
@@ -113,7 +127,7 @@ Sampler::Outcome Sampler::Choose(const Slot& slot, int32_t target, int32_t posit
   if (target < 0) {
     slot.Adjust(logits);
     outcome.token_id =
-        params.temperature < kGreedyTemperature
+        slot.IsGreedy()
             ? ArgMax(logits)
             : DrawToken(logits, params, UniformAt(params.seed, static_cast<uint64_t>(position)));
   }
@@ -141,6 +155,7 @@ SampledTokens Sampler::Sample(const BatchPlan& plan, Tensor logits) {
   SampledTokens sampled;
   sampled.token_ids.assign(count, kNotSampled);
   sampled.logprobs.resize(count);
+  if (device_logits_) FetchRows(plan, logits);
   std::vector<size_t> starts;  // of the runs
   for (size_t k = 0; k < count; k = EndOfRun(plan, k)) starts.push_back(k);
   device_->ParallelFor(static_cast<int64_t>(starts.size()), 1, [&](int64_t begin, int64_t end) {
@@ -152,6 +167,65 @@ SampledTokens Sampler::Sample(const BatchPlan& plan, Tensor logits) {
   return sampled;
 }
 
+// Brings over what the host needs of rows that it cannot read. Drafted rows are fetched, or
+// decided, as if all of them counted: what a row that the likeliest tokens may decide samples does
+// not depend on the rows before it.
+void Sampler::FetchRows(const BatchPlan& plan, ConstTensor logits) {
+  const size_t count = static_cast<size_t>(plan.logits());
+  decided_.assign(count, kNotSampled);
+  std::vector<size_t> asked, whole;
+  for (size_t begin = 0, end = 0; begin < count; begin = end) {
+    end = EndOfRun(plan, begin);
+    const Slot& slot = slots_[static_cast<size_t>(plan.logit_slots[begin])];
+    for (size_t k = begin; k < end; ++k) {
+      if (plan.logit_targets[k] >= 0 && !slot.params.wants_logprobs()) {
+        decided_[k] = plan.logit_targets[k];
+      } else if (plan.logit_targets[k] < 0 && slot.LikeliestMayDo(k - begin)) {
+        asked.push_back(k);
+      } else {
+        whole.push_back(k);
+      }
+    }
+  }
+  if (!asked.empty()) DecideByLikeliest(plan, asked, logits);
+  for (const size_t k : asked) {
+    if (decided_[k] == kNotSampled) whole.push_back(k);
+  }
+  std::sort(whole.begin(), whole.end());
+  device_logits_->FetchRows(logits, whole);
+}
+
+// Sets `decided_` of those rows whose likeliest tokens tell what is sampled.
+void Sampler::DecideByLikeliest(const BatchPlan& plan, absl::Span<const size_t> rows,
+                                ConstTensor logits) {
+  std::vector<float> inv_temperatures(static_cast<size_t>(logits.rows), 1.0f);
+  bool all_greedy = true;
+  for (const size_t k : rows) {
+    const Slot& slot = slots_[static_cast<size_t>(plan.logit_slots[k])];
+    if (slot.IsGreedy()) continue;
+    all_greedy = false;
+    inv_temperatures[k] = 1.0f / slot.params.temperature;
+  }
+  if (all_greedy) inv_temperatures.clear();
+  if (!device_logits_->FetchLikeliest(logits, all_greedy ? 1 : kLikeliest, inv_temperatures)) {
+    return;  // no room: all come whole
+  }
+  device_->ParallelFor(static_cast<int64_t>(rows.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const size_t k = rows[static_cast<size_t>(i)];
+      const Slot& slot = slots_[static_cast<size_t>(plan.logit_slots[k])];
+      const int32_t position = plan.positions[static_cast<size_t>(plan.logit_rows[k])] + 1;
+      const LikeliestTokens likeliest = device_logits_->Likeliest(k);
+      decided_[k] =
+          slot.IsGreedy()
+              ? likeliest.tokens[0].token_id
+              : DrawFromLikeliest(likeliest, slot.params,
+                                  UniformAt(slot.params.seed, static_cast<uint64_t>(position)))
+                    .value_or(kNotSampled);
+    }
+  });
+}
+
 // Logit rows [begin, end) of one slot, until one samples another token than the next row's.
 void Sampler::SampleRun(const BatchPlan& plan, size_t begin, size_t end, Tensor logits,
                         SampledTokens* sampled) {
@@ -160,12 +234,18 @@ void Sampler::SampleRun(const BatchPlan& plan, size_t begin, size_t end, Tensor 
     const size_t row = static_cast<size_t>(plan.logit_rows[k]);
     if (k > begin && plan.token_ids[row] != sampled->token_ids[k - 1]) return;
     const int32_t target = plan.logit_targets[k];
-    const absl::Span<float> values(logits.Row<float>(static_cast<int64_t>(k)),
-                                   static_cast<size_t>(vocab_size_));
-    Outcome outcome = Choose(slot, target, plan.positions[row] + 1, values);
-    sampled->token_ids[k] = outcome.token_id;
-    sampled->logprobs[k] = std::move(outcome.logprobs);
-    if (target < 0) slot.Generate(outcome.token_id);
+    if (device_logits_ && decided_[k] != kNotSampled) {
+      sampled->token_ids[k] = decided_[k];
+    } else {
+      const absl::Span<float> values =
+          device_logits_ ? device_logits_->Row(k)
+                         : absl::MakeSpan(logits.Row<float>(static_cast<int64_t>(k)),
+                                          static_cast<size_t>(vocab_size_));
+      Outcome outcome = Choose(slot, target, plan.positions[row] + 1, values);
+      sampled->token_ids[k] = outcome.token_id;
+      sampled->logprobs[k] = std::move(outcome.logprobs);
+    }
+    if (target < 0) slot.Generate(sampled->token_ids[k]);
   }
 }
 

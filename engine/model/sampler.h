@@ -8,9 +8,11 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "engine/model/device_logits.h"
 #include "engine/model/sampling_params.h"
 #include "engine/plan/batch_plan.h"
 #include "kernels/device.h"
+#include "kernels/kernels.h"
 #include "kernels/tensor.h"
 
 namespace pregate {
@@ -25,7 +27,8 @@ struct SampledTokens {
 class Sampler {
  public:
   // Tokens are below `vocab_size`; rows of logits may be longer (padding of the embedding table).
-  Sampler(Device* device, int32_t vocab_size, int32_t max_num_seqs);
+  // The table is that of the device; it serves where the host cannot read the device's memory.
+  Sampler(Device* device, const Kernels* kernels, int32_t vocab_size, int32_t max_num_seqs);
   ~Sampler();
 
   // Binds a slot to a sequence, whatever it held before; `prompt` feeds the repetition penalty.
@@ -36,7 +39,9 @@ class Sampler {
   void Close(int32_t slot);
 
   // One token for each logit row of `plan`. logits [logits, vocab] kF32, overwritten. A slot's
-  // token depends on its own logits, parameters, history and position only.
+  // token depends on its own logits, parameters, history and position only. Logits that the host
+  // cannot read stay where they are: the likeliest tokens of each row are fetched, and whole those
+  // rows of which they do not tell the token (see DrawFromLikeliest).
   //
   // Where a slot has several sampled rows, those after the first compute drafted tokens. A row
   // counts only if the row before it has sampled this row's very token; so the tokens that count
@@ -53,10 +58,16 @@ class Sampler {
   static size_t EndOfRun(const BatchPlan& plan, size_t k);
   void SampleRun(const BatchPlan& plan, size_t begin, size_t end, Tensor logits,
                  SampledTokens* sampled);
+  void FetchRows(const BatchPlan& plan, ConstTensor logits);
+  void DecideByLikeliest(const BatchPlan& plan, absl::Span<const size_t> rows, ConstTensor logits);
 
   Device* device_;
   int32_t vocab_size_;
   std::vector<Slot> slots_;
+
+  // Where the host cannot read logits; else they stay empty.
+  std::optional<DeviceLogits> device_logits_;
+  std::vector<int32_t> decided_;  // [logits] tokens of rows that need not come whole; kNotSampled
 };
 
 }  // namespace pregate

@@ -155,10 +155,9 @@ std::vector<TokenLogprob> TopLogitsOf(absl::Span<const float> logits,
   return top;
 }
 
-std::vector<Candidate> LikeliestOf(absl::Span<const float> logits, const std::vector<float>& maxima,
-                                   int k, float temperature) {
+// Tokens, likeliest first, as candidates. What weighs nothing is left out.
+std::vector<Candidate> Weighed(absl::Span<const TokenLogprob> top, float temperature) {
   std::vector<Candidate> candidates;
-  const std::vector<TokenLogprob> top = TopLogitsOf(logits, maxima, static_cast<size_t>(k));
   for (const TokenLogprob& token : top) {
     const float weight = Weight(token.logprob, top[0].logprob, temperature);
     if (weight > 0.0f) candidates.push_back({.weight = weight, .id = token.token_id});
@@ -190,6 +189,15 @@ int32_t DrawFromRow(absl::Span<const float> weights, const std::vector<double>& 
   const size_t end = std::min(first + kRowBlock, weights.size());
   return static_cast<int32_t>(
       PassingIndex([&](size_t i) { return weights[i]; }, first, end, mass - before));
+}
+
+// Draws from what the other filters have left.
+int32_t DrawAboveMinP(std::vector<Candidate>& candidates, float min_p, double uniform) {
+  if (min_p > 0.0f) KeepMinP(candidates, min_p);
+  const auto weight = [&](size_t i) { return candidates[i].weight; };
+  const size_t drawn =
+      PassingIndex(weight, 0, candidates.size(), uniform * TotalWeight(candidates));
+  return candidates[drawn].id;
 }
 
 }  // namespace
@@ -230,7 +238,8 @@ int32_t DrawToken(absl::Span<float> logits, const SamplingParams& params, double
   std::vector<Candidate> candidates;
   double mass = 0;  // of the tokens that top_p is a share of
   if (params.top_k > 0 && static_cast<size_t>(params.top_k) < logits.size()) {
-    candidates = LikeliestOf(logits, maxima, params.top_k, params.temperature);
+    candidates =
+        Weighed(TopLogitsOf(logits, maxima, static_cast<size_t>(params.top_k)), params.temperature);
     mass = TotalWeight(candidates);
   } else {
     const std::vector<double> sums = WeighInPlace(logits, largest, params.temperature);
@@ -245,11 +254,42 @@ int32_t DrawToken(absl::Span<float> logits, const SamplingParams& params, double
     mass = TotalWeight(candidates);
   }
   if (params.top_p < 1.0f) KeepShare(candidates, params.top_p, mass, Likelier);
-  if (params.min_p > 0.0f) KeepMinP(candidates, params.min_p);
-  const auto weight = [&](size_t i) { return candidates[i].weight; };
-  const size_t drawn =
-      PassingIndex(weight, 0, candidates.size(), uniform * TotalWeight(candidates));
-  return candidates[drawn].id;
+  return DrawAboveMinP(candidates, params.min_p, uniform);
+}
+
+bool LikeliestMayDecide(const SamplingParams& params, int32_t count) {
+  return params.typical_p >= 1.0f && params.top_k <= count &&
+         (params.top_k > 0 || params.top_p < 1.0f || params.min_p > 0.0f);
+}
+
+std::optional<int32_t> DrawFromLikeliest(const LikeliestTokens& row, const SamplingParams& params,
+                                         double uniform) {
+  assert(params.temperature > 0.0f && !row.tokens.empty());
+  if (row.tokens[0].logprob == kMinusInfinity) return 0;
+  absl::Span<const TokenLogprob> top = row.tokens;
+  const auto listed = static_cast<int32_t>(top.size());
+  const bool keeps_k = params.top_k > 0 && (params.top_k < listed || !row.all);
+  const bool any_token = !keeps_k && params.top_p >= 1.0f && params.min_p <= 0.0f;
+  if (params.typical_p < 1.0f || any_token || (keeps_k && params.top_k > listed)) {
+    return std::nullopt;
+  }
+  if (keeps_k) top = top.first(static_cast<size_t>(params.top_k));
+  std::vector<Candidate> candidates = Weighed(top, params.temperature);
+  // What other tokens weigh at most; the rounding of a weight may lift it above a larger logit's.
+  const float rest = keeps_k || row.all || candidates.size() < top.size()
+                         ? 0.0f
+                         : candidates.back().weight * (1.0f + 1e-6f);
+  if (params.top_p < 1.0f) {
+    KeepShare(candidates, params.top_p, keeps_k ? TotalWeight(candidates) : double{row.total},
+              Likelier);
+  } else if (!keeps_k) {  // in the order in which a row is walked
+    std::sort(candidates.begin(), candidates.end(),
+              [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+  }
+  // Others count if top_p wants all of these, or what weighs as much as the least of them.
+  const float least = std::max_element(candidates.begin(), candidates.end(), Likelier)->weight;
+  if (rest > 0.0f && rest >= params.min_p && rest >= least) return std::nullopt;
+  return DrawAboveMinP(candidates, params.min_p, uniform);
 }
 
 }  // namespace pregate

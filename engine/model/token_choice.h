@@ -3,6 +3,7 @@
 #define PREGATE_ENGINE_MODEL_TOKEN_CHOICE_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -29,6 +30,24 @@ double LogSumExp(absl::Span<const float> logits);
 // this order, each on what the one before has left, renormalised. `uniform` in [0, 1) decides. NaN
 // and infinity are as for ArgMax. Logits get overwritten. temperature > 0.
 int32_t DrawToken(absl::Span<float> logits, const SamplingParams& params, double uniform);
+
+// What is known of a row whose logits lie elsewhere.
+struct LikeliestTokens {
+  std::vector<TokenLogprob> tokens;  // as TopLogits gives them; one at least
+  float total = 0.0f;                // of the weights (see Weight) of every token of the row
+  bool all = false;                  // the row has no other tokens
+};
+
+// Whether DrawToken's choice may show in the `count` likeliest tokens of a row. Otherwise any token
+// may be drawn, or what is kept depends on more of them.
+bool LikeliestMayDecide(const SamplingParams& params, int32_t count);
+
+// The token that DrawToken draws from the whole row, or nothing where these tokens do not tell.
+// `total` decides what top_p keeps where there is no top_k: summed elsewhere, in float, it may
+// differ in the sixth digit from DrawToken's, and so may the last token that is kept. Everything
+// else is the same to the bit. temperature > 0.
+std::optional<int32_t> DrawFromLikeliest(const LikeliestTokens& row, const SamplingParams& params,
+                                         double uniform);
 
 }  // namespace pregate
 

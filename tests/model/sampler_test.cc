@@ -1,4 +1,5 @@
-// The sampler: parameters one by one, the order between them, and what it promises about company.
+// The sampler: parameters one by one, the order between them, and what it promises about company;
+// on a device whose logits the host reads, and where it cannot.
 #include "engine/model/sampler.h"
 
 #include <gtest/gtest.h>
@@ -7,44 +8,30 @@
 #include <limits>
 #include <random>
 
+#include "tests/kernels/table_test.h"
+#include "tests/model/sampler_rows.h"
+
 namespace pregate {
 namespace {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// A plan of logit rows alone: what the sampler reads of it.
-struct Row {
-  int32_t slot;
-  int32_t position;  // of the row's token; the sampled one comes after
-  std::vector<float> logits;
-  int32_t target = -1;
-  int32_t token = 0;  // of the row itself
-};
-
-SampledTokens SampleRows(Sampler& sampler, const std::vector<Row>& rows) {
-  BatchPlan plan;
-  std::vector<float> logits;
-  for (const Row& row : rows) {
-    plan.logit_rows.push_back(static_cast<int32_t>(plan.positions.size()));
-    plan.positions.push_back(row.position);
-    plan.token_ids.push_back(row.token);
-    plan.logit_slots.push_back(row.slot);
-    plan.logit_targets.push_back(row.target);
-    logits.insert(logits.end(), row.logits.begin(), row.logits.end());
-  }
-  return sampler.Sample(plan, MakeView(static_cast<void*>(logits.data()), DType::kF32,
-                                       static_cast<int64_t>(rows.size()),
-                                       static_cast<int64_t>(rows[0].logits.size())));
-}
-
-class SamplerTest : public ::testing::Test {
+class SamplerTest : public TableTest {
  protected:
-  int32_t SampleOne(const std::vector<float>& logits, int32_t position = 0) {
-    return SampleRows(sampler_, {{0, position, logits}}).token_ids[0];
+  void SetUp() override {
+    TableTest::SetUp();
+    if (device_) sampler_.emplace(device_.get(), &kernels(), 4, 3);
   }
-  // How often each of four tokens is drawn over many positions.
-  std::vector<int> Count(const std::vector<float>& logits, int draws = 2000) {
+  SampledTokens SampleRows(const std::vector<Row>& rows) {
+    return pregate::SampleRows(*device_, *sampler_, rows);
+  }
+  int32_t SampleOne(const std::vector<float>& logits, int32_t position = 0) {
+    return SampleRows({{0, position, logits}}).token_ids[0];
+  }
+  // How often each of four tokens is drawn over many positions; fewer where each takes long.
+  std::vector<int> Count(const std::vector<float>& logits) {
+    const int draws = device_->name() == "shim" ? 80 : 2000;
     std::vector<int> counts(logits.size());
     for (int i = 0; i < draws; ++i) ++counts[static_cast<size_t>(SampleOne(logits, i))];
     return counts;
@@ -52,50 +39,50 @@ class SamplerTest : public ::testing::Test {
   void OpenGreedy(SamplingParams params, absl::Span<const int32_t> prompt = {},
                   absl::Span<const int32_t> generated = {}) {
     params.temperature = 0.0f;
-    sampler_.Open(0, params, prompt, generated);
+    sampler_->Open(0, params, prompt, generated);
   }
 
-  std::unique_ptr<Device> device_ = MakeCpuDevice(2);
-  Sampler sampler_{device_.get(), 4, 3};
+  std::optional<Sampler> sampler_;
   SamplingParams params_;
 };
+INSTANTIATE_TEST_SUITE_P(Devices, SamplerTest, testing::ValuesIn(TablesUnderTest()), TableName);
 
-TEST_F(SamplerTest, GreedyTakesTheLowestIdOfTheLargest) {
+TEST_P(SamplerTest, GreedyTakesTheLowestIdOfTheLargest) {
   OpenGreedy(params_);
   EXPECT_EQ(SampleOne({1, 3, 3, 2}), 1);
   EXPECT_EQ(SampleOne({5, 5, 5, 5}), 0);
 }
 
-TEST_F(SamplerTest, TinyTemperatureIsGreedy) {
+TEST_P(SamplerTest, TinyTemperatureIsGreedy) {
   params_.temperature = 5e-6f;
-  sampler_.Open(0, params_, {}, {});
+  sampler_->Open(0, params_, {}, {});
   for (int position = 0; position < 50; ++position) {
     EXPECT_EQ(SampleOne({0, 1e-3f, 0, 0}, position), 1);
   }
 }
 
-TEST_F(SamplerTest, BrokenLogitsAreNeverChosen) {
+TEST_P(SamplerTest, BrokenLogitsAreNeverChosen) {
   for (const float temperature : {0.0f, 1.0f}) {
     params_.temperature = temperature;
-    sampler_.Open(0, params_, {}, {});
+    sampler_->Open(0, params_, {}, {});
     EXPECT_EQ(SampleOne({kNaN, -kInfinity, 1, kNaN}), 2);
     EXPECT_EQ(SampleOne({kNaN, kNaN, kNaN, kNaN}), 0);
     EXPECT_EQ(SampleOne({0, 1, 2, kInfinity}), 3);
   }
 }
 
-TEST_F(SamplerTest, PaddingOfTheLogitsIsIgnored) {
+TEST_P(SamplerTest, PaddingOfTheLogitsIsIgnored) {
   OpenGreedy(params_);
   EXPECT_EQ(SampleOne({0, 1, 0, 0, 99, 99}), 1);
 }
 
-TEST_F(SamplerTest, LogitBias) {
+TEST_P(SamplerTest, LogitBias) {
   params_.logit_bias = {{2, 10.0f}, {0, -1.0f}};
   OpenGreedy(params_);
   EXPECT_EQ(SampleOne({5, 0, 0, 0}), 2);
 }
 
-TEST_F(SamplerTest, StopIdsWaitForMinTokens) {
+TEST_P(SamplerTest, StopIdsWaitForMinTokens) {
   params_.min_tokens = 2;
   params_.stop_ids = {3};
   params_.logit_bias = {{3, 50.0f}};  // not even a bias brings it forward
@@ -105,7 +92,7 @@ TEST_F(SamplerTest, StopIdsWaitForMinTokens) {
   EXPECT_EQ(SampleOne({0, 1, 0, 9}), 3);
 }
 
-TEST_F(SamplerTest, RepetitionPenaltySeesPromptAndAnswer) {
+TEST_P(SamplerTest, RepetitionPenaltySeesPromptAndAnswer) {
   params_.repetition_penalty = 2.0f;
   OpenGreedy(params_, {1, 1});
   EXPECT_EQ(SampleOne({1.5f, 2.9f, 0, 0}), 0);         // 2.9 / 2 < 1.5
@@ -113,7 +100,7 @@ TEST_F(SamplerTest, RepetitionPenaltySeesPromptAndAnswer) {
   EXPECT_EQ(SampleOne({-1, -1.5f, -2.5f, -1.9f}), 3);  // negative ones are multiplied
 }
 
-TEST_F(SamplerTest, PresenceAndFrequencySeeTheAnswerAlone) {
+TEST_P(SamplerTest, PresenceAndFrequencySeeTheAnswerAlone) {
   params_.presence_penalty = 1.0f;
   params_.frequency_penalty = 0.5f;
   OpenGreedy(params_, {1, 1, 1});
@@ -123,7 +110,7 @@ TEST_F(SamplerTest, PresenceAndFrequencySeeTheAnswerAlone) {
   EXPECT_EQ(SampleOne({-9, 1.9f, 0, -9}), 2);  // twice in the answer: 1.9 - 1 - 2 * 0.5 < 0
 }
 
-TEST_F(SamplerTest, PreemptedSequenceTakesItsAnswerAlong) {
+TEST_P(SamplerTest, PreemptedSequenceTakesItsAnswerAlong) {
   params_.frequency_penalty = 1.0f;
   params_.min_tokens = 2;
   params_.stop_ids = {3};
@@ -132,11 +119,11 @@ TEST_F(SamplerTest, PreemptedSequenceTakesItsAnswerAlong) {
   EXPECT_EQ(SampleOne({0, 0, 0, 9}), 3);     // min_tokens is reached
 }
 
-TEST_F(SamplerTest, FiltersLeaveWhatTheyName) {
+TEST_P(SamplerTest, FiltersLeaveWhatTheyName) {
   const std::vector<float> logits = {std::log(0.5f), std::log(0.3f), std::log(0.15f),
                                      std::log(0.05f)};
   const auto survivors = [&](const SamplingParams& params) {
-    sampler_.Open(0, params, {}, {});
+    sampler_->Open(0, params, {}, {});
     std::vector<int> alive;
     const std::vector<int> counts = Count(logits);
     for (int id = 0; id < 4; ++id) {
@@ -161,14 +148,14 @@ TEST_F(SamplerTest, FiltersLeaveWhatTheyName) {
   EXPECT_EQ(survivors({.top_k = 3, .min_p = 0.5f}), (Ids{0, 1}));
 }
 
-TEST_F(SamplerTest, LogprobsAreTheModelsOwn) {
+TEST_P(SamplerTest, LogprobsAreTheModelsOwn) {
   params_.temperature = 0.0f;
   params_.logprobs = 2;
   params_.logit_bias = {{3, 100.0f}};
-  sampler_.Open(0, params_, {}, {});
+  sampler_->Open(0, params_, {}, {});
   const std::vector<float> logits = {std::log(0.1f), std::log(0.2f), std::log(0.6f),
                                      std::log(0.1f)};
-  const SampledTokens sampled = SampleRows(sampler_, {{0, 0, logits}, {0, 1, logits, 1}});
+  const SampledTokens sampled = SampleRows({{0, 0, logits}, {0, 1, logits, 1}});
   ASSERT_TRUE(sampled.logprobs[0].has_value() && sampled.logprobs[1].has_value());
   EXPECT_EQ(sampled.token_ids[0], 3);
   EXPECT_NEAR(sampled.logprobs[0]->chosen.logprob, std::log(0.1), 1e-6);
@@ -182,7 +169,7 @@ TEST_F(SamplerTest, LogprobsAreTheModelsOwn) {
 }
 
 // Against a softmax in double, summed here.
-TEST_F(SamplerTest, LogprobsOfNamedIds) {
+TEST_P(SamplerTest, LogprobsOfNamedIds) {
   params_.temperature = 0.0f;
   params_.logprob_token_ids = {3, 0, 3};
   params_.logit_bias = {{0, 100.0f}};
@@ -204,31 +191,28 @@ TEST_F(SamplerTest, LogprobsOfNamedIds) {
     }
   };
   // A sampled row and a scored one; alone, and beside the likeliest.
-  sampler_.Open(0, params_, {1, 3}, {});
-  expect_named(SampleRows(sampler_, {{0, 0, logits}, {0, 1, logits, 2}}), 0);
+  sampler_->Open(0, params_, {1, 3}, {});
+  expect_named(SampleRows({{0, 0, logits}, {0, 1, logits, 2}}), 0);
   params_.logprobs = 2;
-  sampler_.Open(0, params_, {1, 3}, {});
-  expect_named(SampleRows(sampler_, {{0, 0, logits}, {0, 1, logits, 2}}), 2);
+  sampler_->Open(0, params_, {1, 3}, {});
+  expect_named(SampleRows({{0, 0, logits}, {0, 1, logits, 2}}), 2);
   // What is no number has no probability.
-  sampler_.Open(0, params_, {}, {});
-  const auto broken = SampleRows(sampler_, {{0, 0, {kNaN, 1, -kInfinity, kNaN}}});
+  sampler_->Open(0, params_, {}, {});
+  const auto broken = SampleRows({{0, 0, {kNaN, 1, -kInfinity, kNaN}}});
   EXPECT_EQ(broken.logprobs[0]->wanted[0].logprob, -kInfinity);
 }
 
-TEST_F(SamplerTest, NoLogprobsUnlessAsked) {
-  sampler_.Open(0, params_, {}, {});
-  EXPECT_FALSE(SampleRows(sampler_, {{0, 0, {1, 2, 3, 4}}}).logprobs[0].has_value());
+TEST_P(SamplerTest, NoLogprobsUnlessAsked) {
+  sampler_->Open(0, params_, {}, {});
+  EXPECT_FALSE(SampleRows({{0, 0, {1, 2, 3, 4}}}).logprobs[0].has_value());
 }
 
-// A token depends on its own logits, parameters, history and position: not on the slot, the
-// neighbours or the threads.
 // A row after the first of a slot counts if the one before it sampled the row's token.
-TEST_F(SamplerTest, DraftsCountAsLongAsTheyAreRight) {
+TEST_P(SamplerTest, DraftsCountAsLongAsTheyAreRight) {
   const std::vector<float> one = {0, 9, 0, 0}, two = {0, 0, 9, 0}, three = {0, 0, 0, 9};
   const auto sample = [&](int32_t first_draft, int32_t second_draft) {
     OpenGreedy(params_);
     return SampleRows(
-               sampler_,
                {{0, 5, one, -1, 0}, {0, 6, two, -1, first_draft}, {0, 7, three, -1, second_draft}})
         .token_ids;
   };
@@ -238,7 +222,7 @@ TEST_F(SamplerTest, DraftsCountAsLongAsTheyAreRight) {
 }
 
 // With and without drafts: the same tokens, penalties and random numbers included.
-TEST_F(SamplerTest, DraftsChangeNoToken) {
+TEST_P(SamplerTest, DraftsChangeNoToken) {
   params_.frequency_penalty = 0.7f;
   params_.repetition_penalty = 1.3f;
   params_.seed = 11;
@@ -250,12 +234,12 @@ TEST_F(SamplerTest, DraftsChangeNoToken) {
   for (int i = 0; i < 40; ++i) {
     logits.push_back({normal(random), normal(random), normal(random), normal(random)});
   }
-  sampler_.Open(0, params_, {}, {});
+  sampler_->Open(0, params_, {}, {});
   std::vector<int32_t> alone;
   for (int i = 0; i < 40; ++i) {
     alone.push_back(SampleOne(logits[static_cast<size_t>(i)], i));
   }
-  sampler_.Open(0, params_, {}, {});
+  sampler_->Open(0, params_, {}, {});
   std::vector<int32_t> drafted;
   std::uniform_int_distribution<int32_t> token(0, 3);
   while (drafted.size() < alone.size()) {
@@ -266,18 +250,22 @@ TEST_F(SamplerTest, DraftsChangeNoToken) {
       rows.push_back({0, i, logits[static_cast<size_t>(i)], -1,
                       right && i > 0 ? alone[static_cast<size_t>(i) - 1] : token(random)});
     }
-    for (const int32_t id : SampleRows(sampler_, rows).token_ids) {
+    for (const int32_t id : SampleRows(rows).token_ids) {
       if (id != kNotSampled) drafted.push_back(id);
     }
   }
   EXPECT_EQ(drafted, alone);
 }
 
-TEST(SamplerCompany, TokensAreTheSameInAnyCompany) {
-  constexpr int32_t kVocab = 1000, kSteps = 20, kSequences = 7;
+// A token depends on its own logits, parameters, history and position: not on the slot, the
+// neighbours or the threads.
+TEST_P(SamplerTest, TokensAreTheSameInAnyCompany) {
+  constexpr int32_t kVocab = 1000, kSequences = 7;
+  const int32_t steps = device_->name() == "shim" ? 6 : 20;  // each takes long there
   std::mt19937 random(3);
   std::normal_distribution<float> normal(0, 3);
-  std::vector<std::vector<float>> logits(kSteps * kSequences, std::vector<float>(kVocab));
+  std::vector<std::vector<float>> logits(static_cast<size_t>(steps * kSequences),
+                                         std::vector<float>(kVocab));
   for (auto& row : logits) {
     for (float& logit : row) logit = normal(random);
   }
@@ -289,22 +277,24 @@ TEST(SamplerCompany, TokensAreTheSameInAnyCompany) {
     if (s % 3 == 2) params[s].repetition_penalty = 1.2f;
   }
 
-  const auto device = MakeCpuDevice(2), alone_device = MakeCpuDevice(1);
-  Sampler together(device.get(), kVocab, kSequences);
+  const auto alone_device = MakeDevice(1);
+  Sampler together(device_.get(), &kernels(), kVocab, kSequences);
   for (int s = 0; s < kSequences; ++s) together.Open(s, params[s], {}, {});
   std::vector<std::vector<int32_t>> tokens(kSequences);
-  for (int step = 0; step < kSteps; ++step) {
+  for (int step = 0; step < steps; ++step) {
     std::vector<Row> rows;
     for (int s = 0; s < kSequences; ++s) rows.push_back({s, step, logits[step * kSequences + s]});
-    const SampledTokens sampled = SampleRows(together, rows);
+    const SampledTokens sampled = pregate::SampleRows(*device_, together, rows);
     for (int s = 0; s < kSequences; ++s) tokens[s].push_back(sampled.token_ids[s]);
   }
   for (int s = 0; s < kSequences; ++s) {
-    Sampler alone(alone_device.get(), kVocab, 1);
+    Sampler alone(alone_device.get(), &kernels(), kVocab, 1);
     alone.Open(0, params[s], {}, {});
-    for (int step = 0; step < kSteps; ++step) {
-      EXPECT_EQ(SampleRows(alone, {{0, step, logits[step * kSequences + s]}}).token_ids[0],
-                tokens[s][step]);
+    for (int step = 0; step < steps; ++step) {
+      EXPECT_EQ(
+          pregate::SampleRows(*alone_device, alone, {{0, step, logits[step * kSequences + s]}})
+              .token_ids[0],
+          tokens[s][step]);
     }
   }
 }
