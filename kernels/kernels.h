@@ -73,6 +73,26 @@ struct GateParams {
   Scoring scoring = Scoring::kSoftmax;  // over all E
   bool renormalize = false;             // weights are divided by the sum of the k (1e-20 at least)
   float scale = 1.0f;                   // and multiplied by this
+  // Every row has one expert more behind the k: number E, whose weight is the sigmoid of a logit of
+  // its own, or 1.
+  bool shared = false;
+};
+
+// Rows in the order of their experts: those of expert e are rows[start[e] .. start[e + 1]),
+// ascending; the j-th expert of row r has it at positions[r, j]. In device memory.
+struct ExpertOrder {
+  int32_t* start = nullptr;      // [experts + 1]
+  int32_t* rows = nullptr;       // [R * k]
+  int32_t* positions = nullptr;  // [R, k]
+};
+
+// out[i, :] = W_e x[i, :] for the rows i of [row_start[e], row_start[e + 1]), for every expert e.
+struct GroupedProduct {
+  ConstTensor x;                           // [M, K] as in Product
+  absl::Span<const PackedWeight> weights;  // [experts], each [N, K], of one type
+  const int32_t* row_start = nullptr;      // [experts + 1] in device memory
+  int64_t max_rows = 0;                    // of one expert, at most
+  Tensor out;                              // [M, N] kF32
 };
 
 // How the two halves of a rotated pair lie in a head.
@@ -205,10 +225,11 @@ struct Kernels {
   void (*gather_rows)(Device&, ConstTensor x, const int32_t* rows, Tensor out);
 
   // The k experts of each row with the largest logits (and so scores), in descending order, equal
-  // ones by ascending id, and their weights. logits [R, E] kF32 (a NaN counts as the smallest);
-  // ids, weights [R, k].
-  void (*top_k_gate)(Device&, ConstTensor logits, const GateParams& params, int32_t* ids,
-                     float* weights);
+  // ones by ascending id, and their weights; behind them the shared expert, where there is one.
+  // logits [R, E] kF32 (a NaN counts as the smallest); shared_logits [R, 1] kF32, or no data: the
+  // shared expert's weight is 1. ids, weights [R, k], or [R, k + 1] with a shared expert.
+  void (*top_k_gate)(Device&, ConstTensor logits, ConstTensor shared_logits,
+                     const GateParams& params, int32_t* ids, float* weights);
 
   // out[r, :] = sum over j < k of weights[r, j] * y[positions[r, j], :], j ascending; a position of
   // -1 is left out. y [M, H], out [R, H] kF32; positions, weights [R, k]; weights null: all 1.
@@ -227,6 +248,16 @@ struct Kernels {
   // kMaxLikeliestVocab.
   void (*likeliest)(Device&, ConstTensor logits, int32_t vocab, const float* inv_temperatures,
                     int32_t k, int32_t* ids, float* values, float* totals);
+
+  // What follows is for devices whose memory the host cannot read, and null in tables of others:
+  // there the caller sorts, and gives each expert's rows to `matmul`.
+
+  // ids [R, k], those of a row different, each below `experts`.
+  void (*sort_by_expert)(Device&, const int32_t* ids, int64_t rows, int32_t k, int32_t experts,
+                         const ExpertOrder& order);
+
+  // Computes every product; bits are those of `matmul` with an expert's rows.
+  void (*grouped_matmul)(Device&, absl::Span<const GroupedProduct> products);
 };
 
 // Plain loops with double accumulators: a complete backend, and the judge of the others.

@@ -76,7 +76,7 @@ absl::StatusOr<ActivationMemory> AllocateActivations(const ModelConfig& config, 
       {&all.expert_weights, DType::kF32, rows, ffn.experts},
       {&all.sorted_rows, DType::kI32, rows, ffn.experts},
       {&all.mixed_positions, DType::kI32, rows, ffn.experts},
-      {&all.mixed_weights, DType::kF32, rows, ffn.experts},
+      {&all.expert_start, DType::kI32, 1, ffn.num_routed + 2},
   };
   const auto padded_bytes = [](const Part& part) {
     const int64_t bytes = part.rows * RowBytes(part.dtype, part.cols);

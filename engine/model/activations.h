@@ -32,7 +32,7 @@ struct Activations {
   Tensor gate_logits, shared_logits;    // [R, experts of a layer], [R, 1]
   Tensor expert_ids, expert_weights;    // [R, E] kI32 and kF32: as the gate chose
   Tensor sorted_rows, mixed_positions;  // [R, E] kI32: see RowsByExpert
-  Tensor mixed_weights;                 // [R, E]
+  Tensor expert_start;                  // [1, experts of a layer + 2] kI32: the same
 
   // The same memory, seen as a step of fewer rows. Its owner stays this one.
   Activations Narrow(int64_t rows, int64_t logit_rows) const;

@@ -137,7 +137,7 @@ class RouterNetwork : public ExpertRouter {
     }
     Norm(weights_.output_norm);
     Project(scratch_.normed, {{&weights_.head, scratch_.logits}});
-    kernels_.top_k_gate(device_, scratch_.logits, GateParams{}, scratch_.ids.Row<int32_t>(0),
+    kernels_.top_k_gate(device_, scratch_.logits, {}, GateParams{}, scratch_.ids.Row<int32_t>(0),
                         scratch_.weights.Row<float>(0));
     expert_ids->resize(static_cast<size_t>(plan.rows()));
     device_.CopyToHost(expert_ids->data(), scratch_.ids.data, expert_ids->size() * sizeof(int32_t));

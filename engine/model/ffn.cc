@@ -46,11 +46,12 @@ void Ffn::StartStep(const BatchPlan& plan, int32_t num_experts, const Activation
   if (plan.expert_ids.empty()) return;
   assert(plan.expert_ids.size() == plan.token_ids.size());
   sorted_.Sort(plan.expert_ids, 1, num_experts);
-  Upload(sorted_.positions, a);
+  Upload(a);
 }
 
 absl::Status Ffn::Run(const FfnWeights& ffn, int32_t layer, const Activations& a) {
   groups_.clear();
+  routed_.x = {};
   neurons_ = 0;
   if (ffn.dense()) {
     AddGroup(ffn.experts[0], a.normed, a.projected, a);
@@ -78,86 +79,99 @@ absl::Status Ffn::AwaitExperts(int32_t layer) {
 // Every expert for its rows, then for each row the sum of its experts.
 void Ffn::RunExperts(const FfnWeights& ffn, const Activations& a) {
   if (ffn.gate) ChooseExperts(ffn, a);
-  const int64_t rows = a.normed.rows, sorted = static_cast<int64_t>(sorted_.rows.size());
-  // One row needs no copies of itself.
-  const Tensor gathered = rows == 1 ? a.normed : Rows(a.gathered, 0, sorted);
-  if (rows > 1) {
-    kernels_.gather_rows(device_, a.normed, static_cast<const int32_t*>(a.sorted_rows.data),
-                         gathered);
-  }
-  for (int32_t e = 0; e < ffn.num_routed(); ++e) {
-    const int32_t first = sorted_.start[static_cast<size_t>(e)];
-    const int32_t count = sorted_.start[static_cast<size_t>(e) + 1] - first;
-    if (count == 0) continue;
-    AddGroup(ffn.experts[static_cast<size_t>(e)],
-             rows == 1 ? a.normed : Rows(gathered, first, count), Rows(a.mixed, first, count), a);
-  }
-  int32_t per_row = sorted_.k;
-  const auto* weights = ffn.gate ? static_cast<const float*>(a.expert_weights.data) : nullptr;
-  if (ffn.shared_expert >= 0) {
-    AddGroup(ffn.experts[static_cast<size_t>(ffn.shared_expert)], a.normed,
-             Rows(a.mixed, sorted, rows), a);
-    ++per_row;
-    weights = static_cast<const float*>(a.mixed_weights.data);
-  }
+  const bool on_device = ffn.gate && !device_.host_memory();
+  on_device ? GroupOnDevice(ffn, a) : GroupByExpert(ffn, a);
   RunGroups(ffn, a);
+  const int32_t per_row =
+      ffn.gate ? config_.mixture.gate.k + (ffn.shared_expert >= 0 ? 1 : 0) : sorted_.k;
+  const auto* weights = ffn.gate ? static_cast<const float*>(a.expert_weights.data) : nullptr;
   kernels_.combine_rows(device_, a.mixed, static_cast<const int32_t*>(a.mixed_positions.data),
                         weights, per_row, a.projected);
 }
 
-// Asks the gate of the layer and sorts the rows by its answer.
+// Asks the gate of the layer.
 void Ffn::ChooseExperts(const FfnWeights& ffn, const Activations& a) {
   const int64_t rows = a.normed.rows;
-  const GateParams& gate = config_.mixture.gate;
   const Tensor logits = MakeView(a.gate_logits.data, DType::kF32, rows, ffn.gate.weight.rows);
   products_ = {{.x = a.normed, .weight = ffn.gate.weight, .out = logits}};
   if (ffn.shared_gate) {
     products_.push_back({.x = a.normed, .weight = ffn.shared_gate.weight, .out = a.shared_logits});
   }
   kernels_.matmul(device_, products_);
+  GateParams gate = config_.mixture.gate;
+  gate.shared = ffn.shared_expert >= 0;
   auto* const ids = static_cast<int32_t*>(a.expert_ids.data);
-  kernels_.top_k_gate(device_, logits, gate, ids, static_cast<float*>(a.expert_weights.data));
-  chosen_.resize(static_cast<size_t>(rows * gate.k));
-  device_.CopyToHost(chosen_.data(), ids, chosen_.size() * sizeof(int32_t));
+  kernels_.top_k_gate(device_, logits, ffn.shared_gate ? a.shared_logits : Tensor(), gate, ids,
+                      static_cast<float*>(a.expert_weights.data));
+  if (!device_.host_memory()) return;
+  const int32_t per_row = gate.k + (gate.shared ? 1 : 0);
+  chosen_.assign(ids, ids + rows * per_row);
   // Here the layer's demand becomes known, and not before. A store of experts that do not all fit
   // is told of it at this point, by a callback (layer, ids, rows), and awaited in RunExperts before
   // the groups that need what it loads.
-  sorted_.Sort(chosen_, gate.k, ffn.num_routed());
-  if (ffn.shared_expert >= 0) {
-    UploadWithShared(ffn, a);
-  } else {
-    Upload(sorted_.positions, a);
+  sorted_.Sort(chosen_, per_row, static_cast<int32_t>(ffn.experts.size()));
+  Upload(a);
+}
+
+// A group for each expert that has rows, as sorted_ says.
+void Ffn::GroupByExpert(const FfnWeights& ffn, const Activations& a) {
+  const int64_t rows = a.normed.rows;
+  const int64_t shared_rows = ffn.shared_expert < 0 ? 0 : rows;  // the last, in order
+  // One row needs no copies of itself, and the shared expert takes all rows as they are.
+  const Tensor gathered =
+      Rows(a.gathered, 0, static_cast<int64_t>(sorted_.rows.size()) - shared_rows);
+  if (rows > 1) {
+    kernels_.gather_rows(device_, a.normed, static_cast<const int32_t*>(a.sorted_rows.data),
+                         gathered);
+  }
+  for (int32_t e = 0; e < static_cast<int32_t>(ffn.experts.size()); ++e) {
+    const int32_t first = sorted_.start[static_cast<size_t>(e)];
+    const int32_t count = sorted_.start[static_cast<size_t>(e) + 1] - first;
+    if (count == 0) continue;
+    const bool all = rows == 1 || e == ffn.shared_expert;
+    AddGroup(ffn.experts[static_cast<size_t>(e)], all ? a.normed : Rows(gathered, first, count),
+             Rows(a.mixed, first, count), a);
   }
 }
 
-// Puts the shared expert behind the others of each row; its rows stand behind theirs, in order.
-void Ffn::UploadWithShared(const FfnWeights& ffn, const Activations& a) {
-  const auto rows = static_cast<size_t>(a.normed.rows), k = static_cast<size_t>(sorted_.k);
-  std::vector<float> routed(rows * k), shared(rows, 1.0f);
-  device_.CopyToHost(routed.data(), a.expert_weights.data, routed.size() * sizeof(float));
-  if (ffn.shared_gate) {
-    const GateParams sigmoid = {.k = 1, .scoring = GateParams::Scoring::kSigmoid};
-    kernels_.top_k_gate(device_, a.shared_logits, sigmoid, static_cast<int32_t*>(a.expert_ids.data),
-                        static_cast<float*>(a.expert_weights.data));
-    device_.CopyToHost(shared.data(), a.expert_weights.data, rows * sizeof(float));
+// The same where the gate's choice stays on the device: experts of one layer have one shape.
+void Ffn::GroupOnDevice(const FfnWeights& ffn, const Activations& a) {
+  const int64_t rows = a.normed.rows, sorted = rows * config_.mixture.gate.k;
+  const bool shared = ffn.shared_expert >= 0;
+  const ExpertOrder order = {a.expert_start.Row<int32_t>(0), a.sorted_rows.Row<int32_t>(0),
+                             a.mixed_positions.Row<int32_t>(0)};
+  kernels_.sort_by_expert(device_, static_cast<const int32_t*>(a.expert_ids.data), rows,
+                          config_.mixture.gate.k + (shared ? 1 : 0),
+                          static_cast<int32_t>(ffn.experts.size()), order);
+  const Tensor gathered = Rows(a.gathered, 0, sorted);
+  kernels_.gather_rows(device_, a.normed, order.rows, gathered);
+  const int64_t width = ffn.experts[0].width;
+  routed_.x = gathered;
+  routed_.hidden = MakeView(a.gate.data, DType::kF32, sorted, width);
+  routed_.up = MakeView(a.up.data, DType::kF32, sorted, width);
+  routed_.out = Rows(a.mixed, 0, sorted);
+  routed_.row_start = order.start;
+  routed_.max_rows = rows;
+  for (std::vector<PackedWeight>* weights : {&routed_.gates, &routed_.ups, &routed_.downs}) {
+    weights->clear();
   }
-  std::vector<int32_t> positions;
-  std::vector<float> weights;
-  for (size_t r = 0; r < rows; ++r) {
-    positions.insert(positions.end(), &sorted_.positions[r * k], &sorted_.positions[r * k] + k);
-    positions.push_back(static_cast<int32_t>(rows * k + r));
-    weights.insert(weights.end(), &routed[r * k], &routed[r * k] + k);
-    weights.push_back(shared[r]);
+  for (int32_t e = 0; e < ffn.num_routed(); ++e) {
+    const NeuronBlock& block = ffn.blocks[static_cast<size_t>(e)];
+    routed_.gates.push_back(block.gate.weight);
+    routed_.ups.push_back(block.up.weight);
+    routed_.downs.push_back(block.down.weight);
   }
-  Upload(positions, a);
-  device_.CopyToDevice(a.mixed_weights.data, weights.data(), weights.size() * sizeof(float));
+  neurons_ = sorted * width;
+  if (shared) {
+    AddGroup(ffn.experts[static_cast<size_t>(ffn.shared_expert)], a.normed,
+             Rows(a.mixed, sorted, rows), a);
+  }
 }
 
-void Ffn::Upload(absl::Span<const int32_t> positions, const Activations& a) {
-  device_.CopyToDevice(a.sorted_rows.data, sorted_.rows.data(),
-                       sorted_.rows.size() * sizeof(int32_t));
-  device_.CopyToDevice(a.mixed_positions.data, positions.data(),
-                       positions.size() * sizeof(int32_t));
+void Ffn::Upload(const Activations& a) {
+  const size_t bytes = sorted_.rows.size() * sizeof(int32_t);
+  device_.CopyToDevice(a.sorted_rows.data, sorted_.rows.data(), bytes);
+  device_.CopyToDevice(a.mixed_positions.data, sorted_.positions.data(), bytes);
 }
 
 void Ffn::AddGroup(const Expert& expert, ConstTensor x, Tensor out, const Activations& a) {
@@ -175,6 +189,7 @@ void Ffn::AddGroup(const Expert& expert, ConstTensor x, Tensor out, const Activa
 void Ffn::RunGroups(const FfnWeights& ffn, const Activations& a) {
   Expand(ffn, a);
   gated_.clear();
+  if (routed_.x) gated_.push_back({routed_.hidden, routed_.up, {}, routed_.hidden});
   for (const Group& group : groups_) {
     gated_.push_back({group.hidden, group.up, group.expert->owned, group.hidden});
   }
@@ -183,9 +198,12 @@ void Ffn::RunGroups(const FfnWeights& ffn, const Activations& a) {
 }
 
 void Ffn::Expand(const FfnWeights& ffn, const Activations& a) {
-  products_.clear();
-  operands_.clear();
-  operand_bytes_ = 0;
+  StartProducts();
+  if (routed_.x) {
+    const ConstTensor x = Operand(ffn.blocks[0].gate, routed_.x, a);
+    grouped_.push_back({x, routed_.gates, routed_.row_start, routed_.max_rows, routed_.hidden});
+    grouped_.push_back({x, routed_.ups, routed_.row_start, routed_.max_rows, routed_.up});
+  }
   for (const Group& group : groups_) {
     int64_t first = 0;  // neuron of the expert
     for (const ExpertPart& part : group.expert->parts) {
@@ -205,14 +223,17 @@ void Ffn::Expand(const FfnWeights& ffn, const Activations& a) {
     }
   }
   QuantizeOperands();
-  kernels_.matmul(device_, products_);
+  if (!grouped_.empty()) kernels_.grouped_matmul(device_, grouped_);
+  if (!products_.empty()) kernels_.matmul(device_, products_);
 }
 
 // The parts of an expert add up in their order: each in a call of its own, for all groups.
 void Ffn::Contract(const FfnWeights& ffn, const Activations& a) {
-  products_.clear();
-  operands_.clear();
-  operand_bytes_ = 0;
+  StartProducts();
+  if (routed_.x) {
+    grouped_.push_back({Operand(ffn.blocks[0].down, routed_.hidden, a), routed_.downs,
+                        routed_.row_start, routed_.max_rows, routed_.out});
+  }
   size_t most_parts = 0;
   for (const Group& group : groups_) most_parts = std::max(most_parts, group.expert->parts.size());
   absl::InlinedVector<size_t, 4> ends;  // of the products of each call
@@ -234,6 +255,7 @@ void Ffn::Contract(const FfnWeights& ffn, const Activations& a) {
     ends.push_back(products_.size());
   }
   QuantizeOperands();
+  if (!grouped_.empty()) kernels_.grouped_matmul(device_, grouped_);
   size_t begin = 0;
   for (const size_t end : ends) {
     kernels_.matmul(device_, absl::MakeConstSpan(products_).subspan(begin, end - begin));
@@ -253,6 +275,13 @@ ConstTensor Ffn::Operand(const Linear& linear, ConstTensor x, const Activations&
   operand_bytes_ += quantized.rows * quantized.stride;
   operands_.push_back({x, quantized});
   return quantized;
+}
+
+void Ffn::StartProducts() {
+  products_.clear();
+  grouped_.clear();
+  operands_.clear();
+  operand_bytes_ = 0;
 }
 
 void Ffn::QuantizeOperands() {

@@ -59,16 +59,28 @@ class Ffn {
     int64_t contracted = 0;       // neurons that have met the down projection
   };
 
+  // All routed experts of a layer together, where the device alone knows whose rows are whose.
+  struct RoutedGroup {
+    ConstTensor x;                // [R * k, H] in the order of the experts
+    Tensor hidden = {}, up = {};  // [R * k, width]
+    Tensor out;                   // [R * k, H]
+    const int32_t* row_start = nullptr;
+    int64_t max_rows = 0;                         // of one expert
+    std::vector<PackedWeight> gates, ups, downs;  // of each expert
+  };
+
   absl::Status AwaitExperts(int32_t layer);
   void RunExperts(const FfnWeights& ffn, const Activations& a);
   void ChooseExperts(const FfnWeights& ffn, const Activations& a);
-  void UploadWithShared(const FfnWeights& ffn, const Activations& a);
-  void Upload(absl::Span<const int32_t> positions, const Activations& a);
+  void GroupByExpert(const FfnWeights& ffn, const Activations& a);
+  void GroupOnDevice(const FfnWeights& ffn, const Activations& a);
+  void Upload(const Activations& a);
   void AddGroup(const Expert& expert, ConstTensor x, Tensor out, const Activations& a);
   void RunGroups(const FfnWeights& ffn, const Activations& a);
   void Expand(const FfnWeights& ffn, const Activations& a);
   void Contract(const FfnWeights& ffn, const Activations& a);
   ConstTensor Operand(const Linear& linear, ConstTensor x, const Activations& a);
+  void StartProducts();
   void QuantizeOperands();
 
   const ModelConfig& config_;
@@ -80,8 +92,10 @@ class Ffn {
   RowsByExpert sorted_;  // of the step (the plan's experts) or of the layer that runs (a gate's)
   std::vector<int32_t> chosen_;  // [R, k] what a gate has answered
   std::vector<Group> groups_;
+  RoutedGroup routed_;   // without rows: none
   int64_t neurons_ = 0;  // of all groups and rows, in the memory of a.gate and a.up
   std::vector<Product> products_;
+  std::vector<GroupedProduct> grouped_;
   std::vector<Quantization> operands_;
   int64_t operand_bytes_ = 0;  // in the memory of a.quantized
   std::vector<GatedRows> gated_;

@@ -92,9 +92,10 @@ class Decoder : public Transformer {
   }
 
   // What RunLayers issues for this plan: the same key, the same calls (Device::Replay). Steps in
-  // which every sequence has one row, of dense models, come again and again; 0 for all others.
+  // which every sequence has one row come again and again; 0 for all others, and where the plan
+  // names experts, whose rows the calls then tell.
   uint64_t StepKey(const BatchPlan& plan, const KvStorage& kv) const {
-    if (!weights_.routed.empty() || plan.rows() != plan.sequences()) return 0;
+    if (!plan.expert_ids.empty() || plan.rows() != plan.sequences()) return 0;
     const uint64_t key = absl::HashOf(inputs_.token_ids(), inputs_.attention().max_context,
                                       plan.rows(), plan.logits(), kv.Layer(0).keys);
     return key == 0 ? 1 : key;

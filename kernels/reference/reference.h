@@ -20,7 +20,8 @@ void SelfAttend(Device&, const SelfAttention& call);
 void GatedActivation(Device&, Activation activation, absl::Span<const GatedRows> groups);
 void Add(Device&, ConstTensor a, ConstTensor b, Tensor out);
 void GatherRows(Device&, ConstTensor x, const int32_t* rows, Tensor out);
-void TopKGate(Device&, ConstTensor logits, const GateParams& params, int32_t* ids, float* weights);
+void TopKGate(Device&, ConstTensor logits, ConstTensor shared_logits, const GateParams& params,
+              int32_t* ids, float* weights);
 void CombineRows(Device&, ConstTensor y, const int32_t* positions, const float* weights, int32_t k,
                  Tensor out);
 void Likeliest(Device&, ConstTensor logits, int32_t vocab, const float* inv_temperatures, int32_t k,

@@ -29,9 +29,11 @@ std::vector<double> Scores(const std::vector<double>& logits, GateParams::Scorin
 
 }  // namespace
 
-void TopKGate(Device&, ConstTensor logits, const GateParams& params, int32_t* ids, float* weights) {
+void TopKGate(Device&, ConstTensor logits, ConstTensor shared_logits, const GateParams& params,
+              int32_t* ids, float* weights) {
   assert(params.k >= 1 && params.k <= logits.cols);
-  for (int64_t r = 0; r < logits.rows; ++r, ids += params.k, weights += params.k) {
+  const int32_t per_row = params.k + (params.shared ? 1 : 0);
+  for (int64_t r = 0; r < logits.rows; ++r, ids += per_row, weights += per_row) {
     std::vector<double> row(logits.Row<float>(r), logits.Row<float>(r) + logits.cols);
     for (double& logit : row) {
       if (std::isnan(logit)) logit = -std::numeric_limits<double>::infinity();
@@ -52,6 +54,12 @@ void TopKGate(Device&, ConstTensor logits, const GateParams& params, int32_t* id
       const double score = scores[static_cast<size_t>(ids[j])];
       weights[j] = static_cast<float>(score / divisor * double{params.scale});
     }
+    if (!params.shared) continue;
+    ids[params.k] = static_cast<int32_t>(logits.cols);
+    weights[params.k] =
+        shared_logits
+            ? static_cast<float>(1.0 / (1.0 + std::exp(-double{*shared_logits.Row<float>(r)})))
+            : 1.0f;
   }
 }
 

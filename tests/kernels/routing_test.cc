@@ -29,10 +29,12 @@ struct Choice {
 
 class RoutingTest : public TableTest {
  protected:
-  Choice Gate(const Kernels& table, ConstTensor logits, const GateParams& params) {
-    const auto count = static_cast<size_t>(logits.rows * params.k);
+  Choice Gate(const Kernels& table, ConstTensor logits, const GateParams& params,
+              ConstTensor shared_logits = {}) {
+    const auto count = static_cast<size_t>(logits.rows * (params.k + (params.shared ? 1 : 0)));
     Choice choice{std::vector<int32_t>(count, -7), std::vector<float>(count, kNan)};
-    table.top_k_gate(*device_, logits, params, choice.ids.data(), choice.weights.data());
+    table.top_k_gate(*device_, logits, shared_logits, params, choice.ids.data(),
+                     choice.weights.data());
     return choice;
   }
   Choice GateRow(const std::vector<float>& logits, const GateParams& params) {
@@ -79,6 +81,28 @@ TEST_P(RoutingTest, GateByHand) {
   EXPECT_NEAR(choice.weights[0], 0.75, 1e-6);
   // Every expert.
   EXPECT_THAT(GateRow({1, 1, 5, 1, 1}, {.k = 5}).ids, ElementsAre(2, 0, 1, 3, 4));
+}
+
+// A shared expert stands behind the others, which are as without it.
+TEST_P(RoutingTest, SharedExpertOfEveryRow) {
+  const GuardedMatrix logits = RandomMatrix(33, 60, 11, 5.0f), own = RandomMatrix(33, 1, 12, 9.0f);
+  const GateParams params{4, Scoring::kSoftmax, true, 1.5f};
+  GateParams with_shared = params;
+  with_shared.shared = true;
+  const Choice routed = Gate(kernels(), logits.view(), params);
+  const Choice gated = Gate(kernels(), logits.view(), with_shared, own.view());
+  const Choice whole = Gate(kernels(), logits.view(), with_shared);
+  for (size_t r = 0; r < 33; ++r) {
+    for (const Choice* choice : {&gated, &whole}) {
+      EXPECT_TRUE(std::equal(&routed.ids[4 * r], &routed.ids[4 * r] + 4, &choice->ids[5 * r]));
+      EXPECT_TRUE(
+          std::equal(&routed.weights[4 * r], &routed.weights[4 * r] + 4, &choice->weights[5 * r]));
+      EXPECT_EQ(choice->ids[5 * r + 4], 60);
+    }
+    const double want = 1 / (1 + std::exp(-double{*own.Row(static_cast<int64_t>(r))}));
+    EXPECT_NEAR(gated.weights[5 * r + 4], want, 60 * kEpsilon * want);
+    EXPECT_EQ(whole.weights[5 * r + 4], 1.0f);
+  }
 }
 
 TEST_P(RoutingTest, GateOfStrangeLogits) {
