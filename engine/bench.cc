@@ -138,6 +138,14 @@ absl::Status ValidateBench(const BenchOptions& bench, const ModelInfo& model) {
 absl::StatusOr<BenchReport> RunBench(const std::string& model_path, const EngineOptions& options,
                                      const BenchOptions& bench,
                                      const std::function<void(const BenchRow&)>& progress) {
+  absl::StatusOr<std::unique_ptr<ModelFile>> file = OpenServedModel(model_path, options);
+  if (!file.ok()) return file.status();
+  return RunBench(*std::move(file), options, bench, progress);
+}
+
+absl::StatusOr<BenchReport> RunBench(std::unique_ptr<ModelFile> file, const EngineOptions& options,
+                                     const BenchOptions& bench,
+                                     const std::function<void(const BenchRow&)>& progress) {
   EngineOptions engine_options = options;
   for (int32_t batch : bench.batch_sizes) {
     if (batch < 1) {
@@ -145,7 +153,7 @@ absl::StatusOr<BenchReport> RunBench(const std::string& model_path, const Engine
     }
     engine_options.max_num_seqs = std::max(engine_options.max_num_seqs, batch);
   }
-  absl::StatusOr<EngineSetup> setup = SetUpEngine(model_path, engine_options, nullptr);
+  absl::StatusOr<EngineSetup> setup = SetUpEngine(std::move(file), engine_options, nullptr);
   if (!setup.ok()) return setup.status();
   if (absl::Status status = ValidateBench(bench, setup->info); !status.ok()) return status;
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -41,9 +42,15 @@ struct BenchReport {
   std::vector<BenchRow> rows;
 };
 
+class ModelFile;
+
 // `progress` is called with each finished row; may be null. Errors as Engine::Create;
 // INVALID_ARGUMENT for sizes that are not positive or beyond the context.
 absl::StatusOr<BenchReport> RunBench(const std::string& model_path, const EngineOptions& options,
+                                     const BenchOptions& bench,
+                                     const std::function<void(const BenchRow&)>& progress);
+// The same for a model that is already open.
+absl::StatusOr<BenchReport> RunBench(std::unique_ptr<ModelFile> file, const EngineOptions& options,
                                      const BenchOptions& bench,
                                      const std::function<void(const BenchRow&)>& progress);
 

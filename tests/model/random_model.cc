@@ -7,6 +7,7 @@
 #include <deque>
 #include <string>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 
 namespace pregate {
@@ -73,7 +74,7 @@ ModelConfig ConfigOf(const RandomModelSpec& spec) {
   config.tied_embeddings = spec.tied_embeddings;
   if (spec.num_experts > 0) {
     config.mixture.num_experts.assign(static_cast<size_t>(spec.num_layers), spec.num_experts);
-    config.mixture.gate.k = 2;
+    config.mixture.gate.k = spec.experts_per_token;
     config.mixture.expert_ffn_size = spec.ffn_size;
     config.mixture.shared_ffn_size = spec.shared_ffn_size;
   }
@@ -87,10 +88,42 @@ ModelConfig ConfigOf(const RandomModelSpec& spec) {
   return config;
 }
 
+// `bytes` of blocks whose values are about 0.02 large: random bits around exponents and scales that
+// are not. A piece of some MB comes again and again.
+std::vector<uint8_t> MeaninglessBlocks(DType dtype, int64_t bytes, uint64_t seed) {
+  const auto block = static_cast<size_t>(GetDTypeInfo(dtype).block_bytes);
+  std::vector<uint8_t> data(static_cast<size_t>(bytes));
+  const size_t piece = std::min(data.size(), (size_t{16} << 20) / block * block);
+  for (size_t i = 0; i + 8 <= piece; i += 8) {
+    const uint64_t bits = SplitMix64(seed + i);
+    std::memcpy(&data[i], &bits, sizeof(bits));
+  }
+  const auto set_half = [](uint8_t* at, uint16_t half) { std::memcpy(at, &half, sizeof(half)); };
+  for (size_t i = 0; i + block <= piece; i += block) {
+    uint8_t* const at = &data[i];
+    if (dtype == DType::kBF16) {
+      set_half(at, static_cast<uint16_t>((at[0] & 0x7F) | ((at[1] & 0x80) << 8) | 0x3C80));
+    } else if (dtype == DType::kQ4_0) {
+      set_half(at, FloatToHalf((at[1] & 0x80) != 0 ? -0.0043f : 0.0043f));
+    } else {
+      assert(dtype == DType::kQ4_K);
+      set_half(at, FloatToHalf(7.7e-5f));
+      set_half(at + 2, FloatToHalf(7.5f * 7.7e-5f));
+    }
+  }
+  for (size_t done = piece; done < data.size(); done += piece) {
+    std::memcpy(&data[done], data.data(), std::min(piece, data.size() - done));
+  }
+  return data;
+}
+
 class RandomModel : public ModelFile {
  public:
   explicit RandomModel(const RandomModelSpec& spec)
-      : seed_(spec.seed), config_(ConfigOf(spec)), tokenizer_(ByteTokenizer(spec.vocab_size)) {
+      : seed_(spec.seed),
+        one_matrix_(spec.one_matrix),
+        config_(ConfigOf(spec)),
+        tokenizer_(ByteTokenizer(spec.vocab_size)) {
     const int64_t hidden = spec.hidden_size, vocab = spec.vocab_size;
     const int64_t query = int64_t{spec.num_heads} * spec.head_dim;
     const int64_t kv = int64_t{spec.num_kv_heads} * spec.head_dim;
@@ -116,6 +149,7 @@ class RandomModel : public ModelFile {
         Add(blk + "attn_k_norm.weight", DType::kF32, {spec.head_dim});
       }
     }
+    if (spec.one_matrix) ShareOneMatrix(spec.matrix_dtype);
   }
 
   const ModelConfig& config() const override { return config_; }
@@ -124,6 +158,12 @@ class RandomModel : public ModelFile {
   std::string_view format() const override { return "random"; }
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   void Release(ConstTensor) const override {}
+
+ protected:
+  const TensorInfo* FindInfo(std::string_view name) const override {
+    const auto found = index_.find(absl::string_view(name.data(), name.size()));
+    return found == index_.end() ? nullptr : &tensors_[found->second];
+  }
 
  private:
   // gate, up and down projection.
@@ -147,18 +187,38 @@ class RandomModel : public ModelFile {
 
   void Add(const std::string& name, DType dtype, std::vector<int64_t> shape) {
     const int64_t rows = shape.size() == 1 ? 1 : shape[0];
+    index_[name] = tensors_.size();
+    if (one_matrix_ && dtype != DType::kF32) {
+      const int64_t bytes = rows * RowBytes(dtype, shape.back());
+      tensors_.push_back({name, dtype, std::move(shape), nullptr, bytes});
+      return;
+    }
     data_.push_back(
         EncodeTensor(RandomTensor(absl::StrCat(seed_, ":", name), rows, shape.back()), dtype));
     tensors_.push_back({name, dtype, std::move(shape), data_.back().data(),
                         static_cast<int64_t>(data_.back().size())});
   }
 
+  // Gives every matrix the bytes of the largest.
+  void ShareOneMatrix(DType dtype) {
+    int64_t largest = 0;
+    for (const TensorInfo& tensor : tensors_) {
+      if (tensor.data == nullptr) largest = std::max(largest, tensor.bytes);
+    }
+    data_.push_back(MeaninglessBlocks(dtype, largest, seed_));
+    for (TensorInfo& tensor : tensors_) {
+      if (tensor.data == nullptr) tensor.data = data_.back().data();
+    }
+  }
+
   uint64_t seed_;
+  bool one_matrix_;
   ModelConfig config_;
   TokenizerSpec tokenizer_;
   std::string chat_template_;
   std::deque<std::vector<uint8_t>> data_;
   std::vector<TensorInfo> tensors_;
+  absl::flat_hash_map<std::string, size_t> index_;  // into tensors_
 };
 
 void EncodeQ8Block(const float* values, uint8_t* block) {

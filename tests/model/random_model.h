@@ -27,10 +27,14 @@ struct RandomModelSpec {
   bool tied_embeddings = false;
   bool qkv_bias = false;
   bool qk_norm = false;
-  int32_t num_experts = 0;  // not 0: layers are mixtures, two experts of ffn_size for each token
+  int32_t num_experts = 0;  // not 0: layers are mixtures of experts of ffn_size
+  int32_t experts_per_token = 2;
   int32_t shared_ffn_size = 0;
   DType matrix_dtype = DType::kF32;  // kF32, kF16, kBF16 or kQ8_0
   uint64_t seed = 1;
+  // For measurements of speed: matrices of kBF16, kQ4_0 or kQ4_K, however large, which are all the
+  // same bytes. What such a model answers means nothing.
+  bool one_matrix = false;
 };
 
 std::unique_ptr<ModelFile> MakeRandomModel(const RandomModelSpec& spec);
