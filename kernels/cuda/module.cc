@@ -39,11 +39,9 @@ PREGATE_EXPORT void PregateOpenCudaModule(uint64_t version, int threads,
   module->device = device->release();
 }
 
-PREGATE_EXPORT void* PregateCudaManagedMemory(size_t bytes) {
-  int devices = 0;
+PREGATE_EXPORT void* PregateCudaReachableMemory(size_t bytes) {
   void* memory = nullptr;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0 ||
-      cudaMallocManaged(&memory, bytes) != cudaSuccess) {
+  if (cudaHostAlloc(&memory, bytes, cudaHostAllocMapped) != cudaSuccess) {
     static_cast<void>(cudaGetLastError());
     return nullptr;
   }

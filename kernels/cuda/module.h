@@ -30,10 +30,10 @@ struct CudaModule {
 using OpenCudaModule = void (*)(uint64_t version, int threads, CudaModule* module);
 inline constexpr char kOpenCudaModule[] = "PregateOpenCudaModule";
 
-// For the tests of kernels, which give tables plain memory: that the device can reach as well, for
-// good; null where there is none.
-using CudaManagedMemory = void* (*)(size_t bytes);
-inline constexpr char kCudaManagedMemory[] = "PregateCudaManagedMemory";
+// For the tests of kernels, which give tables plain memory: some of the host's that the device can
+// reach at the same addresses, for good; null where there is none.
+using CudaReachableMemory = void* (*)(size_t bytes);
+inline constexpr char kCudaReachableMemory[] = "PregateCudaReachableMemory";
 
 }  // namespace pregate
 

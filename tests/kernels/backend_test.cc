@@ -105,7 +105,7 @@ TEST(OpenCudaTest, TheModuleRefusesAProgramOfAnotherVersion) {
 TEST(OpenCudaTest, TheModuleShowsItsOwnFunctionsOnly) {
   void* const handle = dlopen(REAL_CUDA_MODULE, RTLD_NOW | RTLD_LOCAL);
   ASSERT_NE(handle, nullptr) << dlerror();
-  EXPECT_NE(dlsym(handle, kCudaManagedMemory), nullptr);
+  EXPECT_NE(dlsym(handle, kCudaReachableMemory), nullptr);
   for (const char* hidden : {"_ZN7pregate11CudaKernelsEv", "_ZN7pregate16ReferenceKernelsEv",
                              "_ZN7pregate13MakeCpuDeviceEi", "cudaMalloc"}) {
     EXPECT_EQ(dlsym(handle, hidden), nullptr) << hidden;

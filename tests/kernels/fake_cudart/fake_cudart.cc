@@ -1,0 +1,200 @@
+// A CUDA runtime without a GPU: streams are lists of what is still to be done, which is done when
+// somebody waits for it and not before; memory is the host's, counted. What CUDA refuses is
+// refused: waiting and allocating while a graph is recorded.
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/cuda_device.h"
+#include "tests/kernels/cuda_device_under_test.h"
+
+using Operation = std::function<void()>;
+
+struct FakeStream {
+  std::vector<Operation> issued;
+  size_t done = 0;
+  std::unique_ptr<std::vector<Operation>> recorded;  // while a graph is
+
+  void Issue(Operation operation) {
+    (recorded == nullptr ? issued : *recorded).push_back(std::move(operation));
+  }
+  void RunTo(size_t end) {
+    while (done < end) issued[done++]();
+  }
+};
+struct FakeEvent {
+  FakeStream* stream = nullptr;
+  size_t end = 0;  // of what it waits for
+};
+struct FakeGraph {
+  std::vector<Operation> operations;
+};
+struct FakeGraphExec {
+  std::vector<Operation> operations;
+};
+
+namespace {
+
+constexpr size_t kTotalBytes = size_t{1} << 30;
+
+// Of the one stream that may be recording.
+FakeStream* recording = nullptr;
+cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+std::map<void*, size_t> allocated;
+size_t allocated_bytes = 0;
+std::vector<FakeStream*> streams;
+
+// What is wrong in every case, and would be no error that a test sees.
+void Require(bool condition, const char* what) {
+  if (condition) return;
+  std::fprintf(stderr, "fake_cudart: %s\n", what);
+  std::abort();
+}
+
+cudaError_t WaitFor(FakeStream* stream, size_t end) {
+  Require(stream->recorded == nullptr, "waits while a graph is recorded");
+  stream->RunTo(end);
+  return cudaSuccess;
+}
+
+}  // namespace
+
+const char* cudaGetErrorString(cudaError_t) { return "an error"; }
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  *properties = {"Fake", kTotalBytes, 9, 0, 4, 200 << 10};
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+
+cudaError_t cudaMalloc(void** data, size_t bytes) {
+  Require(recording == nullptr || mode == cudaStreamCaptureModeRelaxed,
+          "allocates while a graph is recorded");
+  if (bytes > kTotalBytes - allocated_bytes) return cudaErrorMemoryAllocation;
+  *data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  std::memset(*data, 0xFF, bytes);
+  allocated[*data] = bytes;
+  allocated_bytes += bytes;
+  return cudaSuccess;
+}
+cudaError_t cudaFree(void* data) {
+  for (FakeStream* stream : streams) WaitFor(stream, stream->issued.size());  // as CUDA does
+  const auto found = allocated.find(data);
+  Require(found != allocated.end(), "frees what it has not given");
+  allocated_bytes -= found->second;
+  allocated.erase(found);
+  std::free(data);
+  return cudaSuccess;
+}
+cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned) {
+  *data = std::malloc(bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void* data) {
+  std::free(data);
+  return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  *total = kTotalBytes;
+  *free = kTotalBytes - allocated_bytes;
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpyKind,
+                            cudaStream_t stream) {
+  Require(stream->recorded == nullptr, "copies from memory that changes, in a graph");
+  stream->Issue([=] { std::memcpy(dst, src, bytes); });
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new FakeStream;
+  streams.push_back(*stream);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  std::erase(streams, stream);
+  delete stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  return WaitFor(stream, stream->issued.size());
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new FakeEvent;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  *event = {stream, stream->issued.size()};
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  return event->stream == nullptr ? cudaSuccess : WaitFor(event->stream, event->end);
+}
+
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* other) {
+  std::swap(mode, *other);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  Require(recording == nullptr, "records two graphs at once");
+  recording = stream;
+  stream->recorded = std::make_unique<std::vector<Operation>>();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  Require(recording == stream, "ends a recording that is none");
+  recording = nullptr;
+  *graph = new FakeGraph{std::move(*stream->recorded)};
+  stream->recorded = nullptr;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  *exec = new FakeGraphExec{graph->operations};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  delete exec;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  for (const Operation& operation : exec->operations) stream->Issue(operation);
+  return cudaSuccess;
+}
+
+namespace pregate {
+
+std::unique_ptr<Blas> MakeCudaBlas(CudaDevice*) { return nullptr; }
+
+absl::StatusOr<std::unique_ptr<Device>> OpenDeviceUnderTest() { return CudaDevice::Open(1); }
+
+void IssueAdd(Device& device, const float* a, const float* b, float* out, int64_t count) {
+  static_cast<cudaStream_t>(AsGpu(device).stream())->Issue([=] {
+    for (int64_t i = 0; i < count; ++i) out[i] = a[i] + b[i];
+  });
+}
+
+}  // namespace pregate
