@@ -25,7 +25,11 @@ deploy/install_deps.sh
 
 say "Build"
 cmake --preset release >/dev/null
-cmake --build --preset release --target pregate pregate_client
+targets=(pregate pregate_client)
+if [[ -e /dev/nvidiactl ]] && cmake --build --preset release --target help | grep -q '^kernels_cuda:'; then
+  targets+=(kernels_cuda)  # the module that the server loads where there is a GPU
+fi
+cmake --build --preset release --target "${targets[@]}"
 
 say "Model"
 model="$(deploy/fetch_model.sh smollm2)"

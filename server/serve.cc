@@ -330,6 +330,7 @@ int Serve(const ServeConfig& config) {
   options.name = ServedName(config, info);
   Say(absl::StrFormat("%s  %s, %.0fM parameters, %s, context %d", options.name, info.architecture,
                       info.num_parameters / 1e6, info.device, info.max_model_len));
+  if (!info.device_choice.empty()) Say(absl::StrCat("device   ", info.device_choice));
   if (config.engine.record_trace.empty()) {  // a trace has what was asked
     if (absl::Status status = WarmUp(engine->get()); !status.ok()) return Fail(status, kCannotUse);
   }

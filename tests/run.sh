@@ -1,12 +1,18 @@
 #!/usr/bin/env bash
-# Builds and runs every test: tests/run.sh [ctest arguments]
+# Builds and runs every test: tests/run.sh [--gpu] [ctest arguments]
 # Installs what is missing, fetches the sample models (the tests that need them skip visibly when
-# that fails), builds release and runs ctest. What needs a GPU is labelled `gpu` and left out here.
+# that fails), builds release and runs ctest. What needs a GPU is labelled `gpu` and
+# left out; --gpu runs that alone, without fetching anything. Where there is no GPU it is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 started=$SECONDS
 deploy/install_deps.sh --test
+if [[ "${1:-}" == "--gpu" ]]; then
+  cmake --preset release -DPREGATE_CUDA=ON >/dev/null
+  cmake --build --preset release --target gpu_tests
+  exec ctest --preset gpu "${@:2}"
+fi
 models=()
 for model in smollm2 gemma3; do
   if path="$(deploy/fetch_model.sh "$model")"; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the programs of the image: installs what that needs from Debian, configures the release
-# preset without the tests, builds, and takes out what the image is made of.
+# preset without the tests and the CUDA module, builds, and takes out what the image is made of.
 # Usage: deploy/image/build.sh OUT [TARGET...]
 #   OUT      folder for what collect.sh takes out
 #   TARGET   build only this, and take nothing out
@@ -14,7 +14,7 @@ cd "$(dirname "$0")/../.."
 
 deploy/install_deps.sh
 build="$PWD/build/image"
-cmake --preset release -B "$build" -DPREGATE_TESTS=OFF \
+cmake --preset release -B "$build" -DPREGATE_TESTS=OFF -DPREGATE_CUDA=OFF \
   -DCMAKE_CXX_FLAGS="-ffile-prefix-map=$PWD=." >/dev/null
 if [[ $# -gt 0 ]]; then
   exec cmake --build "$build" --target "$@"

@@ -25,7 +25,8 @@ Flag MaxModelLen(EngineOptions* engine) {
 
 // What the engine computes with.
 void AppendComputeFlags(EngineOptions* engine, std::vector<Flag>* flags) {
-  flags->push_back(WordFlag("device", "auto|cpu", "where the model runs", &engine->device));
+  flags->push_back(WordFlag("device", "auto|cpu|cuda",
+                            "auto: a GPU with room for the model, else the CPU", &engine->device));
   flags->push_back(
       IntegerFlag("threads", "CPU threads", &engine->threads, 1, 4096, "all usable CPUs"));
   flags->push_back(WordFlag("dtype", "auto|int8|float32",
@@ -69,7 +70,7 @@ void AppendSchedulingFlags(EngineOptions* engine, std::vector<Flag>* flags) {
                                &engine->max_num_queued_tokens, 1, kMaxInt64,
                                "four times the KV cache"));
   flags->push_back(BytesFlag("kv-cache-memory", "memory of the KV cache", &engine->kv_cache_memory,
-                             "a quarter of what may be used"));
+                             "1/4 of usable memory, of a GPU 9/10"));
   flags->push_back(SwitchFlag("enable-prefix-caching", "share the KV cache of equal prefixes",
                               &engine->enable_prefix_caching));
   flags->push_back(

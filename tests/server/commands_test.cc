@@ -59,6 +59,13 @@ TEST(Commands, BadUsageIsOneLine) {
   EXPECT_THAT(Pregate("frobnicate").err, HasSubstr("frobnicate"));
 }
 
+TEST(Commands, AGpuThatIsNotThereIsOneLine) {
+  const Outcome outcome = Pregate(absl::StrCat("generate ", TinyModel(), " -p x --device cuda"),
+                                  "env PREGATE_CUDA_MODULE=/nonexistent");
+  ExpectOneLineOfError(outcome, "no module");
+  EXPECT_THAT(outcome.err, HasSubstr("device: the CUDA module cannot be loaded: /nonexistent"));
+}
+
 TEST(Commands, ModelsThatCannotBeReadAreOneLine) {
   const std::string tiny = ReadFile(TinyModel());
   for (const std::string& model :

@@ -221,7 +221,8 @@ TEST(CommandLine, BadValuesAreNamed) {
             "kv-cache-memory: must be a size such as 512MiB or 2G; got 9999999999G");
   EXPECT_EQ(Error({"serve", "m", "--drain-timeout", "nan"}),
             "drain-timeout: must be a time in [0s, 24h]; got nan");
-  EXPECT_EQ(Error({"serve", "m", "--device", "tpu"}), "device: must be auto or cpu; got tpu");
+  EXPECT_EQ(Error({"serve", "m", "--device", "tpu"}),
+            "device: must be auto or cpu or cuda; got tpu");
   EXPECT_EQ(Error({"serve", "m", "--host", ""}), "host: must be not empty; got \"\"");
   EXPECT_EQ(Error({"serve", "m"}, {{"PREGATE_THREADS", "x\n"}}),
             "threads: must be a whole number in [1, 4096]; got x\\n (from PREGATE_THREADS)");

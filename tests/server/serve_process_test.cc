@@ -105,6 +105,29 @@ int Ask(int grpc_port, const std::string& flags) {
                          .c_str());
 }
 
+TEST(ServeProcess, TheLogSaysOnceWhyTheCpuWasTaken) {
+  setenv("PREGATE_CUDA_MODULE", "/nonexistent", 1);
+  const auto count = [](std::vector<std::string> flags) {
+    flags.insert(flags.end(), {"--metrics-port", "0"});
+    ServeProcess server(std::move(flags));
+    EXPECT_NE(server.AwaitLine("ask "), "");
+    int lines = 0;
+    for (const std::string& line : server.Log()) {
+      lines +=
+          absl::StartsWith(line, "device   CPU: the CUDA module cannot be loaded: /nonexistent: ");
+    }
+    EXPECT_EQ(server.End(SIGTERM), 0);
+    return lines;
+  };
+  EXPECT_EQ(count({}), 1);
+  EXPECT_EQ(count({"--device", "cpu"}), 0);
+  ServeProcess refused({"--metrics-port", "0", "--device", "cuda"});
+  EXPECT_EQ(refused.End(0), 2);
+  EXPECT_THAT(refused.Log(),
+              ElementsAre(StartsWith("pregate: device: the CUDA module cannot be loaded: ")));
+  unsetenv("PREGATE_CUDA_MODULE");
+}
+
 TEST(ServeProcess, ARequestIsCountedAndLogged) {
   ServeProcess server({"--metrics-port", "0", "--metrics-compat", "vllm", "--log-format", "json",
                        "--served-model-name", "tiny"});
