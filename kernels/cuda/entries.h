@@ -45,6 +45,12 @@ void RopeTable(Device& device, const int32_t* positions, const float* inv_freq, 
                Tensor cos_sin);
 void Rope(Device& device, Tensor x, int32_t head_dim, ConstTensor cos_sin, RopeStyle style);
 
+// routing.cu
+void TopKGate(Device& device, ConstTensor logits, ConstTensor shared_logits,
+              const GateParams& params, int32_t* ids, float* weights);
+void CombineRows(Device& device, ConstTensor y, const int32_t* positions, const float* weights,
+                 int32_t k, Tensor out);
+
 }  // namespace pregate::cuda
 
 #endif  // PREGATE_KERNELS_CUDA_ENTRIES_H_

@@ -23,6 +23,8 @@ const Kernels& CudaKernels() {
     kernels.gated_activation = cuda::GatedActivation;
     kernels.add = cuda::Add;
     kernels.gather_rows = cuda::GatherRows;
+    kernels.top_k_gate = cuda::TopKGate;
+    kernels.combine_rows = cuda::CombineRows;
     kernels.likeliest = cuda::Likeliest;
     return kernels;
   }();
