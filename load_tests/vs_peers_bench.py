@@ -54,7 +54,8 @@ def run_pregate(args, program, model, prompts, decode_tokens, batches):
     run = subprocess.run(
         [args.pregate, "bench", model, "--prompt-tokens", ",".join(map(str, prompts)),
          "--batch-sizes", ",".join(map(str, batches)), "--decode-tokens", str(decode_tokens),
-         "--repetitions", "1", "--threads", str(args.threads), "--json", *OURS[program]],
+         "--repetitions", "1", "--device", "cpu", "--threads", str(args.threads), "--json",
+         *OURS[program]],
         stdout=subprocess.PIPE, text=True, check=True)
     report = json.loads(run.stdout)
     rows = {}

@@ -108,7 +108,7 @@ TEST(Inspect, NamesFromTheFileAreEscaped) {
 
 constexpr char kShortBench[] =
     "--prompt-tokens 8,16 --batch-sizes 1,2 --decode-tokens 4 "
-    "--repetitions 2 ";
+    "--repetitions 2 --device cpu ";
 
 TEST(Bench, JsonIsWellFormed) {
   const Outcome outcome = Pregate(absl::StrCat("bench --json ", kShortBench, HostileModel()));
