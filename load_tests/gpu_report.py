@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+"""Turns the files that gpu_report.sh has written into a table.
+
+Usage: gpu_report.py FOLDER
+"""
+
+import json
+import pathlib
+import sys
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines() if line.startswith("{")]
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    folder = pathlib.Path(sys.argv[1])
+    roofs = json.loads((folder / "roofs.json").read_text())
+    peers = {(row["case"], row["prompt_tokens"], row["batch_size"]): row
+             for row in lines_of(folder / "peers.jsonl")}
+    copy, halves = roofs["copy_bytes_per_s"], roofs["f16_ops_per_s"]
+    print(f"{roofs['device']}: copies {copy / 1e9:.0f} GB/s, products of halves "
+          f"{halves / 1e12:.0f} TFLOP/s, of bfloat16 {roofs['bf16_ops_per_s'] / 1e12:.0f}.\n")
+    print("Weights alone are counted: neither keys and values nor attention.\n")
+    print("| case | prompt | batch | prefill tok/s | of the products | decode tok/s | GB/s "
+          "| of the copies | × transformers, prefill | decode |")
+    print("| --- " + "| ---: " * 9 + "|")
+    for row in lines_of(folder / "bench.jsonl"):
+        case = row["case"].removesuffix("-prefill")
+        peer = peers.get((case, row["prompt_tokens"], row["batch_size"]), {})
+
+        def ratio(key):
+            return f"{row[key] / peer[key]:.1f}" if key in peer else "-"
+
+        print(f"| {case} | {row['prompt_tokens']} | {row['batch_size']} "
+              f"| {row['prefill_tokens_per_s']:.0f} | {row['prefill_ops_per_s'] / halves:.0%} "
+              f"| {row['decode_tokens_per_s']:.0f} | {row['decode_bytes_per_s'] / 1e9:.0f} "
+              f"| {row['decode_bytes_per_s'] / copy:.0%} | {ratio('prefill_tokens_per_s')} "
+              f"| {ratio('decode_tokens_per_s')} |")
+    print("\nTests: " + "; ".join(
+        line for line in (folder / "tests.txt").read_text().splitlines()
+        if line.startswith("[  ") and ("PASSED" in line or "FAILED" in line or "SKIPPED" in line)
+        and "tests" in line or "exit status" in line))
+
+
+if __name__ == "__main__":
+    main()
