@@ -102,14 +102,15 @@ TEST_P(ReadMeParity, LogitsAndGreedyAnswersOfEveryTable) {
   const size_t golden = GetParam() == ReadMeForm::kUntied ? 1 : 0;
   const std::vector<float> want = GoldenLogits(golden);
   const size_t stride = Goldens()["stride"];
-  const std::vector<int32_t> greedy = Goldens()["cases"][golden]["greedy"];
   for (const TestTable& table : RunnableTables()) {
+    std::vector<int32_t> greedy = Goldens()["cases"][golden]["greedy"];
+    if (table.slow) greedy.resize(2);
     for (const ExpertStorage storage : {ExpertStorage::kTied, ExpertStorage::kCopies}) {
       SCOPED_TRACE(table.name);
       ModelRunner runner(*file_, *table.kernels, table.make_device(2),
                          {.max_tokens = 128, .expert_storage = storage});
       float difference = 0;
-      for (const int32_t chunk : {1, 7, 96}) {
+      for (const int32_t chunk : table.slow ? std::vector{96} : std::vector{1, 7, 96}) {
         difference = std::max(difference, Difference(runner.Run(0, Ids(), chunk), want, stride));
       }
       EXPECT_LE(difference, kTolerance);

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <memory>
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef PREGATE_SHIM_ADDRESS_SANITIZER
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -18,13 +18,13 @@ constexpr size_t kStackBytes = 128 * 1024;
 // AddressSanitizer must know on which stack the code runs.
 void StartSwitch([[maybe_unused]] void** fake_stack, [[maybe_unused]] const void* stack,
                  [[maybe_unused]] size_t bytes) {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef PREGATE_SHIM_ADDRESS_SANITIZER
   __sanitizer_start_switch_fiber(fake_stack, stack, bytes);
 #endif
 }
 void FinishSwitch([[maybe_unused]] void* fake_stack, [[maybe_unused]] const void** from,
                   [[maybe_unused]] size_t* bytes) {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef PREGATE_SHIM_ADDRESS_SANITIZER
   __sanitizer_finish_switch_fiber(fake_stack, from, bytes);
 #endif
 }
@@ -106,8 +106,10 @@ void FiberBlock::Yield() {
 }
 
 void FiberBlock::MakeReady(std::vector<int>& threads) {
-  std::sort(threads.begin(), threads.end());
-  if (reversed_) std::reverse(threads.begin(), threads.end());
+  const auto ordered = [this](int a, int b) { return reversed_ ? a > b : a < b; };
+  if (!std::is_sorted(threads.begin(), threads.end(), ordered)) {
+    std::sort(threads.begin(), threads.end(), ordered);
+  }
   ready_.insert(ready_.end(), threads.begin(), threads.end());
   threads.clear();
 }
@@ -130,7 +132,7 @@ void FiberBlock::Collective(const char* name, unsigned mask, absl::FunctionRef<v
     std::fprintf(stderr, "shim: %s of some lanes of a warp\n", name);
     std::abort();
   }
-  if (warp.arrived > 0 && std::strcmp(warp.name, name) != 0) {
+  if (warp.arrived > 0 && warp.name != name && std::strcmp(warp.name, name) != 0) {
     std::fprintf(stderr, "shim: lanes of a warp meet at %s and %s\n", warp.name, name);
     std::abort();
   }

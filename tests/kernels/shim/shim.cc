@@ -14,11 +14,11 @@
 #include "kernels/tensor.h"
 #include "tests/kernels/shim/fibers.h"
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef PREGATE_SHIM_ADDRESS_SANITIZER
 #include <sanitizer/asan_interface.h>
 #else
-#define ASAN_POISON_MEMORY_REGION(address, bytes) static_cast<void>(0)
-#define ASAN_UNPOISON_MEMORY_REGION(address, bytes) static_cast<void>(0)
+inline void __asan_poison_memory_region(const void*, size_t) {}
+inline void __asan_unpoison_memory_region(const void*, size_t) {}
 #endif
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -41,10 +41,10 @@ std::map<char*, size_t>& DeviceMemory() {
 class OnDevice {
  public:
   OnDevice() {
-    for (const auto& [data, bytes] : DeviceMemory()) ASAN_UNPOISON_MEMORY_REGION(data, bytes);
+    for (const auto& [data, bytes] : DeviceMemory()) __asan_unpoison_memory_region(data, bytes);
   }
   ~OnDevice() {
-    for (const auto& [data, bytes] : DeviceMemory()) ASAN_POISON_MEMORY_REGION(data, bytes);
+    for (const auto& [data, bytes] : DeviceMemory()) __asan_poison_memory_region(data, bytes);
   }
 };
 
@@ -106,7 +106,7 @@ class ShimDevice : public GpuDevice {
     auto* const data = static_cast<char*>(::operator new (bytes, std::align_val_t{kAlignment}));
     std::memset(data, 0xFF, bytes);
     DeviceMemory()[data] = bytes;
-    ASAN_POISON_MEMORY_REGION(data, bytes);
+    __asan_poison_memory_region(data, bytes);
     return DeviceBuffer(this, data, bytes);
   }
   void CopyToDevice(void* dst, const void* host_src, size_t bytes) override {
@@ -162,7 +162,7 @@ class ShimDevice : public GpuDevice {
 
  protected:
   void Free(void* data, size_t bytes) override {
-    ASAN_UNPOISON_MEMORY_REGION(data, bytes);
+    __asan_unpoison_memory_region(data, bytes);
     DeviceMemory().erase(static_cast<char*>(data));
     ::operator delete (data, std::align_val_t{kAlignment});
   }
