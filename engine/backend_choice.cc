@@ -26,7 +26,7 @@ absl::Status CheckOptions(const ModelConfig& config, const EngineOptions& option
 }
 
 // The first entry that the table lacks for a decoder; null: it has all.
-const char* MissingEntry(const Kernels& k, const ModelConfig& config) {
+const char* MissingEntry(const Kernels& k, const Device& device, const ModelConfig& config) {
   const struct {
     bool present;
     const char* name;
@@ -49,7 +49,11 @@ const char* MissingEntry(const Kernels& k, const ModelConfig& config) {
   }
   if (config.mixture.num_experts.empty() && config.read_me.num_experts == 0) return nullptr;
   if (k.top_k_gate == nullptr) return "top_k_gate";
-  return k.combine_rows == nullptr ? "combine_rows" : nullptr;
+  if (k.combine_rows == nullptr) return "combine_rows";
+  // What a gate chooses is sorted where it can be read.
+  if (config.mixture.num_experts.empty() || device.host_memory()) return nullptr;
+  if (k.sort_by_expert == nullptr) return "sort_by_expert";
+  return k.grouped_matmul == nullptr ? "grouped_matmul" : nullptr;
 }
 
 // Whether the table multiplies by every matrix of the file, and the bytes that all tensors take.
@@ -95,7 +99,8 @@ std::string Gigabytes(int64_t bytes) { return absl::StrFormat("%.1f GB", bytes /
 // Says "needs ..., of ... are free" if the backend can serve the model.
 absl::StatusOr<std::string> CheckBackend(const ModelFile& file, const EngineOptions& options,
                                          const Backend& backend) {
-  if (const char* missing = MissingEntry(*backend.kernels, file.config()); missing != nullptr) {
+  const char* const missing = MissingEntry(*backend.kernels, *backend.device, file.config());
+  if (missing != nullptr) {
     return absl::UnimplementedError(absl::StrCat("device: the ", std::string(backend.kernels->name),
                                                  " kernels lack ", missing));
   }

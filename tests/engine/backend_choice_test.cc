@@ -27,10 +27,37 @@ Kernels fake_kernels;
 int64_t fake_free = 0;
 int opened = 0;
 
+// The CPU, as a device whose memory the host cannot read.
+class FarDevice : public Device {
+ public:
+  explicit FarDevice(int threads) : host_(MakeCpuDevice(threads)) {}
+  std::string_view name() const override { return "far"; }
+  bool host_memory() const override { return false; }
+  absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override { return host_->Allocate(bytes); }
+  void CopyToDevice(void* dst, const void* host_src, size_t bytes) override {
+    host_->CopyToDevice(dst, host_src, bytes);
+  }
+  void CopyToHost(void* host_dst, const void* src, size_t bytes) override {
+    host_->CopyToHost(host_dst, src, bytes);
+  }
+  void Synchronize() override {}
+  void ParallelFor(int64_t count, int64_t grain,
+                   absl::FunctionRef<void(int64_t, int64_t)> body) override {
+    host_->ParallelFor(count, grain, body);
+  }
+  int num_threads() const override { return host_->num_threads(); }
+
+ protected:
+  void Free(void*, size_t) override {}  // buffers are host_'s
+
+ private:
+  const std::unique_ptr<Device> host_;
+};
+
 absl::StatusOr<Backend> FakeGpu(int threads) {
   ++opened;
   Backend backend;
-  backend.device = MakeCpuDevice(threads);
+  backend.device = std::make_unique<FarDevice>(threads);
   backend.kernels = &fake_kernels;
   backend.description = std::string("a GPU");
   backend.memory = [](int64_t* free, int64_t* total) {
@@ -126,6 +153,15 @@ TEST_F(BackendChoiceTest, RefusesATableThatLacksSomething) {
   mixture.num_experts = 4;
   file_ = MakeRandomModel(mixture);
   ExpectCpu(absl::StatusCode::kUnimplemented, "the fake kernels lack top_k_gate");
+  // Tables of the host have no entry for what the host does itself.
+  fake_kernels = **CpuKernels();
+  fake_kernels.name = "fake";
+  ExpectCpu(absl::StatusCode::kUnimplemented, "the fake kernels lack sort_by_expert");
+  fake_kernels.sort_by_expert = [](Device&, const int32_t*, int64_t, int32_t, int32_t,
+                                   const ExpertOrder&) {};
+  ExpectCpu(absl::StatusCode::kUnimplemented, "the fake kernels lack grouped_matmul");
+  fake_kernels.grouped_matmul = [](Device&, absl::Span<const GroupedProduct>) {};
+  EXPECT_TRUE(Choose("cuda").ok());
 }
 
 TEST_F(BackendChoiceTest, RefusesAWeightThatTheTableCannotMultiply) {
