@@ -13,7 +13,7 @@ namespace {
 // Quads of its row that a thread keeps in registers; of a row that is too long for all of its
 // threads' registers the rest is read again.
 constexpr int kHeld = 4;
-constexpr int kMaxWarps = 32;  // of a row
+constexpr int kMaxWarps = 16;  // of a row
 constexpr int kShortRows = 4;  // in a block
 
 Grid NormGrid(int64_t rows, int64_t cols) {
@@ -53,19 +53,28 @@ __global__ void __launch_bounds__(kMaxWarps* kWarp)
   const int64_t r = int64_t{blockIdx.x} * blockDim.y + threadIdx.y, cols = x.cols;
   if (r >= x.rows) return;
   const auto read = [&](int64_t column) { return LoadQuad(x.Row<float>(r), column, cols, wide); };
-  Quad held[kHeld];
+  const auto read_weight = [&](int64_t column) {
+    return LoadQuad(weight.Row<float>(0), column, cols, wide);
+  };
+  // With few rows the kernel lasts as long as its loads take, one after the other: those of the
+  // weights, which come from memory in every step, do not wait for the sum.
+  Quad held[kHeld], held_weights[kHeld];
   Hold(held, read);
+  Hold(held_weights, read_weight);
   float squares = 0;
   ForEachQuad(held, cols, read, [&](int64_t, const Quad& v) {
     for (const float element : v.e) squares = fmaf(element, element, squares);
   });
   const float scale = 1.0f / sqrtf(SumOfRow(squares) / static_cast<float>(cols) + eps);
-  ForEachQuad(held, cols, read, [&](int64_t column, Quad v) {
+  const auto write = [&](int64_t column, Quad v, const Quad& w) {
     if (column >= cols) return;
-    const Quad w = LoadQuad(weight.Row<float>(0), column, cols, wide);
     for (int i = 0; i < 4; ++i) v.e[i] = v.e[i] * scale * (w.e[i] + weight_offset);
     StoreQuad(out.Row<float>(r), column, cols, wide, v);
-  });
+  };
+  for (int j = 0; j < kHeld; ++j) write(ColumnOf(j), held[j], held_weights[j]);
+  for (int64_t j = kHeld; ColumnOf(j) < cols; ++j) {
+    write(ColumnOf(j), read(ColumnOf(j)), read_weight(ColumnOf(j)));
+  }
 }
 
 __global__ void __launch_bounds__(kMaxWarps* kWarp)
