@@ -10,6 +10,13 @@
 
 namespace pregate::cuda {
 
+// attention.cu
+void Attention(Device& device, ConstTensor q, KvLayerView kv, const AttentionBatch& batch,
+               const AttentionParams& params, Tensor out);
+
+// self_attention.cu
+void SelfAttention(Device& device, const pregate::SelfAttention& call);
+
 // pack.cc
 int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols);
 void Pack(Device& device, ConstTensor weight, bool by_tiles, void* out);

@@ -20,6 +20,8 @@ const Kernels& CudaKernels() {
     kernels.rope_table = cuda::RopeTable;
     kernels.rope = cuda::Rope;
     kernels.kv_append = cuda::KvAppend;
+    kernels.attention = cuda::Attention;
+    kernels.self_attention = cuda::SelfAttention;
     kernels.gated_activation = cuda::GatedActivation;
     kernels.add = cuda::Add;
     kernels.gather_rows = cuda::GatherRows;

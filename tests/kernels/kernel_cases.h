@@ -115,12 +115,17 @@ struct AttentionCase {
   int32_t window = 0;
   float soft_cap = 0;
 };
-// Tiles of 64 positions, spans of 256, register tiles of 6 lines, 12 lines that read the cache
-// itself: around each; every head size.
+// Tiles of 64 positions, spans of 256 or 512, register tiles of 6 lines, 12 lines that read the
+// cache itself, 16 lines whose spans are computed apart: around each; every head size.
 inline const std::vector<AttentionCase> kAttentionCases = {
     {"one_position", {{1, 1}}, 1, 1, 8},
     {"around_a_tile", {{63, 1}, {64, 1}, {65, 1}, {1, 1}}, 3, 1, 64},
     {"around_a_span", {{255, 1}, {256, 2}, {257, 3}, {511, 1}, {513, 4}}, 9, 3, 64},
+    {"around_two_spans", {{510, 1}, {511, 2}, {512, 1}, {513, 3}, {514, 1}}, 4, 2, 64},
+    {"around_two_spans_f32", {{511, 1}, {512, 2}, {513, 9}}, 4, 2, 16, DType::kF32},
+    {"three_spans", {{1040, 17}, {40, 3}, {1025, 16}, {520, 1}}, 2, 2, 64},
+    {"three_spans_q8", {{1040, 17}, {40, 3}, {1025, 16}}, 2, 2, 32, DType::kQ8_0, 48},
+    {"three_spans_alone", {{1100, 9}}, 4, 2, 16, DType::kF16, 16, 600},
     {"around_direct", {{130, 3}, {70, 4}, {100, 5}}, 9, 3, 64, DType::kF32},
     {"dim16_f32", {{70, 7}}, 4, 2, 16, DType::kF32},
     {"dim24_f32", {{40, 5}}, 2, 1, 24, DType::kF32},
@@ -162,6 +167,7 @@ inline const std::vector<SelfAttentionCase> kSelfAttentionCases = {
     {"dim_128", {193}, 2, 128},
     {"minilm_128", {128, 128, 128, 128}, 12, 32},
     {"mixed", {300, 2, 17, 512, 64}, 4, 64},
+    {"two_spans", {530}, 1, 8},
 };
 
 // For the benchmark alone: histories that no cache holds.
