@@ -24,6 +24,9 @@ void Pack(Device& device, ConstTensor weight, bool by_tiles, void* out);
 // embed.cu
 void Embed(Device& device, const PackedWeight& table, const int32_t* ids, float scale, Tensor out);
 
+// quantize.cu
+void QuantizeRows(Device& device, absl::Span<const Quantization> matrices);
+
 // matmul.cu
 void Matmul(Device& device, absl::Span<const Product> products);
 

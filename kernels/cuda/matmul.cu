@@ -3,6 +3,8 @@
 #include <cassert>
 #include <vector>
 
+#include "kernels/cuda/activation_form.h"
+#include "kernels/cuda/blas.h"
 #include "kernels/cuda/entries.h"
 #include "kernels/cuda/gpu_device.h"
 #include "kernels/cuda/products.h"
@@ -10,22 +12,21 @@
 namespace pregate::cuda {
 namespace {
 
-// A kernel and the rows of x that one of its blocks takes.
+// A kernel, and what one of its blocks takes.
 struct Path {
   void (*launch)(Device& device, DType dtype, int block_rows, const TaskList& list);
-  int block_rows;
+  int block_rows;   // of x
+  int block_tiles;  // of 32 outputs
 };
 
-constexpr Path kFloatOneRow = {LaunchFloat, 1};
-constexpr Path kFloatManyRows = {LaunchFloat, kFloatRows};
+bool IsHalves(const Product& product) { return product.x.dtype != DType::kF32; }
+bool HasManyRows(const Product& product) { return product.x.rows > kMostFewRows; }
 
-Path PathOf(const Product& product) {
-  assert(product.x.dtype == DType::kF32);
-  return product.x.rows == 1 ? kFloatOneRow : kFloatManyRows;
-}
-
-bool SamePath(const Path& a, const Path& b) {
-  return a.launch == b.launch && a.block_rows == b.block_rows;
+// The path of products like this one, of which none has more than `most` rows.
+Path PathOf(const Product& product, int64_t most) {
+  if (!IsHalves(product)) return {LaunchFloat, most == 1 ? 1 : kFloatRows, 1};
+  if (HasManyRows(product)) return {LaunchManyRows, kManyRows, kManyTiles};
+  return {LaunchFewRows, most <= 8 ? 8 : most <= 16 ? 16 : kMostFewRows, 1};
 }
 
 ProductTask TaskOf(GpuDevice& device, const Product& product, int block_rows) {
@@ -37,6 +38,7 @@ ProductTask TaskOf(GpuDevice& device, const Product& product, int block_rows) {
   assert(product.out.cols == picked(product.out_tiles, weight.rows));
   assert(product.out.rows == product.x.rows && product.out.dtype == DType::kF32);
   assert(product.out_tiles.empty() || product.bias == nullptr);
+  assert(weight.rows < (int64_t{1} << 31) && weight.cols < (int64_t{1} << 31));
   return {
       .x = product.x.data,
       .weight = weight.data,
@@ -59,30 +61,98 @@ ProductTask TaskOf(GpuDevice& device, const Product& product, int block_rows) {
   };
 }
 
+// --- Large products of plain matrices, by a library. ---
+
+constexpr int64_t kLeastBlasRows = 64;
+
+// Multiplies what has been multiplied by the usual scales by what is not usual in them, and adds
+// the bias; mostly there is nothing to do.
+__global__ void FinishKernel(const float* scales, const float* factor, float usual_factor,
+                             const float* bias, int cols, int64_t stride, float* out) {
+  const auto row = static_cast<int64_t>(blockIdx.y);
+  float scale = __ldg(scales + row) / kUsualScale;
+  if (factor != nullptr) scale *= __ldg(factor) / usual_factor;
+  if (scale == 1.0f && bias == nullptr) return;
+  const int column = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (column >= cols) return;
+  float& result = out[row * stride + column];
+  result = __fmul_rn(result, scale) + (bias == nullptr ? 0.0f : __ldg(bias + column));
+}
+
+void Finish(Device& device, const Product& product, const float* factor) {
+  constexpr int kThreads = 256;
+  constexpr int64_t kMostRows = 65535;  // of a grid
+  const Tensor& out = product.out;
+  const HalfActivations x = HalvesIn(product.x.data, product.x.rows, product.x.cols);
+  for (int64_t first = 0; first < out.rows; first += kMostRows) {
+    const int64_t rows = std::min(kMostRows, out.rows - first);
+    Launch(device, FinishKernel,
+           {{Blocks(out.cols, kThreads), static_cast<unsigned>(rows)}, {kThreads}},
+           x.scales + first, factor, kUsualBF16Factor, product.bias, static_cast<int>(out.cols),
+           out.stride / int64_t{sizeof(float)}, out.Row<float>(first));
+  }
+}
+
+// False, with nothing issued, where the library does not take the product.
+bool MultiplyByLibrary(GpuDevice& device, const Product& product) {
+  const PackedWeight& weight = product.weight;
+  const bool plain = weight.dtype == DType::kF16 || weight.dtype == DType::kBF16;
+  const bool aligned =
+      reinterpret_cast<uintptr_t>(product.out.data) % 16 == 0 && product.out.stride % 16 == 0;
+  // What is accumulated could not be finished afterwards.
+  if (device.blas() == nullptr || !IsHalves(product) || !plain || !aligned || product.accumulate ||
+      product.x.rows < kLeastBlasRows || !product.out_tiles.empty() || !product.in_tiles.empty()) {
+    return false;
+  }
+  const bool scaled = weight.dtype == DType::kBF16;
+  const HalfActivations x = HalvesIn(product.x.data, product.x.rows, product.x.cols);
+  if (!device.blas()->Multiply({.x = x.halves,
+                                .weight = weight.data,
+                                .out = product.out.Row<float>(0),
+                                .out_stride = product.out.stride / int64_t{sizeof(float)},
+                                .rows = product.x.rows,
+                                .outputs = weight.rows,
+                                .depth = weight.cols,
+                                .alpha = kUsualScale * (scaled ? kUsualBF16Factor : 1.0f)})) {
+    return false;
+  }
+  const char* const behind = static_cast<const char*>(weight.data) +
+                             PlainRowsBytes(weight.dtype, weight.rows, weight.cols);
+  Finish(device, product, scaled ? reinterpret_cast<const float*>(behind) : nullptr);
+  return true;
+}
+
 }  // namespace
 
 void Matmul(Device& device, absl::Span<const Product> products) {
-  // Products of one path and type share launches, in their order.
   std::vector<bool> done(products.size());
   for (size_t i = 0; i < products.size(); ++i) {
-    if (done[i] || products[i].x.rows == 0) continue;
-    const Path path = PathOf(products[i]);
+    done[i] = products[i].x.rows == 0 || MultiplyByLibrary(AsGpu(device), products[i]);
+  }
+  // Products of one path and type share launches, in their order.
+  for (size_t i = 0; i < products.size(); ++i) {
+    if (done[i]) continue;
     const DType dtype = products[i].weight.dtype;
+    const auto alike = [&](const Product& product) {  // and so on one path
+      return product.weight.dtype == dtype && IsHalves(product) == IsHalves(products[i]) &&
+             HasManyRows(product) == HasManyRows(products[i]);
+    };
+    int64_t most = 0;
+    for (size_t k = i; k < products.size(); ++k) {
+      if (!done[k] && alike(products[k])) most = std::max(most, products[k].x.rows);
+    }
+    const Path path = PathOf(products[i], most);
     TaskList list = {};
     const auto flush = [&] {
       if (list.count > 0) path.launch(device, dtype, path.block_rows, list);
       list.count = list.blocks = 0;
     };
     for (size_t k = i; k < products.size(); ++k) {
-      const Product& product = products[k];
-      if (done[k] || product.x.rows == 0 || product.weight.dtype != dtype ||
-          !SamePath(PathOf(product), path)) {
-        continue;
-      }
+      if (done[k] || !alike(products[k])) continue;
       done[k] = true;
-      ProductTask task = TaskOf(AsGpu(device), product, path.block_rows);
+      ProductTask task = TaskOf(AsGpu(device), products[k], path.block_rows);
       task.first_block = list.blocks;
-      list.blocks += task.tiles * task.row_blocks;
+      list.blocks += (task.tiles + path.block_tiles - 1) / path.block_tiles * task.row_blocks;
       list.tasks[list.count++] = task;
       if (list.count == kMaxTasks) flush();
     }

@@ -35,11 +35,20 @@ class WeightTest : public testing::TestWithParam<std::tuple<TestTable, DType>> {
   std::unique_ptr<Device> MakeDevice(int threads) const { return table().make_device(threads); }
   DType dtype() const { return std::get<1>(GetParam()); }
 
-  // kF32, and the quantised ones where the table wants them.
+  // kF32, and the quantised ones where the table wants them. A slow table has one form for both
+  // (HalvesTest.BothTypesAreTheSame), which is taken once.
   std::vector<DType> ActivationTypes() const {
     const DType wanted = kernels().activation_dtype[static_cast<int>(dtype())];
+    if (table().slow && wanted != DType::kF32) return {DType::kF32, wanted};
     return wanted == DType::kF32 ? std::vector<DType>{wanted}
                                  : std::vector<DType>{DType::kF32, wanted, DType::kQ8Act};
+  }
+
+  // On a slow table the laws are checked with one type of each kind of kernel.
+  bool AnotherTypeWillDo() const {
+    const std::vector<DType> kinds = {DType::kF32, DType::kBF16, DType::kQ8_0, DType::kQ5_1,
+                                      DType::kQ6_K};
+    return table().slow && std::find(kinds.begin(), kinds.end(), dtype()) == kinds.end();
   }
 
   // x in the type asked for.
@@ -71,8 +80,20 @@ class WeightTest : public testing::TestWithParam<std::tuple<TestTable, DType>> {
   const std::unique_ptr<Device> host_ = MakeCpuDevice(2);  // of the reference
 };
 
+// Each table with each type; but of several slow ones, which are one table that runs in different
+// ways, the others with one type of each kind of kernel.
 inline auto TablesAndTypes() {
-  return testing::Combine(testing::ValuesIn(TablesUnderTest()), testing::ValuesIn(kWeightTypes));
+  std::vector<std::tuple<TestTable, DType>> all;
+  bool slow_before = false;
+  for (const TestTable& table : TablesUnderTest()) {
+    const bool few = table.slow && slow_before;
+    for (const DType dtype :
+         few ? std::vector<DType>{DType::kBF16, DType::kQ5_1, DType::kQ6_K} : kWeightTypes) {
+      all.emplace_back(table, dtype);
+    }
+    slow_before |= table.slow;
+  }
+  return testing::ValuesIn(all);
 }
 inline std::string TableAndTypeName(const testing::TestParamInfo<WeightTest::ParamType>& info) {
   return std::get<0>(info.param).name + "_" +
