@@ -15,7 +15,7 @@ template <class Source, int kDims>
 class SimtEngine {
  public:
   static constexpr int kLines = 16;
-  static constexpr int kBlocks = kDims == 64 ? 5 : 4;
+  static constexpr int kBlocks = kDims == 64 ? 4 : 3;
   static size_t SharedBytes(int head_dim) {
     return kQueriesAt + static_cast<size_t>(head_dim) * kLines * sizeof(float);
   }
