@@ -17,10 +17,6 @@ INSTANTIATE_TEST_SUITE_P(Tables, EncoderKernelsTest, testing::ValuesIn(TablesUnd
 
 class SelfAttentionTest : public TableTest {
  protected:
-  void SetUp() override {
-    TableTest::SetUp();
-    if (!IsSkipped() && kernels().self_attention == nullptr) GTEST_SKIP() << "no such entry";
-  }
   static bool Skips(const SelfAttentionCase& c) {
     return GetParam().slow && (c.name == "minilm_128" || c.name == "mixed");
   }
