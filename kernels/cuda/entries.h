@@ -24,11 +24,16 @@ void Pack(Device& device, ConstTensor weight, bool by_tiles, void* out);
 // embed.cu
 void Embed(Device& device, const PackedWeight& table, const int32_t* ids, float scale, Tensor out);
 
+// likeliest.cu
+void Likeliest(Device& device, ConstTensor logits, int32_t vocab, const float* inv_temperatures,
+               int32_t k, int32_t* ids, float* values, float* totals);
+
 // quantize.cu
 void QuantizeRows(Device& device, absl::Span<const Quantization> matrices);
 
 // matmul.cu
 void Matmul(Device& device, absl::Span<const Product> products);
+void GroupedMatmul(Device& device, absl::Span<const GroupedProduct> products);
 
 // elementwise.cu
 void Add(Device& device, ConstTensor a, ConstTensor b, Tensor out);
@@ -36,10 +41,6 @@ void GatherRows(Device& device, ConstTensor x, const int32_t* rows, Tensor out);
 
 // gated_activation.cu
 void GatedActivation(Device& device, Activation activation, absl::Span<const GatedRows> groups);
-
-// likeliest.cu
-void Likeliest(Device& device, ConstTensor logits, int32_t vocab, const float* inv_temperatures,
-               int32_t k, int32_t* ids, float* values, float* totals);
 
 // kv_append.cu
 void KvAppend(Device& device, ConstTensor k, ConstTensor v, const int32_t* slots, KvLayerView kv);
@@ -60,6 +61,10 @@ void TopKGate(Device& device, ConstTensor logits, ConstTensor shared_logits,
               const GateParams& params, int32_t* ids, float* weights);
 void CombineRows(Device& device, ConstTensor y, const int32_t* positions, const float* weights,
                  int32_t k, Tensor out);
+
+// sort_by_expert.cu
+void SortByExpert(Device& device, const int32_t* ids, int64_t rows, int32_t k, int32_t experts,
+                  const ExpertOrder& order);
 
 }  // namespace pregate::cuda
 

@@ -19,6 +19,8 @@ struct Path {
   int block_tiles;  // of 32 outputs
 };
 
+int32_t CeilDivide(int64_t a, int64_t b) { return static_cast<int32_t>((a + b - 1) / b); }
+
 bool IsHalves(const Product& product) { return product.x.dtype != DType::kF32; }
 bool HasManyRows(const Product& product) { return product.x.rows > kMostFewRows; }
 
@@ -29,7 +31,7 @@ Path PathOf(const Product& product, int64_t most) {
   return {LaunchFewRows, most <= 8 ? 8 : most <= 16 ? 16 : kMostFewRows, 1};
 }
 
-ProductTask TaskOf(GpuDevice& device, const Product& product, int block_rows) {
+ProductTask TaskOf(GpuDevice& device, const Product& product, const Path& path) {
   const auto picked = [](absl::Span<const int32_t> tiles, int64_t all) {
     return tiles.empty() ? all : kTileRows * static_cast<int64_t>(tiles.size());
   };
@@ -42,6 +44,8 @@ ProductTask TaskOf(GpuDevice& device, const Product& product, int block_rows) {
   return {
       .x = product.x.data,
       .weight = weight.data,
+      .weights = nullptr,
+      .row_start = nullptr,
       .out = product.out.Row<float>(0),
       .bias = product.bias,
       .out_tiles = device.ResidentList(product.out_tiles),
@@ -53,7 +57,8 @@ ProductTask TaskOf(GpuDevice& device, const Product& product, int block_rows) {
       .weight_rows = static_cast<int32_t>(weight.rows),
       .weight_cols = static_cast<int32_t>(weight.cols),
       .first_block = 0,
-      .row_blocks = static_cast<int32_t>((product.x.rows + block_rows - 1) / block_rows),
+      .row_blocks = CeilDivide(product.x.rows, path.block_rows),
+      .tile_blocks = CeilDivide(TilesOf(product.out.cols), path.block_tiles),
       .tiles = static_cast<int32_t>(TilesOf(product.out.cols)),
       .accumulate = product.accumulate,
       .aligned =
@@ -150,13 +155,36 @@ void Matmul(Device& device, absl::Span<const Product> products) {
     for (size_t k = i; k < products.size(); ++k) {
       if (done[k] || !alike(products[k])) continue;
       done[k] = true;
-      ProductTask task = TaskOf(AsGpu(device), products[k], path.block_rows);
+      ProductTask task = TaskOf(AsGpu(device), products[k], path);
       task.first_block = list.blocks;
-      list.blocks += (task.tiles + path.block_tiles - 1) / path.block_tiles * task.row_blocks;
+      list.blocks += task.tile_blocks * task.row_blocks;
       list.tasks[list.count++] = task;
       if (list.count == kMaxTasks) flush();
     }
     flush();
+  }
+}
+
+void GroupedMatmul(Device& device, absl::Span<const GroupedProduct> products) {
+  for (const GroupedProduct& grouped : products) {
+    if (grouped.x.rows == 0) continue;
+    // An expert's rows as one of a product of all: its blocks start up to three rows early.
+    Product product = {.x = grouped.x, .weight = grouped.weights[0], .out = grouped.out};
+    const int64_t most = std::min(grouped.max_rows, grouped.x.rows) + kRowAlignment - 1;
+    product.x.rows = most;
+    const Path path = PathOf(product, most);
+    product.x.rows = grouped.x.rows;
+    ProductTask task = TaskOf(AsGpu(device), product, path);
+    std::vector<const void*> weights;
+    for (const PackedWeight& weight : grouped.weights) weights.push_back(weight.data);
+    task.weights = AsGpu(device).ResidentList(absl::MakeConstSpan(weights));
+    task.row_start = grouped.row_start;
+    task.row_blocks = CeilDivide(most, path.block_rows);
+    TaskList list = {};
+    list.count = 1;
+    list.blocks = task.row_blocks * task.tile_blocks * static_cast<int32_t>(weights.size());
+    list.tasks[0] = task;
+    path.launch(device, grouped.weights[0].dtype, path.block_rows, list);
   }
 }
 

@@ -52,13 +52,13 @@ __global__ void __launch_bounds__(kWarp* kWarpsOfSlices, kBlocksAtOnce<kType, kG
   constexpr int kAhead = kAheadOf<kType, kGroups>;
   constexpr bool kRightAhead = kGroups < 4;  // while registers last
   const ProductTask& task = TaskOfBlock(list, static_cast<int>(blockIdx.x));
-  const int block = static_cast<int>(blockIdx.x) - task.first_block;
-  const int tile = block / task.row_blocks;
-  const int first_row = block % task.row_blocks * kGroups * kGroupRows;
+  const BlockPart part = PartOfBlock(task, static_cast<int>(blockIdx.x), kGroups * kGroupRows);
+  if (part.first_row >= part.end_row) return;
+  const int tile = part.tile_block, first_row = part.first_row;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int slice = static_cast<int>(threadIdx.x) / kWarp;
-  const int groups = (task.rows - first_row + kGroupRows - 1) / kGroupRows;
-  const WeightView weight = ViewWeight<kType>(task.weight, task.weight_rows, task.weight_cols);
+  const int groups = (part.end_row - first_row + kGroupRows - 1) / kGroupRows;
+  const WeightView weight = ViewWeight<kType>(part.weight, task.weight_rows, task.weight_cols);
   const HalfActivations x = HalvesIn(task.x, task.rows, task.cols);
   const int weight_tile = WeightTile(task, tile);
 
@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kWarp* kWarpsOfSlices, kBlocksAtOnce<kType, kG
       total = __fadd_rn(total, room[(s * kElements + element) * kWarp + lane]);
     }
     const int panel = element / (4 * kGroups), group = element / 4 % kGroups, e = element % 4;
-    StoreScaled(task, x, weight, first_row + RowOf(group, e, lane),
+    StoreScaled(task, part, x, weight, first_row + RowOf(group, e, lane),
                 tile * kTileRows + OutputOf(panel, e, lane), total);
   }
 }

@@ -22,12 +22,12 @@ template <DType kType, int kRows>
 __global__ void __launch_bounds__(kWarp* kWarpsOfSlices)
     FloatKernel(const __grid_constant__ TaskList list) {
   const ProductTask& task = TaskOfBlock(list, static_cast<int>(blockIdx.x));
-  const int block = static_cast<int>(blockIdx.x) - task.first_block;
-  const int tile = block / task.row_blocks;
-  const int first_row = block % task.row_blocks * kRows;
+  const BlockPart part = PartOfBlock(task, static_cast<int>(blockIdx.x), kRows);
+  if (part.first_row >= part.end_row) return;
+  const int tile = part.tile_block, first_row = part.first_row;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int slice = static_cast<int>(threadIdx.x) / kWarp;
-  const WeightView weight = ViewWeight<kType>(task.weight, task.weight_rows, task.weight_cols);
+  const WeightView weight = ViewWeight<kType>(part.weight, task.weight_rows, task.weight_cols);
   const int weight_tile = WeightTile(task, tile);
   const float* const x = static_cast<const float*>(task.x);
 
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kWarp* kWarpsOfSlices)
   for (int s = 0; s < kSlices; ++s) {
     total = __fadd_rn(total, room[(s * kRows + slice) * kTileRows + lane]);
   }
-  Store(task, first_row + slice, tile * kTileRows + lane, __fmul_rn(total, weight.factor));
+  Store(task, part, first_row + slice, tile * kTileRows + lane, __fmul_rn(total, weight.factor));
 }
 
 template <DType kType>

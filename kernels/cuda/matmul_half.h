@@ -91,13 +91,13 @@ __device__ __forceinline__ int RowOf(int group, int e, int lane) {
 }
 
 // Writes a sum over all slices.
-__device__ __forceinline__ void StoreScaled(const ProductTask& task, const HalfActivations& x,
-                                            const WeightView& weight, int row, int column,
-                                            float sum) {
-  if (row >= task.rows) return;
+__device__ __forceinline__ void StoreScaled(const ProductTask& task, const BlockPart& part,
+                                            const HalfActivations& x, const WeightView& weight,
+                                            int row, int column, float sum) {
+  if (row >= part.end_row) return;
   // Powers of two: their product is exact.
   const float scale = __fmul_rn(__ldg(x.scales + row), weight.factor);
-  Store(task, row, column, __fmul_rn(sum, scale));
+  Store(task, part, row, column, __fmul_rn(sum, scale));
 }
 
 }  // namespace pregate::cuda

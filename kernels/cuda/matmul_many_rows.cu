@@ -100,14 +100,16 @@ __global__ void __launch_bounds__(kThreads, 2)
     ManyRowsKernel(const __grid_constant__ TaskList list) {
   using Weights = LaneWeights<kType>;
   const ProductTask& task = TaskOfBlock(list, static_cast<int>(blockIdx.x));
-  const int block = static_cast<int>(blockIdx.x) - task.first_block;
+  const BlockPart part = PartOfBlock(task, static_cast<int>(blockIdx.x), kManyRows);
+  if (part.first_row >= part.end_row) return;
+  const int groups = (part.end_row - part.first_row + kGroupRows - 1) / kGroupRows;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int tile = block / task.row_blocks * kManyTiles + static_cast<int>(threadIdx.x) / kWarp;
+  const int tile = part.tile_block * kManyTiles + static_cast<int>(threadIdx.x) / kWarp;
   const bool works = tile < task.tiles;
-  const WeightView weight = ViewWeight<kType>(task.weight, task.weight_rows, task.weight_cols);
+  const WeightView weight = ViewWeight<kType>(part.weight, task.weight_rows, task.weight_cols);
   const int weight_tile = works ? WeightTile(task, tile) : 0;
-  const Rows own = {HalvesIn(task.x, task.rows, task.cols), task.cols, task.rows,
-                    block % task.row_blocks * kManyRows, task.cols / kChunkColumns};
+  const Rows own = {HalvesIn(task.x, task.rows, task.cols), task.cols, task.rows, part.first_row,
+                    task.cols / kChunkColumns};
 
   char* const shared = SharedMemory();
   float* const totals = SharedArray<float>(kStages * kStageBytes) + threadIdx.x;
@@ -142,13 +144,13 @@ __global__ void __launch_bounds__(kThreads, 2)
     const char* const at =
         shared + stage % kStages * kStageBytes + chunk % kStageChunks * kChunkBytes;
     MultiplyChunk<kType, kGroups>(
-        weights, kGroups, [&](int group) { return ReadRight<kType>(at, group, lane); }, sums);
+        weights, groups, [&](int group) { return ReadRight<kType>(at, group, lane); }, sums);
   }
   if (!works) return;
   CloseSlice(sums, totals);
   for (int i = 0; i < kSums; ++i) {
     const int panel = i / (4 * kGroups), group = i / 4 % kGroups, e = i % 4;
-    StoreScaled(task, own.x, weight, own.first_row + RowOf(group, e, lane),
+    StoreScaled(task, part, own.x, weight, own.first_row + RowOf(group, e, lane),
                 tile * kTileRows + OutputOf(panel, e, lane), totals[i * kThreads]);
   }
 }

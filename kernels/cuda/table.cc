@@ -34,6 +34,8 @@ const Kernels& CudaKernels() {
     kernels.top_k_gate = cuda::TopKGate;
     kernels.combine_rows = cuda::CombineRows;
     kernels.likeliest = cuda::Likeliest;
+    kernels.sort_by_expert = cuda::SortByExpert;
+    kernels.grouped_matmul = cuda::GroupedMatmul;
     return kernels;
   }();
   return table;
