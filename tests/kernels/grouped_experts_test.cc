@@ -42,6 +42,15 @@ struct Order {
 class ExpertOrderTest : public TableTest {};
 INSTANTIATE_TEST_SUITE_P(Tables, ExpertOrderTest, testing::ValuesIn(TablesUnderTest()), TableName);
 
+// Here, as these are the tables that have every entry.
+TEST_P(ExpertOrderTest, TheTableIsComplete) {
+  const Kernels& k = kernels();
+  EXPECT_TRUE(k.rms_norm && k.layer_norm && k.packed_bytes && k.pack && k.embed &&
+              k.quantize_rows && k.matmul && k.rope_table && k.rope && k.kv_append && k.attention &&
+              k.self_attention && k.gated_activation && k.add && k.gather_rows && k.top_k_gate &&
+              k.combine_rows && k.likeliest && k.sort_by_expert && k.grouped_matmul);
+}
+
 TEST_P(ExpertOrderTest, RowsStandByExpertInTheirOrder) {
   struct Case {
     int64_t rows;
