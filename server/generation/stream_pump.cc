@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "server/generation/gather.h"
 
 namespace pregate {
 

@@ -29,9 +29,6 @@ class PumpedStream {
 class StreamPump {
  public:
   static constexpr absl::Duration kTick = absl::Seconds(1);
-  // The engine wakes all streams of a step one after the other. The pump lets it get them done: at
-  // the first it would take the processor from the engine's thread, for as long as it has to write.
-  static constexpr absl::Duration kGather = absl::Microseconds(100);
 
   // `on_tick` is called on the pump's thread every kTick.
   explicit StreamPump(std::function<void()> on_tick);

@@ -11,16 +11,13 @@
 
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "server/generation/gather.h"
 
 namespace pregate {
 
 // Open as long as that thread runs. Each method says false once it has ended; the job is not run.
 class Mailbox : public std::enable_shared_from_this<Mailbox> {
  public:
-  // The engine wakes all streams of a step one after the other. The thread lets it get them done:
-  // at the first it would take the processor from the engine's, for as long as it has to write.
-  static constexpr absl::Duration kGather = absl::Microseconds(100);
-
   explicit Mailbox(boost::asio::io_context* context) : context_(context) {}
 
   template <typename Job>
