@@ -252,6 +252,12 @@ class Engine {
 absl::Status ValidateRequest(const GenerationRequest& request, const ModelInfo& model);
 absl::Status ValidateRequest(const EncodingRequest& request, const ModelInfo& model);
 
+// What the log-probabilities of one prompt may weigh, and what they do: pairs of 8 bytes, at each
+// of its `tokens` positions those of its token, of the `top` likeliest and of `listed` ids asked
+// for.
+inline constexpr int64_t kMaxPromptLogprobBytes = 16 << 20;
+int64_t PromptLogprobBytes(int64_t tokens, int64_t top, int64_t listed);
+
 }  // namespace pregate
 
 #endif  // PREGATE_ENGINE_ENGINE_H_

@@ -16,9 +16,6 @@ constexpr int kMaxLogitBias = 1024;
 constexpr int kMaxLogprobs = 20;
 constexpr int kMaxLogprobIds = 128;
 constexpr float kMaxLogitBiasValue = 100.0f;
-// What the log-probabilities of one prompt may weigh: pairs of 8 bytes, at each position those of
-// its token, of the likeliest and of the ids asked for.
-constexpr int64_t kMaxPromptLogprobBytes = 16 << 20;
 
 template <typename T>
 absl::Status Refuse(absl::string_view field, absl::string_view rule, T got) {
@@ -114,8 +111,8 @@ absl::Status ValidatePromptLogprobs(const GenerationRequest& request) {
     return Refuse("prompt_logprobs", absl::StrCat("in [0, ", kMaxLogprobs, "]"), top);
   }
   if (top < 0) return absl::OkStatus();
-  const int64_t pairs = top + 1 + std::ssize(request.sampling[0].logprob_token_ids);
-  const int64_t bytes = static_cast<int64_t>(request.prompt.size()) * pairs * 8;
+  const int64_t bytes = PromptLogprobBytes(std::ssize(request.prompt), top,
+                                           std::ssize(request.sampling[0].logprob_token_ids));
   if (bytes > kMaxPromptLogprobBytes) {
     return Refuse("prompt_logprobs",
                   absl::StrCat("at most ", kMaxPromptLogprobBytes, " bytes for the whole prompt"),
@@ -164,6 +161,10 @@ absl::Status ValidateRequest(const EncodingRequest& request, const ModelInfo& mo
     return Refuse("second_begin", absl::StrCat("in [0, ", size, ")"), request.second_begin);
   }
   return ValidateIds("input_tokens", request.ids, model);
+}
+
+int64_t PromptLogprobBytes(int64_t tokens, int64_t top, int64_t listed) {
+  return tokens * (top + 1 + listed) * 8;
 }
 
 }  // namespace pregate

@@ -13,8 +13,6 @@ using nlohmann::json;
 using Prompt = decltype(ClientRequest::prompt);
 
 constexpr int64_t kDefaultMaxTokens = 16;  // OpenAI's
-// ValidateRequest's bound for one prompt, here for all of a call.
-constexpr int64_t kMaxPromptLogprobBytes = 16 << 20;
 constexpr absl::string_view kPromptRule =
     "be a string, a list of strings, a list of token ids or a list of such lists";
 
@@ -87,13 +85,13 @@ absl::StatusOr<Echo> EchoOf(const ServedModel& model, ClientRequest* request,
   return echo;
 }
 
-int64_t PromptLogprobBytes(const ClientRequest& request, const std::vector<int32_t>& ids) {
+int64_t ScoredBytes(const ClientRequest& request, const std::vector<int32_t>& ids) {
   if (!request.prompt_logprobs.has_value()) return 0;
   constexpr int64_t kMost = 1024;  // more than ValidateRequest lets pass
   const int64_t top = std::clamp<int64_t>(*request.prompt_logprobs, 0, kMost);
-  const auto listed = static_cast<int64_t>(request.sampling.logprob_token_ids.size());
   const int64_t worded = std::clamp<int64_t>(request.n, 1, kMaxAnswers);  // with each answer
-  return static_cast<int64_t>(ids.size()) * (top + 1 + listed) * worded * 8;
+  return worded *
+         PromptLogprobBytes(std::ssize(ids), top, std::ssize(request.sampling.logprob_token_ids));
 }
 
 // With `echo`, `logprobs` are the prompt's too, and max_tokens may be 0: the prompt is only read.
@@ -142,7 +140,8 @@ absl::StatusOr<CompletionRequest> ReadCompletionRequest(const json& body,
     if (*echo || one.prompt_logprobs.has_value()) {
       absl::StatusOr<std::vector<int32_t>> ids = IdsOf(model, one);
       if (!ids.ok()) return ids.status();
-      scored_bytes += PromptLogprobBytes(one, *ids);
+      scored_bytes += ScoredBytes(one, *ids);
+      // ValidateRequest's bound for one prompt, here for all of a call.
       if (scored_bytes > kMaxPromptLogprobBytes) {
         return FieldError(
             "prompt_logprobs",
