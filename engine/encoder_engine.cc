@@ -321,6 +321,8 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeEncoderEngine(
     const std::function<void(double)>& progress) {
   const ModelConfig& config = file->config();
   if (absl::Status status = ValidateOptions(options, config); !status.ok()) return status;
+  const absl::StatusOr<SchedulingPolicy> policy = ParsePolicy(options.scheduling_policy);
+  if (!policy.ok()) return policy.status();
   absl::StatusOr<ChosenBackend> chosen = ChooseBackend(*file, options);
   if (!chosen.ok()) return chosen.status();
   EncoderSetup setup;
@@ -348,7 +350,7 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeEncoderEngine(
 
   setup.queue.max_tokens = options.max_num_batched_tokens;
   setup.queue.max_texts = options.max_num_seqs;
-  setup.by_priority = options.scheduling_policy == "priority";
+  setup.by_priority = *policy == SchedulingPolicy::kPriority;
   setup.max_queued_requests = options.max_num_queued_reqs;
   // By default a text that can be served is never one that must come back for ever.
   setup.max_queued_tokens =

@@ -29,13 +29,6 @@ absl::StatusOr<DType> ParseKvDtype(const std::string& name) {
       absl::StrCat("kv-cache-dtype: must be auto, f16, f32 or q8_0; got ", name));
 }
 
-absl::StatusOr<SchedulingPolicy> ParsePolicy(const std::string& name) {
-  if (name == "fcfs") return SchedulingPolicy::kFcfs;
-  if (name == "priority") return SchedulingPolicy::kPriority;
-  return absl::InvalidArgumentError(
-      absl::StrCat("scheduling-policy: must be fcfs or priority; got ", name));
-}
-
 absl::StatusOr<ExpertStorage> ParseExpertStorage(const std::string& name) {
   if (name == "auto") return ExpertStorage::kAuto;
   if (name == "tied") return ExpertStorage::kTied;
@@ -122,6 +115,13 @@ absl::Status ValidateOptions(const EngineOptions& options, const ModelConfig& co
         absl::StrCat("dtype: must be auto, int8 or float32; got ", options.dtype));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<SchedulingPolicy> ParsePolicy(const std::string& name) {
+  if (name == "fcfs") return SchedulingPolicy::kFcfs;
+  if (name == "priority") return SchedulingPolicy::kPriority;
+  return absl::InvalidArgumentError(
+      absl::StrCat("scheduling-policy: must be fcfs or priority; got ", name));
 }
 
 absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,

@@ -46,6 +46,9 @@ absl::StatusOr<std::unique_ptr<ModelFile>> OpenServedModel(const std::string& mo
 // INVALID_ARGUMENT "<flag>: <rule>; got <value>" for an option out of range.
 absl::Status ValidateOptions(const EngineOptions& options, const ModelConfig& config);
 
+// EngineOptions::scheduling_policy; INVALID_ARGUMENT as above for a word that names none.
+absl::StatusOr<SchedulingPolicy> ParsePolicy(const std::string& name);
+
 // INVALID_ARGUMENT for options out of range, UNIMPLEMENTED for a model that does not generate,
 // RESOURCE_EXHAUSTED when the KV cache has no room, and whatever ModelFile::Open, ChooseBackend,
 // Tokenizer::Create and Transformer::Create say.

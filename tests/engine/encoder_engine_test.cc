@@ -267,6 +267,14 @@ TEST_F(EncoderEngineTest, PriorityCountsWhereThePolicySaysSo) {
   }
 }
 
+TEST_F(EncoderEngineTest, RefusesAPolicyThatItDoesNotKnow) {
+  const TinyModel model(CaseNamed("bert_mean"), TinyModel::Format::kSafetensors);
+  EngineOptions options;
+  options.scheduling_policy = "fair";
+  EXPECT_EQ(Engine::Create(model.path(), options).status(),
+            absl::InvalidArgumentError("scheduling-policy: must be fcfs or priority; got fair"));
+}
+
 TEST_F(EncoderEngineTest, DeadlinesAndCancellationsEndWhoWaits) {
   const auto engine = Make();
   Gate gate;
