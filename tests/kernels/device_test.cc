@@ -149,6 +149,11 @@ class FakeRoot {
     std::filesystem::create_directories(file.parent_path());
     std::ofstream(file) << text;
   }
+  // Cgroups of version 2, with this process in /a/b, and no limits yet.
+  void WriteVersion2() {
+    Write("/proc/self/mountinfo", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+    Write("/proc/self/cgroup", "0::/a/b\n");
+  }
   std::string path() const { return path_.string(); }
 
  private:
@@ -157,8 +162,7 @@ class FakeRoot {
 
 TEST(UsableCpusTest, Version2TakesTheSmallestLimitOfTheAncestors) {
   FakeRoot root;
-  root.Write("/proc/self/mountinfo", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
-  root.Write("/proc/self/cgroup", "0::/a/b\n");
+  root.WriteVersion2();
   EXPECT_EQ(CgroupCpuLimit(root.path()), std::nullopt);
   root.Write("/sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
   EXPECT_EQ(CgroupCpuLimit(root.path()), std::nullopt);
@@ -185,8 +189,7 @@ TEST(UsableCpusTest, ThisMachineHasAtLeastOne) { EXPECT_GE(UsableCpus(), 1); }
 
 TEST(UsableMemoryTest, Version2TakesTheSmallestAncestor) {
   FakeRoot root;
-  root.Write("/proc/self/mountinfo", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
-  root.Write("/proc/self/cgroup", "0::/a/b\n");
+  root.WriteVersion2();
   EXPECT_EQ(CgroupMemoryLimit(root.path()), std::nullopt);
   root.Write("/sys/fs/cgroup/a/b/memory.max", "max\n");
   EXPECT_EQ(CgroupMemoryLimit(root.path()), std::nullopt);
