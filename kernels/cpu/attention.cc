@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cstdlib>
-#include <memory>
 #include <vector>
 
 #include "kernels/kv_layout.h"
+#include "kernels/scratch.h"
 
 namespace pregate {
 namespace {
@@ -16,31 +15,9 @@ constexpr int64_t kMinLines = 8;           // tiles are not made smaller than th
 constexpr int64_t kReadingLines = 2;       // reading history costs about as much as this many lines
 constexpr int64_t kSmallWork = 96 * 1024;  // line-positions x head_dim: some microseconds
 
-// 64-byte aligned memory, kept between calls.
-class Scratch {
- public:
-  float* Get(int64_t floats) {
-    const size_t bytes = (static_cast<size_t>(floats) * sizeof(float) + 63) / 64 * 64;
-    if (bytes > size_) {
-      memory_.reset();
-      memory_.reset(std::aligned_alloc(64, bytes));
-      assert(memory_ != nullptr);
-      size_ = bytes;
-    }
-    return static_cast<float*>(memory_.get());
-  }
-
- private:
-  struct Free {
-    void operator()(void* p) const { std::free(p); }
-  };
-  std::unique_ptr<void, Free> memory_;
-  size_t size_ = 0;
-};
-
 // What a thread works in. Kept, because a step of decoding calls attention once for each layer, for
 // some microseconds each.
-thread_local Scratch thread_scratch;
+thread_local Scratch<float> thread_scratch;
 
 // What the thread that calls attention plans in.
 struct Plan {
@@ -51,7 +28,7 @@ struct Plan {
   };
   std::vector<RowTile> tiles;
   std::vector<Span> spans;
-  Scratch states;
+  Scratch<float> states;
 };
 thread_local Plan thread_plan;
 

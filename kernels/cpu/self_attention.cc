@@ -2,36 +2,17 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cstdlib>
-#include <memory>
 #include <vector>
+
+#include "kernels/scratch.h"
 
 namespace pregate {
 namespace {
 
 constexpr int64_t kMostRows = 96;  // of a tile: enough to hide the turning of keys
 
-// What a thread works in, kept between calls. 64-byte aligned.
-class Scratch {
- public:
-  float* Get(size_t floats) {
-    if (floats > size_) {
-      memory_.reset(
-          static_cast<float*>(std::aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64)));
-      assert(memory_ != nullptr);
-      size_ = floats;
-    }
-    return memory_.get();
-  }
-
- private:
-  struct Free {
-    void operator()(float* p) const { std::free(p); }
-  };
-  std::unique_ptr<float, Free> memory_;
-  size_t size_ = 0;
-};
-thread_local Scratch thread_scratch;
+// What a thread works in.
+thread_local Scratch<float> thread_scratch;
 thread_local std::vector<SelfTile> thread_tiles;
 
 int64_t Aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
@@ -98,7 +79,7 @@ void RunSelfAttention(Device& device, int lanes, SelfTileFunction run, const Sel
       AttentionScratch scratch;
       SoftmaxState state;
       const int64_t floats = Split(call, tile.rows, nullptr, &scratch, &state);
-      float* const memory = thread_scratch.Get(static_cast<size_t>(floats));
+      float* const memory = thread_scratch.Get(floats);
       Split(call, tile.rows, memory, &scratch, &state);
       run(call, tile, scratch, state);
     }

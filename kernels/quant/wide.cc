@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
 
 #include "absl/container/inlined_vector.h"
 #include "kernels/quant/formats.h"
+#include "kernels/scratch.h"
 #include "kernels/work_list.h"
 
 namespace pregate {
@@ -19,28 +18,8 @@ constexpr int64_t kPiecesPerThread = 8;
 
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Rounded rows of all products of a call, kept between calls. 64-byte aligned.
-class Scratch {
- public:
-  WideRowGroup* Get(int64_t groups) {
-    const size_t bytes = (static_cast<size_t>(groups) * sizeof(WideRowGroup) + 63) / 64 * 64;
-    if (bytes > size_) {
-      memory_.reset();
-      memory_.reset(std::aligned_alloc(64, bytes));
-      assert(memory_ != nullptr);
-      size_ = bytes;
-    }
-    return static_cast<WideRowGroup*>(memory_.get());
-  }
-
- private:
-  struct Free {
-    void operator()(void* p) const { std::free(p); }
-  };
-  std::unique_ptr<void, Free> memory_;
-  size_t size_ = 0;
-};
-thread_local Scratch thread_scratch;
+// Rounded rows of all products of a call.
+thread_local Scratch<WideRowGroup> thread_scratch;
 
 // One x of a call, which several products may share, and where its blocks are.
 struct Operand {
