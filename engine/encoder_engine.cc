@@ -14,6 +14,7 @@
 #include "absl/synchronization/mutex.h"
 #include "engine/backend_choice.h"
 #include "engine/engine_setup.h"
+#include "engine/intake.h"
 #include "engine/model/encoder.h"
 #include "engine/plan/encoding_queue.h"
 
@@ -54,12 +55,15 @@ struct Submitted {
 class EncoderEngine : public Engine {
  public:
   explicit EncoderEngine(EncoderSetup setup)
-      : setup_(std::move(setup)), queue_(setup_.queue), thread_([this] { Run(); }) {}
+      : setup_(std::move(setup)),
+        queue_(setup_.queue),
+        intake_(setup_.max_queued_requests, setup_.max_queued_tokens),
+        thread_([this] { Run(); }) {}
 
   ~EncoderEngine() override {
     {
       absl::MutexLock lock(&mutex_);
-      stopping_ = true;
+      intake_.Stop();
     }
     thread_.join();
   }
@@ -75,13 +79,9 @@ class EncoderEngine : public Engine {
     if (absl::Status status = ValidateRequest(request, setup_.info); !status.ok()) return status;
     const auto tokens = static_cast<int64_t>(request.ids.size());
     absl::MutexLock lock(&mutex_);
-    if (stopping_ || (draining_ && !request.continues)) {
-      return absl::UnavailableError("server: draining; try another replica");
+    if (absl::Status status = intake_.Take(1, tokens, request.continues); !status.ok()) {
+      return status;
     }
-    if (absl::Status status = CheckQueue(tokens); !status.ok()) return status;
-    ++queued_;
-    ++live_;
-    queued_tokens_ += tokens;
     const uint64_t id = next_id_++;
     arrived_.push_back({id, std::move(request), std::move(callback), Clock::now()});
     return id;
@@ -97,24 +97,22 @@ class EncoderEngine : public Engine {
 
   void StartDrain() override {
     absl::MutexLock lock(&mutex_);
-    draining_ = true;
+    intake_.StartDrain();
   }
 
   bool WaitUntilIdle(absl::Duration timeout) override {
     absl::MutexLock lock(&mutex_);
-    return mutex_.AwaitWithTimeout(absl::Condition(
-                                       +[](int64_t* live) { return *live == 0; }, &live_),
-                                   timeout);
+    return mutex_.AwaitWithTimeout(absl::Condition(&intake_, &Intake::idle), timeout);
   }
 
   EngineStats stats() const override {
     absl::MutexLock lock(&mutex_);
     EngineStats stats;
-    stats.waiting = static_cast<int32_t>(queued_);
-    stats.running = static_cast<int32_t>(live_ - queued_);
+    stats.waiting = static_cast<int32_t>(intake_.queued());
+    stats.running = static_cast<int32_t>(intake_.live() - intake_.queued());
     stats.steps = steps_;
     stats.last_step = last_step_;
-    stats.draining = draining_;
+    stats.draining = intake_.draining();
     return stats;
   }
 
@@ -124,20 +122,6 @@ class EncoderEngine : public Engine {
   }
 
  private:
-  // Overload is an answer: said before any work is done.
-  absl::Status CheckQueue(int64_t tokens) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (queued_ >= setup_.max_queued_requests) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "queue: must hold at most ", setup_.max_queued_requests, " requests; got ", queued_ + 1));
-    }
-    if (queued_tokens_ + tokens > setup_.max_queued_tokens) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("queue: must hold at most ", setup_.max_queued_tokens,
-                       " prompt tokens; got ", queued_tokens_ + tokens));
-    }
-    return absl::OkStatus();
-  }
-
   // --- The engine thread. Everything below runs on it alone. ---
 
   void Run() {
@@ -159,7 +143,7 @@ class EncoderEngine : public Engine {
     {
       absl::MutexLock lock(&mutex_);
       if (queue_.empty()) mutex_.Await(absl::Condition(this, &EncoderEngine::HasCommands));
-      stopping = stopping_;
+      stopping = intake_.stopping();
       arrived.swap(arrived_);
       cancelled.swap(cancelled_);
     }
@@ -171,7 +155,7 @@ class EncoderEngine : public Engine {
   }
 
   bool HasCommands() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return stopping_ || !arrived_.empty() || !cancelled_.empty();
+    return intake_.stopping() || !arrived_.empty() || !cancelled_.empty();
   }
 
   void Take(Submitted submitted) {
@@ -207,15 +191,12 @@ class EncoderEngine : public Engine {
     text.callback(std::move(output));
     text.callback = nullptr;
     absl::MutexLock lock(&mutex_);
-    --live_;
+    intake_.End(1);
   }
 
   void LeaveQueue(const std::vector<const Submitted*>& texts) {
     absl::MutexLock lock(&mutex_);
-    for (const Submitted* text : texts) {
-      --queued_;
-      queued_tokens_ -= static_cast<int64_t>(text->request.ids.size());
-    }
+    for (const Submitted* text : texts) intake_.LeaveQueue(1, std::ssize(text->request.ids));
   }
 
   void Step() {
@@ -249,7 +230,7 @@ class EncoderEngine : public Engine {
     if (step_observer_) step_observer_(step);
     // Last: who waits until nothing is left may take away what the observer uses.
     absl::MutexLock lock(&mutex_);
-    live_ -= static_cast<int64_t>(texts.size());
+    intake_.End(std::ssize(texts));
     ++steps_;
     last_step_ = absl::Now();
   }
@@ -276,16 +257,12 @@ class EncoderEngine : public Engine {
   std::function<void(const StepStats&)> step_observer_;
 
   mutable absl::Mutex mutex_;
+  Intake intake_ ABSL_GUARDED_BY(mutex_);  // of texts, which live until they have their output
   std::vector<Submitted> arrived_ ABSL_GUARDED_BY(mutex_);
   std::vector<uint64_t> cancelled_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
-  int64_t queued_ ABSL_GUARDED_BY(mutex_) = 0;         // texts that no step has taken
-  int64_t queued_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // of those
-  int64_t live_ ABSL_GUARDED_BY(mutex_) = 0;           // texts that have no output yet
   int64_t steps_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time last_step_ ABSL_GUARDED_BY(mutex_) = absl::Now();
-  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
 
   std::thread thread_;  // last: starts when everything above stands
 };

@@ -19,6 +19,7 @@
 #include "engine/engine_setup.h"
 #include "engine/engine_stats.h"
 #include "engine/hidden_pooling.h"
+#include "engine/intake.h"
 #include "engine/live_requests.h"
 #include "engine/traced_scheduler.h"
 
@@ -51,12 +52,13 @@ class StepEngine : public Engine {
       : setup_(std::move(setup)),
         scheduler_(setup_.scheduler_config, setup_.trace.get()),
         slot_owner_(setup_.scheduler_config.max_num_seqs),
+        intake_(setup_.max_queued_requests, setup_.max_queued_tokens),
         thread_([this] { Run(); }) {}
 
   ~StepEngine() override {
     {
       absl::MutexLock lock(&mutex_);
-      stopping_ = true;
+      intake_.Stop();
     }
     thread_.join();
   }
@@ -105,14 +107,12 @@ class StepEngine : public Engine {
 
   void StartDrain() override {
     absl::MutexLock lock(&mutex_);
-    draining_ = true;
+    intake_.StartDrain();
   }
 
   bool WaitUntilIdle(absl::Duration timeout) override {
     absl::MutexLock lock(&mutex_);
-    return mutex_.AwaitWithTimeout(absl::Condition(
-                                       +[](int64_t* live) { return *live == 0; }, &live_answers_),
-                                   timeout);
+    return mutex_.AwaitWithTimeout(absl::Condition(&intake_, &Intake::idle), timeout);
   }
 
   EngineStats stats() const override {
@@ -121,7 +121,7 @@ class StepEngine : public Engine {
     for (const Command& command : inbox_) {
       stats.waiting += std::holds_alternative<Submission>(command);
     }
-    stats.draining = draining_;
+    stats.draining = intake_.draining();
     return stats;
   }
 
@@ -132,16 +132,12 @@ class StepEngine : public Engine {
 
  private:
   absl::StatusOr<uint64_t> Queue(Submission submission) {
-    absl::MutexLock lock(&mutex_);
-    if (stopping_ || (draining_ && !submission.continues)) {
-      return absl::UnavailableError("server: draining; try another replica");
-    }
     const int64_t answers = static_cast<int64_t>(submission.request.sampling.size());
     const int64_t tokens = answers * static_cast<int64_t>(submission.request.prompt.size());
-    if (absl::Status status = CheckQueue(answers, tokens); !status.ok()) return status;
-    queued_answers_ += answers;
-    queued_tokens_ += tokens;
-    live_answers_ += answers;
+    absl::MutexLock lock(&mutex_);
+    if (absl::Status status = intake_.Take(answers, tokens, submission.continues); !status.ok()) {
+      return status;
+    }
     const uint64_t id = submission.id = next_request_id_++;
     inbox_.push_back(std::move(submission));
     return id;
@@ -157,22 +153,6 @@ class StepEngine : public Engine {
     const int64_t pool = static_cast<int64_t>(setup_.info.kv_blocks) * setup_.info.block_tokens;
     const int64_t longest = std::min<int64_t>(setup_.info.max_model_len, pool);
     return static_cast<int32_t>(longest - static_cast<int64_t>(prompt_size));
-  }
-
-  // Overload is an answer: said before any work is done.
-  absl::Status CheckQueue(int64_t answers, int64_t tokens) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (queued_answers_ + answers > setup_.max_queued_requests) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("queue: must hold at most ", setup_.max_queued_requests, " requests; got ",
-                       queued_answers_ + answers));
-    }
-    if (queued_tokens_ + tokens > setup_.max_queued_tokens) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("queue: must hold at most ", setup_.max_queued_tokens,
-                       " prompt tokens; got ", queued_tokens_ + tokens));
-    }
-    return absl::OkStatus();
   }
 
   // --- The engine thread. Everything below runs on it alone. ---
@@ -197,7 +177,7 @@ class StepEngine : public Engine {
     {
       absl::MutexLock lock(&mutex_);
       if (live_requests_.empty()) mutex_.Await(absl::Condition(this, &StepEngine::HasCommands));
-      stopping = stopping_;
+      stopping = intake_.stopping();
       const size_t count =
           stopping ? inbox_.size() : std::min<size_t>(inbox_.size(), kMaxCommandsPerStep);
       commands.assign(std::make_move_iterator(inbox_.begin()),
@@ -225,7 +205,7 @@ class StepEngine : public Engine {
   }
 
   bool HasCommands() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return stopping_ || !inbox_.empty();
+    return intake_.stopping() || !inbox_.empty();
   }
 
   void ExpireDeadlines() {
@@ -362,9 +342,8 @@ class StepEngine : public Engine {
     expert_batching_ = Explain(now.experts.batching);
     const LiveRequests::Departures gone = live_requests_.TakeDepartures();
     absl::MutexLock lock(&mutex_);
-    queued_answers_ -= gone.queued_answers;
-    queued_tokens_ -= gone.queued_tokens;
-    live_answers_ -= gone.ended_answers;
+    intake_.LeaveQueue(gone.queued_answers, gone.queued_tokens);
+    intake_.End(gone.ended_answers);
     FillStats(now, setup_.scheduler_config, &stats_);
     stats_.steps = steps_;
     stats_.last_step = last_step_;
@@ -383,13 +362,9 @@ class StepEngine : public Engine {
   std::function<void(const StepStats&)> step_observer_;
 
   mutable absl::Mutex mutex_;
+  Intake intake_ ABSL_GUARDED_BY(mutex_);  // of answers
   std::deque<Command> inbox_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_request_id_ ABSL_GUARDED_BY(mutex_) = 1;
-  int64_t queued_answers_ ABSL_GUARDED_BY(mutex_) = 0;  // submitted, not taken up yet
-  int64_t queued_tokens_ ABSL_GUARDED_BY(mutex_) = 0;   // prompt tokens of those
-  int64_t live_answers_ ABSL_GUARDED_BY(mutex_) = 0;    // submitted, not ended yet
-  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
 
   std::thread thread_;  // last: starts when everything above stands
