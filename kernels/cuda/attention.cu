@@ -14,6 +14,8 @@ constexpr int kFewLines = 16;
 // The same where walking blocks would not even fill the device.
 constexpr int kMaxFewLines = 256;
 constexpr int kWideLines = 64;
+// What spans may leave for the merge. Where they would leave more there are blocks enough without.
+constexpr int64_t kMaxPartialBytes = int64_t{256} << 20;
 constexpr unsigned kMergeThreads = 64;
 
 // A block merges one line's spans.
@@ -49,11 +51,11 @@ void RunEngine(Device& device, const AttentionArgs& args, int64_t lines, bool wi
 void RunFewLines(Device& device, AttentionArgs args, int lines) {
   args.serves_few = true;
   args.partials = nullptr;
-  if (args.spans > 1) {
-    const int64_t partials =
-        int64_t{args.batch.num_sequences} * args.kv_heads * args.few_lines * args.spans;
-    args.partials = static_cast<float*>(
-        AsGpu(device).Scratch(static_cast<size_t>(partials * (args.head_dim + 2)) * sizeof(float)));
+  args.partial_lines = lines;
+  const int64_t partials = int64_t{args.batch.num_sequences} * args.kv_heads * lines * args.spans;
+  const int64_t bytes = partials * (args.head_dim + 2) * int64_t{sizeof(float)};
+  if (args.spans > 1 && bytes <= kMaxPartialBytes) {
+    args.partials = static_cast<float*>(AsGpu(device).Scratch(static_cast<size_t>(bytes)));
   }
   RunEngine(device, args, lines, lines > std::max(kFewLines, args.group));
   if (args.partials == nullptr) return;

@@ -56,7 +56,8 @@ struct AttentionArgs {
   bool serves_few;
   // Where a block leaves its span, see PartialOf; null: it walks over all spans and writes `out`.
   float* partials;
-  int spans;  // of the longest history
+  int partial_lines;  // of each sequence and key-value head
+  int spans;          // of the longest history
 };
 
 // Sets scale and cap.
@@ -160,7 +161,7 @@ PREGATE_DEVICE float Finish(float mix, float sum) { return __fadd_rn(mix / sum, 
 // A line of the sequences of few lines and a span: max, sum, and the mix [head_dim].
 PREGATE_DEVICE float* PartialOf(const AttentionArgs& args, const Lines& lines, int line, int span) {
   const int64_t part = int64_t{blockIdx.z} * args.kv_heads + lines.kv_head;
-  const int64_t index = (part * args.few_lines + lines.first + line) * args.spans + span;
+  const int64_t index = (part * args.partial_lines + lines.first + line) * args.spans + span;
   return args.partials + index * (args.head_dim + 2);
 }
 

@@ -1,8 +1,7 @@
 // Rows of a table of embeddings.
-#include <cassert>
-
 #include "kernels/cuda/entries.h"
 #include "kernels/cuda/lane_weights.h"
+#include "kernels/cuda/weight_types.h"
 
 namespace pregate::cuda {
 namespace {
@@ -51,32 +50,8 @@ void LaunchType(Device& device, const PackedWeight& table, const int32_t* ids, f
 }  // namespace
 
 void Embed(Device& device, const PackedWeight& table, const int32_t* ids, float scale, Tensor out) {
-  switch (table.dtype) {
-    case DType::kF32:
-      return LaunchType<DType::kF32>(device, table, ids, scale, out);
-    case DType::kF16:
-      return LaunchType<DType::kF16>(device, table, ids, scale, out);
-    case DType::kBF16:
-      return LaunchType<DType::kBF16>(device, table, ids, scale, out);
-    case DType::kQ8_0:
-      return LaunchType<DType::kQ8_0>(device, table, ids, scale, out);
-    case DType::kQ4_0:
-      return LaunchType<DType::kQ4_0>(device, table, ids, scale, out);
-    case DType::kQ4_1:
-      return LaunchType<DType::kQ4_1>(device, table, ids, scale, out);
-    case DType::kQ5_0:
-      return LaunchType<DType::kQ5_0>(device, table, ids, scale, out);
-    case DType::kQ5_1:
-      return LaunchType<DType::kQ5_1>(device, table, ids, scale, out);
-    case DType::kQ4_K:
-      return LaunchType<DType::kQ4_K>(device, table, ids, scale, out);
-    case DType::kQ5_K:
-      return LaunchType<DType::kQ5_K>(device, table, ids, scale, out);
-    case DType::kQ6_K:
-      return LaunchType<DType::kQ6_K>(device, table, ids, scale, out);
-    default:
-      assert(false && "not a type that this table multiplies by");
-  }
+  CallForWeightType(table.dtype,
+                    [&]<DType kType>() { LaunchType<kType>(device, table, ids, scale, out); });
 }
 
 }  // namespace pregate::cuda

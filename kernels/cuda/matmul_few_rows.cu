@@ -2,6 +2,7 @@
 #include <cassert>
 
 #include "kernels/cuda/matmul_half.h"
+#include "kernels/cuda/weight_types.h"
 
 namespace pregate::cuda {
 namespace {
@@ -134,30 +135,7 @@ void LaunchType(Device& device, int block_rows, const TaskList& list) {
 }  // namespace
 
 void LaunchFewRows(Device& device, DType dtype, int block_rows, const TaskList& list) {
-  switch (dtype) {
-    case DType::kF16:
-      return LaunchType<DType::kF16>(device, block_rows, list);
-    case DType::kBF16:
-      return LaunchType<DType::kBF16>(device, block_rows, list);
-    case DType::kQ8_0:
-      return LaunchType<DType::kQ8_0>(device, block_rows, list);
-    case DType::kQ4_0:
-      return LaunchType<DType::kQ4_0>(device, block_rows, list);
-    case DType::kQ4_1:
-      return LaunchType<DType::kQ4_1>(device, block_rows, list);
-    case DType::kQ5_0:
-      return LaunchType<DType::kQ5_0>(device, block_rows, list);
-    case DType::kQ5_1:
-      return LaunchType<DType::kQ5_1>(device, block_rows, list);
-    case DType::kQ4_K:
-      return LaunchType<DType::kQ4_K>(device, block_rows, list);
-    case DType::kQ5_K:
-      return LaunchType<DType::kQ5_K>(device, block_rows, list);
-    case DType::kQ6_K:
-      return LaunchType<DType::kQ6_K>(device, block_rows, list);
-    default:
-      assert(false && "not a type that meets halves");
-  }
+  CallForHalvesType(dtype, [&]<DType kType>() { LaunchType<kType>(device, block_rows, list); });
 }
 
 }  // namespace pregate::cuda

@@ -1,8 +1,7 @@
 // Products with activations that are floats: multiply-adds in float, for every type of weight.
-#include <cassert>
-
 #include "kernels/cuda/lane_weights.h"
 #include "kernels/cuda/products.h"
+#include "kernels/cuda/weight_types.h"
 
 namespace pregate::cuda {
 namespace {
@@ -86,32 +85,7 @@ void LaunchType(Device& device, int block_rows, const TaskList& list) {
 }  // namespace
 
 void LaunchFloat(Device& device, DType dtype, int block_rows, const TaskList& list) {
-  switch (dtype) {
-    case DType::kF32:
-      return LaunchType<DType::kF32>(device, block_rows, list);
-    case DType::kF16:
-      return LaunchType<DType::kF16>(device, block_rows, list);
-    case DType::kBF16:
-      return LaunchType<DType::kBF16>(device, block_rows, list);
-    case DType::kQ8_0:
-      return LaunchType<DType::kQ8_0>(device, block_rows, list);
-    case DType::kQ4_0:
-      return LaunchType<DType::kQ4_0>(device, block_rows, list);
-    case DType::kQ4_1:
-      return LaunchType<DType::kQ4_1>(device, block_rows, list);
-    case DType::kQ5_0:
-      return LaunchType<DType::kQ5_0>(device, block_rows, list);
-    case DType::kQ5_1:
-      return LaunchType<DType::kQ5_1>(device, block_rows, list);
-    case DType::kQ4_K:
-      return LaunchType<DType::kQ4_K>(device, block_rows, list);
-    case DType::kQ5_K:
-      return LaunchType<DType::kQ5_K>(device, block_rows, list);
-    case DType::kQ6_K:
-      return LaunchType<DType::kQ6_K>(device, block_rows, list);
-    default:
-      assert(false && "not a type that this table multiplies by");
-  }
+  CallForWeightType(dtype, [&]<DType kType>() { LaunchType<kType>(device, block_rows, list); });
 }
 
 }  // namespace pregate::cuda
