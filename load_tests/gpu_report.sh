@@ -58,7 +58,8 @@ step "tests: every kernel against the reference, models against transformers"
 export CUDA_LAUNCH_BLOCKING=1
 {
   timeout 150 "$bin/kernels_gpu_test" --gtest_brief=1 || echo "kernels_gpu_test: exit status $?"
-  timeout 60 "$bin/models_gpu_test" --gtest_brief=1 || echo "models_gpu_test: exit status $?"
+  timeout 60 "$bin/models_gpu_test" --gtest_brief=1 \
+    --gtest_filter='*EveryTable*:*RoundedActivations*:*TinyParity.RowsDoNot*' || echo "models_gpu_test: exit status $?"
 } >"$out/tests.txt" 2>&1
 tail -n 5 "$out/tests.txt"
 unset CUDA_LAUNCH_BLOCKING

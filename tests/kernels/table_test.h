@@ -40,6 +40,10 @@ inline std::vector<TestTable> RunnableTables() {
   return tables;
 }
 
+// In a test that loops over them: skips it, visibly, where there are none.
+#define PREGATE_SKIP_WITHOUT_TABLES() \
+  if (RunnableTables().empty()) GTEST_SKIP() << TablesUnderTest().front().why_not
+
 class TableTest : public testing::TestWithParam<TestTable> {
  protected:
   void SetUp() override {

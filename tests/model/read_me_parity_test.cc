@@ -99,12 +99,13 @@ float Difference(const std::vector<float>& got, const std::vector<float>& want, 
 }
 
 TEST_P(ReadMeParity, LogitsAndGreedyAnswersOfEveryTable) {
+  PREGATE_SKIP_WITHOUT_TABLES();
   const size_t golden = GetParam() == ReadMeForm::kUntied ? 1 : 0;
   const std::vector<float> want = GoldenLogits(golden);
   const size_t stride = Goldens()["stride"];
   for (const TestTable& table : RunnableTables()) {
     std::vector<int32_t> greedy = Goldens()["cases"][golden]["greedy"];
-    if (table.slow) greedy.resize(2);
+    if (table.slow) greedy.resize(3);  // the last two are steps of one shape
     for (const ExpertStorage storage : {ExpertStorage::kTied, ExpertStorage::kCopies}) {
       SCOPED_TRACE(table.name);
       ModelRunner runner(*file_, *table.kernels, table.make_device(2),
