@@ -34,6 +34,7 @@ if [[ "${1:-}" == "--collect" ]]; then
   exit 0
 fi
 
+command -v nvidia-smi >/dev/null || { echo "$0: no GPU here (nvidia-smi is missing)" >&2; exit 1; }
 out="${1:-load_tests/results/gpu}"
 if [[ -n "${PREGATE_GPU_PROGRAMS:-}" ]]; then
   bin="$(realpath "$PREGATE_GPU_PROGRAMS")"
