@@ -116,11 +116,7 @@ __global__ void __launch_bounds__(kWarp* kWarpsOfSlices, kBlocksAtOnce<kType, kG
 
 template <DType kType>
 void LaunchType(Device& device, int block_rows, const TaskList& list) {
-  const auto launch = [&](auto* kernel) {
-    const size_t shared = sizeof(float) * kSlices * kTileRows * static_cast<size_t>(block_rows);
-    Launch(device, kernel, {{static_cast<unsigned>(list.blocks)}, {kWarp * kWarpsOfSlices}, shared},
-           list);
-  };
+  const auto launch = [&](auto* kernel) { LaunchSlices(device, kernel, block_rows, list); };
   switch (block_rows) {
     case 8:
       return launch(FewRowsKernel<kType, 1>);

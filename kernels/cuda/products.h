@@ -106,6 +106,15 @@ __device__ __forceinline__ void Store(const ProductTask& task, const BlockPart& 
   *out = task.accumulate ? __fadd_rn(*out, sum) : sum;
 }
 
+// Launches a kernel whose blocks take `block_rows` rows, have a warp for each slice, and sum up the
+// slices in shared memory.
+template <typename Kernel>
+void LaunchSlices(Device& device, Kernel* kernel, int block_rows, const TaskList& list) {
+  const size_t shared = sizeof(float) * kSlices * kTileRows * static_cast<size_t>(block_rows);
+  Launch(device, kernel, {{static_cast<unsigned>(list.blocks)}, {kWarp * kWarpsOfSlices}, shared},
+         list);
+}
+
 // Launch a kernel for the tasks of a list, whose blocks take `block_rows` rows of x each.
 // matmul_float.cu: x as floats, 1 row or kFloatRows.
 inline constexpr int kFloatRows = 8;
