@@ -25,6 +25,11 @@ int64_t PartWidth(const FfnWeights& ffn, const ExpertPart& part) {
                             : 32 * static_cast<int64_t>(part.tiles.size());
 }
 
+// Experts that a gate gives a row, the shared one included.
+int32_t ExpertsPerRow(const FfnWeights& ffn, const MixtureConfig& mixture) {
+  return mixture.gate.k + (ffn.shared_expert >= 0 ? 1 : 0);
+}
+
 }  // namespace
 
 void RowsByExpert::Sort(absl::Span<const int32_t> ids, int32_t per_row, int32_t num_experts) {
@@ -82,8 +87,7 @@ void Ffn::RunExperts(const FfnWeights& ffn, const Activations& a) {
   const bool on_device = ffn.gate && !device_.host_memory();
   on_device ? GroupOnDevice(ffn, a) : GroupByExpert(ffn, a);
   RunGroups(ffn, a);
-  const int32_t per_row =
-      ffn.gate ? config_.mixture.gate.k + (ffn.shared_expert >= 0 ? 1 : 0) : sorted_.k;
+  const int32_t per_row = ffn.gate ? ExpertsPerRow(ffn, config_.mixture) : sorted_.k;
   const auto* weights = ffn.gate ? static_cast<const float*>(a.expert_weights.data) : nullptr;
   kernels_.combine_rows(device_, a.mixed, static_cast<const int32_t*>(a.mixed_positions.data),
                         weights, per_row, a.projected);
@@ -104,7 +108,7 @@ void Ffn::ChooseExperts(const FfnWeights& ffn, const Activations& a) {
   kernels_.top_k_gate(device_, logits, ffn.shared_gate ? a.shared_logits : Tensor(), gate, ids,
                       static_cast<float*>(a.expert_weights.data));
   if (!device_.host_memory()) return;
-  const int32_t per_row = gate.k + (gate.shared ? 1 : 0);
+  const int32_t per_row = ExpertsPerRow(ffn, config_.mixture);
   chosen_.assign(ids, ids + rows * per_row);
   // Here the layer's demand becomes known, and not before. A store of experts that do not all fit
   // is told of it at this point, by a callback (layer, ids, rows), and awaited in RunExperts before
@@ -137,11 +141,10 @@ void Ffn::GroupByExpert(const FfnWeights& ffn, const Activations& a) {
 // The same where the gate's choice stays on the device: experts of one layer have one shape.
 void Ffn::GroupOnDevice(const FfnWeights& ffn, const Activations& a) {
   const int64_t rows = a.normed.rows, sorted = rows * config_.mixture.gate.k;
-  const bool shared = ffn.shared_expert >= 0;
   const ExpertOrder order = {a.expert_start.Row<int32_t>(0), a.sorted_rows.Row<int32_t>(0),
                              a.mixed_positions.Row<int32_t>(0)};
   kernels_.sort_by_expert(device_, static_cast<const int32_t*>(a.expert_ids.data), rows,
-                          config_.mixture.gate.k + (shared ? 1 : 0),
+                          ExpertsPerRow(ffn, config_.mixture),
                           static_cast<int32_t>(ffn.experts.size()), order);
   const Tensor gathered = Rows(a.gathered, 0, sorted);
   kernels_.gather_rows(device_, a.normed, order.rows, gathered);
@@ -162,7 +165,7 @@ void Ffn::GroupOnDevice(const FfnWeights& ffn, const Activations& a) {
     routed_.downs.push_back(block.down.weight);
   }
   neurons_ = sorted * width;
-  if (shared) {
+  if (ffn.shared_expert >= 0) {
     AddGroup(ffn.experts[static_cast<size_t>(ffn.shared_expert)], a.normed,
              Rows(a.mixed, sorted, rows), a);
   }
