@@ -4,6 +4,7 @@
 #include "kernels/cuda/activation_form.h"
 #include "kernels/cuda/entries.h"
 #include "kernels/cuda/gpu.h"
+#include "kernels/cuda/quads.h"
 
 namespace pregate::cuda {
 namespace {
@@ -25,11 +26,6 @@ struct MatrixList {
   Matrix matrices[kMaxMatrices];
 };
 static_assert(sizeof(MatrixList) <= 4096);
-
-__device__ __forceinline__ float4 LoadFour(const float* x, bool aligned) {
-  if (aligned) return *reinterpret_cast<const float4*>(x);
-  return {x[0], x[1], x[2], x[3]};
-}
 
 // The largest of the block's values, in every thread.
 __device__ __forceinline__ float BlockMax(float value, float* room) {
@@ -65,8 +61,8 @@ __global__ void __launch_bounds__(kThreads)
 
   float largest = 0.0f;
   for (int i = thread; i < fours; i += threads) {
-    const float4 v = LoadFour(x + 4 * i, matrix.aligned);
-    largest = fmaxf(fmaxf(largest, fmaxf(fabsf(v.x), fabsf(v.y))), fmaxf(fabsf(v.z), fabsf(v.w)));
+    const Quad v = LoadQuad(x, 4 * i, matrix.cols, matrix.aligned);
+    for (const float element : v.e) largest = fmaxf(largest, fabsf(element));
   }
   const float scale = ScaleOf(BlockMax(largest, SharedArray<float>()));
   if (thread == 0) out.scales[r] = scale;
@@ -77,9 +73,9 @@ __global__ void __launch_bounds__(kThreads)
     const int i = first + thread;
     float sum = 0.0f;
     if (i < fours) {
-      const float4 v = LoadFour(x + 4 * i, matrix.aligned);
-      const uint16_t h[4] = {ToHalf(v.x * inverse), ToHalf(v.y * inverse), ToHalf(v.z * inverse),
-                             ToHalf(v.w * inverse)};
+      const Quad v = LoadQuad(x, 4 * i, matrix.cols, matrix.aligned);
+      uint16_t h[4];
+      for (int e = 0; e < 4; ++e) h[e] = ToHalf(v.e[e] * inverse);
       sum = FromHalf(h[0]) + FromHalf(h[1]) + FromHalf(h[2]) + FromHalf(h[3]);
       reinterpret_cast<uint2*>(halves)[i] = {h[0] | uint32_t{h[1]} << 16,
                                              h[2] | uint32_t{h[3]} << 16};
@@ -107,14 +103,13 @@ void QuantizeRows(Device& device, absl::Span<const Quantization> matrices) {
     assert(out.dtype == DType::kQ16Act || out.dtype == DType::kQ8Act);
     assert(x.cols % kSumColumns == 0);
     if (x.rows == 0) continue;
-    const bool aligned = reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.stride % 16 == 0;
     list.matrices[list.count++] = {x.Row<float>(0),
                                    out.data,
                                    x.stride / int64_t{sizeof(float)},
                                    static_cast<int32_t>(x.rows),
                                    static_cast<int32_t>(x.cols),
                                    rows,
-                                   aligned};
+                                   IsWide(x)};
     rows += static_cast<int32_t>(x.rows);
     if (list.count == kMaxMatrices) flush();
   }
