@@ -2,7 +2,7 @@
 # Puts together the image's root folder: the programs, their loader and the shared libraries that it
 # would load, the few files that these read at run time, and who made each of them. No shell.
 # Usage: deploy/image/assemble.sh OUT ROOTFS
-#   OUT      what deploy/image/build.sh made
+#   OUT      what deploy/image/build.sh made; of the CUDA variant where the module is there
 #   ROOTFS   folder to make; must not be there
 # Everything is root's (when root runs this), nobody else's to write, and as old as
 # SOURCE_DATE_EPOCH (default 0), so that the same input gives the same bytes when it is packed.
@@ -16,6 +16,10 @@ root="$(realpath "$root")"
 cd "$(dirname "$0")/../.."
 umask 022
 programs=("$out/pregate" "$out/pregate-client")
+cuda=()  # of the CUDA variant alone: the module, and what it loads by name
+if [[ -f "$out/libpregate_cuda.so" ]]; then
+  cuda=("$out/libpregate_cuda.so" "$out"/libcublasLt.so.*)
+fi
 
 # put FILE [MODE]: under its real name, and as a link where it is reached through one.
 put() {
@@ -42,7 +46,7 @@ owners() {
 for program in "${programs[@]}"; do
   install -D -m 0755 "$program" "$root/usr/bin/$(basename "$program")"
 done
-found="$(ldd "${programs[@]}")"
+found="$(ldd "${programs[@]}" "${cuda[@]}")"
 if grep 'not found' <<<"$found" >&2; then
   echo "$0: the libraries above are not here" >&2
   exit 1
@@ -53,6 +57,11 @@ for library in "${libraries[@]}"; do
   put "$library"
 done
 put "$loader" 0755
+if [[ ${#cuda[@]} -gt 0 ]]; then
+  install -D -m 0644 -t "$root/usr/lib/pregate" "${cuda[0]}"
+  # Beside the others, where the loader looks.
+  install -m 0644 -t "$root$(dirname "$(realpath "${libraries[0]}")")" "${cuda[@]:1}"
+fi
 # The kernel looks for the loader by the name in the programs; /lib and /lib64 are Debian's links.
 mkdir -p "$root/usr/lib" "$root/usr$(dirname "$loader")"
 ln -sfr "$root$(realpath "$loader")" "$root/usr$loader"
@@ -64,6 +73,7 @@ done
 put /usr/lib/os-release
 mkdir -p "$root"/etc/ssl/certs "$root"/usr/lib/ssl
 ln -s ../usr/lib/os-release "$root/etc/os-release"
+cp /etc/debian_version "$root/etc/"  # by which NVIDIA's runtime knows where drivers' libraries go
 cp /etc/ssl/openssl.cnf "$root/etc/ssl/"  # the lowest version and security level of TLS
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"  # for pregate-client
 ln -s /etc/ssl/openssl.cnf /etc/ssl/certs "$root/usr/lib/ssl/"
@@ -93,6 +103,13 @@ for package in "${packages[@]}" "${compiled_in[@]}"; do
   mkdir -p "$root/usr/share/doc/$package"
   cp -L "/usr/share/doc/$package/copyright" "$root/usr/share/doc/$package/"
 done
+if [[ ${#cuda[@]} -gt 0 ]]; then
+  cp -r "$out/wheels" "$root/usr/share/pregate/"
+  for wheel in "$out"/wheels/*; do
+    install -D -m 0644 "$wheel/License.txt" "$root/usr/share/doc/$(basename "$wheel")/copyright"
+    rm "$root/usr/share/pregate/wheels/$(basename "$wheel")/License.txt"
+  done
+fi
 cp LICENSE "$root/usr/share/doc/pregate/copyright"
 cp -r /usr/share/common-licenses "$root/usr/share/"
 deploy/image/sbom.py "$root" >"$root/usr/share/pregate/sbom.cdx.json"

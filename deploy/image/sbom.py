@@ -2,7 +2,7 @@
 """Prints the bill of materials of the image's root folder: CycloneDX 1.5, JSON.
 
 Components: Pregate itself; every Debian package that owns a file of the folder; every one whose
-headers or archives are compiled into the programs. Licences are the names that Debian's copyright
+headers or archives are compiled into the programs; NVIDIA's wheels, of the CUDA variant. Licences are the names that Debian's copyright
 files use, as SPDX identifiers where the two lists agree on the meaning. The same folder gives the
 same bytes: the serial number is made of the content, the time is SOURCE_DATE_EPOCH (default 0).
 
@@ -64,6 +64,20 @@ def debian_package(root, control, how):
     }
 
 
+def wheel(root, folder):
+    """A component; `folder` has the wheel's METADATA."""
+    fields = control_fields((folder / "METADATA").read_text(encoding="utf-8"))
+    name, version = fields["Name"], fields["Version"]
+    purl = f"pkg:pypi/{name}@{version}"
+    # Of cuBLAS a library is in the image; the others are the compiler and what it compiles in.
+    how = "file" if name == "nvidia-cublas" else "compiled in"
+    return {
+        "type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl,
+        "licenses": [{"license": {"name": f"see /usr/share/doc/{name}/copyright"}}],
+        "properties": [{"name": "pregate:how", "value": how}],
+    }
+
+
 def distribution(root):
     """Such as debian-12."""
     text = (root / "usr/lib/os-release").read_text(encoding="utf-8")
@@ -74,6 +88,8 @@ def distribution(root):
 def pregate(root):
     """The component that the image is for."""
     programs = [root / "usr/bin" / name for name in ("pregate", "pregate-client")]
+    module = root / "usr/lib/pregate/libpregate_cuda.so"
+    files = programs + ([module] if module.exists() else [])
     said = subprocess.run([programs[0], "--version"], check=True, capture_output=True, text=True)
     version = said.stdout.split()[1]
     return {
@@ -81,11 +97,11 @@ def pregate(root):
         "version": version, "purl": f"pkg:generic/pregate@{version}",
         "licenses": [{"license": {"id": "Apache-2.0"}}],
         "components": [
-            {"type": "file", "bom-ref": f"/usr/bin/{program.name}",
-             "name": f"/usr/bin/{program.name}",
+            {"type": "file", "bom-ref": f"/{file.relative_to(root)}",
+             "name": f"/{file.relative_to(root)}",
              "hashes": [{"alg": "SHA-256",
-                         "content": hashlib.sha256(program.read_bytes()).hexdigest()}]}
-            for program in programs],
+                         "content": hashlib.sha256(file.read_bytes()).hexdigest()}]}
+            for file in files],
     }
 
 
@@ -97,7 +113,8 @@ def bill(root):
     controls = {name: subprocess.run(["dpkg-query", "-s", name], check=True, capture_output=True,
                                      text=True).stdout for name in compiled if name not in shared}
     packages = ([debian_package(root, text, "file") for text in shared.values()] +
-                [debian_package(root, text, "compiled in") for text in controls.values()])
+                [debian_package(root, text, "compiled in") for text in controls.values()] +
+                [wheel(root, folder) for folder in root.glob("usr/share/pregate/wheels/*")])
     packages.sort(key=lambda component: component["purl"])
     main = pregate(root)
     depends = [{"ref": main["bom-ref"], "dependsOn": [one["bom-ref"] for one in packages]}]

@@ -150,6 +150,29 @@ class Parts(unittest.TestCase):
             pod = self.deployment({"image": image})["spec"]["template"]["spec"]
             self.assertEqual(server(pod)["image"], expected)
 
+    def test_images_of_models_on_gpus(self):
+        for image, expected in (
+                ({}, "pregate:0.1.0-cuda"), ({"tag": "1.2"}, "pregate:1.2-cuda"),
+                ({"repository": "r/p", "cuda": {"tag": "9"}}, "r/p:9"),
+                ({"repository": "r/p", "cuda": {"repository": "r/p-cuda"}}, "r/p-cuda:0.1.0-cuda"),
+                ({"digest": f"sha256:{DIGEST}", "cuda": {"digest": "sha256:" + "b" * 64}},
+                 "pregate@sha256:" + "b" * 64)):
+            manifests = render({"image": image, **model(gpu={"count": 1})})
+            for name, pod, _ in pods(manifests):  # the server, and what `helm test` asks with
+                self.assertEqual(pod["containers"][0]["image"], expected, name)
+        # One of a release that has both kinds.
+        both = {"models": [{"name": name, "source": {"path": "/m"}, "gpu": {"count": count}}
+                           for name, count in (("a", 0), ("b", 1))]}
+        images = {labels["pregate/model"]: server(pod)["image"]
+                  for _, pod, labels in pods(render(both)) if server(pod)}
+        self.assertEqual(images, {"a": "pregate:0.1.0", "b": "pregate:0.1.0-cuda"})
+
+    def test_the_device_of_models_on_gpus(self):
+        for values, device in (({"gpu": {"count": 1}}, "cuda"), ({}, None),
+                               ({"gpu": {"count": 1}, "flags": {"device": "auto"}}, "auto")):
+            pod = self.deployment(model(**values))["spec"]["template"]["spec"]
+            self.assertEqual(flags(server(pod)).get("device"), device, values)
+
     def test_the_image_is_what_the_pods_expect(self):
         """Its user, its programs and where these are."""
         text = (ROOT / "deploy/image/Dockerfile").read_text(encoding="utf-8")
@@ -166,6 +189,7 @@ class Parts(unittest.TestCase):
     def test_gpu(self):
         pod = self.deployment(file=by_name("gpu"))["spec"]["template"]["spec"]
         serving = server(pod)
+        self.assertRegex(serving["image"], "@sha256:fedcba98[0-9a-f]{56}$")
         self.assertEqual(serving["resources"]["limits"]["nvidia.com/gpu"], 1)
         self.assertIn({"name": "CUDA_CACHE_PATH", "value": "/var/cache/cuda"}, serving["env"])
         self.assertEqual(pod["nodeSelector"], {"accelerator": "nvidia-h100"})

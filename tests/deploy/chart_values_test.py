@@ -79,6 +79,9 @@ class Refusals(unittest.TestCase):
         ("autoscaling.type must be one of", model(autoscaling={"type": "vpa"})),
         ("must not both be 0", model(strategy={"rollingUpdate": {"maxSurge": 0}})),
         ("gpu.count: Must be greater than or equal to 0", model(gpu={"count": -1})),
+        ("image.cuda.digest: must be given where image.digest is and a model (m) reserves a GPU",
+         {"image": {"digest": f"sha256:{DIGEST}"}, **model(gpu={"count": 1})}),
+        ("image.cuda: Additional property pullPolicy", {"image": {"cuda": {"pullPolicy": "Always"}}}),
         ("liveness.failureThreshold: Must be greater", model(
             probes={"liveness": {"failureThreshold": 0}})),
         ("expertCache.size: Does not match pattern", model(expertCache={"size": "a lot"})),

@@ -38,6 +38,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* The server's image: of a model that reserves GPUs, its CUDA variant. */}}
+{{- define "pregate.model.image" -}}
+{{- $image := .root.Values.image -}}
+{{- $tag := default .root.Chart.AppVersion $image.tag -}}
+{{- if gt (int .model.gpu.count) 0 -}}
+{{- $cuda := merge (dict) $image.cuda -}}
+{{- $_ := set $cuda "repository" (default $image.repository $cuda.repository) -}}
+{{- include "pregate.image" (dict "image" $cuda "tag" (printf "%s-cuda" $tag)) -}}
+{{- else -}}
+{{- include "pregate.image" (dict "image" $image "tag" $tag) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* {models: [...]}: each entry of .Values.models over .Values.defaults, found sound. */}}
 {{- define "pregate.models" -}}
 {{- include "pregate.validateRelease" . -}}

@@ -49,7 +49,11 @@
 {{- if .model.expertCache.enabled }}
 - --expert-cache-dir=/var/cache/pregate
 {{- end }}
-{{- range $flag, $value := merge (dict) .model.flags (dict "served-model-name" .model.name) }}
+{{- $follow := dict "served-model-name" .model.name -}}
+{{- if gt (int .model.gpu.count) 0 -}}
+{{- $_ := set $follow "device" "cuda" -}}
+{{- end -}}
+{{- range $flag, $value := merge (dict) .model.flags $follow }}
 {{- if kindIs "bool" $value }}
 - --{{ $flag }}={{ ternary "on" "off" $value }}
 {{- else if and (kindIs "float64" $value) (eq (floor $value) $value) }}

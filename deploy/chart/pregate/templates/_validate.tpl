@@ -83,6 +83,9 @@
 {{- fail (printf "%s: RELEASE-pregate-NAME must begin with a letter and have only a-z, 0-9 and -, as a Service's name (see fullnameOverride); got %s" $where $name) -}}
 {{- end -}}
 {{- include "pregate.validateLabels" (dict "where" (printf "%s.podLabels" $where) "labels" (omit $model.podLabels "app.kubernetes.io/version")) -}}
+{{- if and (gt (int $model.gpu.count) 0) .root.Values.image.digest (not .root.Values.image.cuda.digest) -}}
+{{- fail (printf "image.cuda.digest: must be given where image.digest is and a model (%s) reserves a GPU; got none" $model.name) -}}
+{{- end -}}
 {{- $source := $model.source -}}
 {{- if ne (len $source) 1 -}}
 {{- fail (printf "%s.source: must be one of download, existingClaim, image, path; got %s" $where (keys $source | sortAlpha | join ", " | default "none")) -}}
