@@ -167,6 +167,7 @@ class StepEngine : public Engine {
     }
     for (SequenceId id : live_requests_.All()) scheduler_.Cancel(id, FinishReason::kCancelled);
     Stream(nullptr);
+    live_requests_.Send();
     Publish();
   }
 
@@ -222,13 +223,16 @@ class StepEngine : public Engine {
     const BatchPlan plan = scheduler_.Plan();
     if (!setup_.router) OpenSlots(start);
     Publish();  // the queue has room again while the step runs
-    if (plan.empty()) return;
+    if (plan.empty()) return live_requests_.Send();
     const SteadyTime planned = Clock::now();
     StepStats step;
     const absl::StatusOr<Tensor> logits = Execute(plan, &step);
     if (!logits.ok()) return Fail(plan, logits.status());
     const SteadyTime executed = Clock::now();
+    live_requests_.Send();
     const SampledTokens sampled = setup_.sampler->Sample(plan, *logits);
+    // Sampling has waited for the device; so does the model of cost, which learns from this time.
+    if (setup_.router && plan.logits() == 0) setup_.device->Synchronize();
     const SteadyTime drawn = Clock::now();
 
     step.rows = plan.rows();
@@ -305,6 +309,7 @@ class StepEngine : public Engine {
     live_requests_.SetStepError(why);
     scheduler_.Fail(plan);
     Stream(nullptr);
+    live_requests_.Send();
   }
 
   // Binds slots to the sequences that were just taken up.
@@ -322,7 +327,8 @@ class StepEngine : public Engine {
   }
 
   // Hands the scheduler's events to the clients: how many tokens. Slots are closed before the next
-  // Plan may give them to somebody else.
+  // Plan may give them to somebody else. Where a device of its own runs the steps, clients are told
+  // of one while it is busy with the next: Execute has only queued that.
   int32_t Stream(const SampledTokens* sampled) {
     const SteadyTime now = Clock::now();
     int32_t tokens = 0;
@@ -330,8 +336,9 @@ class StepEngine : public Engine {
       if (event.finish != FinishReason::kNone && event.slot >= 0) {
         setup_.sampler->Close(event.slot);
       }
-      tokens += live_requests_.Deliver(event, sampled, now);
+      tokens += live_requests_.Write(event, sampled, now);
     }
+    if (setup_.device->host_memory()) live_requests_.Send();
     return tokens;
   }
 

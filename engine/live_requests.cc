@@ -51,7 +51,7 @@ std::vector<Request> LiveRequests::Open(Submission submission,
     Request request;
     request.id = shared->id * kMaxAnswers + i;
     request.prompt = asked.prompt;
-    request.max_tokens = std::max(asked.max_tokens, 1);  // Deliver drops what nobody asked for
+    request.max_tokens = std::max(asked.max_tokens, 1);  // Write drops what nobody asked for
     request.min_tokens = asked.min_tokens;
     if (asked.max_tokens > 0) request.stop_ids = stop_ids;
     request.priority = asked.priority;
@@ -134,8 +134,8 @@ void LiveRequests::AddExperts(const BatchPlan& plan, absl::Span<const SequenceId
   }
 }
 
-int32_t LiveRequests::Deliver(const SequenceEvent& event, const SampledTokens* sampled,
-                              SteadyTime now) {
+int32_t LiveRequests::Write(const SequenceEvent& event, const SampledTokens* sampled,
+                            SteadyTime now) {
   auto it = answers_.find(event.id);
   assert(it != answers_.end());
   Answer& answer = it->second;
@@ -154,18 +154,24 @@ int32_t LiveRequests::Deliver(const SequenceEvent& event, const SampledTokens* s
   const int32_t tokens = static_cast<int32_t>(output.token_ids.size());
   output.finish = event.finish;
   if (event.finish == FinishReason::kNone) {
-    answer.of->callback(std::move(output));
+    written_.push_back({answer.of, std::move(output)});
     return tokens;
   }
   FillFinish(answer, event.finish, now, &output);
   if (!answer.admitted) LeaveQueue(answer);
-  departures_.ended_answers += 1;
   texts_ -= answer.of->pooling != nullptr;
   deadlines_.erase({answer.of->deadline, event.id});
-  const std::shared_ptr<Submission> of = std::move(answer.of);
+  written_.push_back({std::move(answer.of), std::move(output)});
   answers_.erase(it);
-  of->callback(std::move(output));
   return tokens;
+}
+
+void LiveRequests::Send() {
+  for (Written& written : written_) {
+    departures_.ended_answers += written.output.finish != FinishReason::kNone;
+    written.to->callback(std::move(written.output));
+  }
+  written_.clear();
 }
 
 void LiveRequests::AddToken(const SequenceEvent& event, const SampledTokens& sampled,

@@ -86,9 +86,11 @@ class LiveRequests {
   // Why the step that is about to fail does.
   void SetStepError(const absl::Status& why) { step_error_ = std::string(why.message()); }
 
-  // Hands the event to its client, and forgets the answer if it ends: how many tokens. `sampled` is
-  // that of the step the event came from, null for events outside a step.
-  int32_t Deliver(const SequenceEvent& event, const SampledTokens* sampled, SteadyTime now);
+  // Writes what the event tells its client, for Send, and forgets the answer if it ends: how many
+  // tokens. `sampled` is that of the step the event came from, null for events outside a step.
+  int32_t Write(const SequenceEvent& event, const SampledTokens* sampled, SteadyTime now);
+  // Hands out everything that was written.
+  void Send();
 
   // Sequences of a request that are still running, of all its answers or of one; empty when it is
   // not known (any more).
@@ -97,9 +99,11 @@ class LiveRequests {
   std::vector<SequenceId> Expired(SteadyTime now) const;
   std::vector<SequenceId> All() const;
 
-  bool empty() const { return answers_.empty(); }
+  // Nobody waits for anything.
+  bool empty() const { return answers_.empty() && written_.empty(); }
 
-  // Answers that left the queue (taken up, or ended while waiting) or ended since the last call.
+  // Answers that left the queue (taken up, or ended while waiting) or whose end was sent since the
+  // last call.
   struct Departures {
     int64_t queued_answers = 0;
     int64_t queued_tokens = 0;
@@ -114,7 +118,13 @@ class LiveRequests {
   void FillFinish(const Answer& answer, FinishReason reason, SteadyTime now,
                   GenerationOutput* output) const;
 
+  struct Written {
+    std::shared_ptr<Submission> to;
+    GenerationOutput output;
+  };
+
   absl::flat_hash_map<SequenceId, Answer> answers_;
+  std::vector<Written> written_;  // in the order of the events
   absl::btree_set<std::pair<SteadyTime, SequenceId>> deadlines_;
   int64_t texts_ = 0;  // answers that are texts read for their vectors
   Departures departures_;

@@ -4,11 +4,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <deque>
+#include <iterator>
 
+#include "absl/synchronization/notification.h"
 #include "engine/engine_setup.h"
 #include "tests/engine/engine_harness.h"
+#include "tests/model/distant_device.h"
 #include "tests/model/random_model.h"
 
 namespace pregate {
@@ -301,6 +305,95 @@ TEST(Engine, ManyAnswersOfOneQuestion) {
     GenerationRequest alone = GreedyRequest({1, 2, 3, 4}, 20);
     alone.sampling[0] = request.sampling[i];
     EXPECT_EQ(Ask(*engine, alone)[0].tokens, answers[i].tokens) << i;
+  }
+}
+
+// Steps that `CountedKernels` has begun.
+std::atomic<int> begun_steps = 0;
+
+const Kernels& CountedKernels() {
+  static const Kernels kernels = [] {
+    Kernels counted = ReferenceKernels();
+    counted.embed = [](Device& device, const PackedWeight& table, const int32_t* ids, float scale,
+                       Tensor out) {
+      ++begun_steps;
+      ReferenceKernels().embed(device, table, ids, scale, out);
+    };
+    return counted;
+  }();
+  return kernels;
+}
+
+// The test engine, but steps are run by a device whose memory the host cannot read.
+std::unique_ptr<Engine> MakeDistantEngine() {
+  auto setup = SetUpEngine(MakeRandomModel(RandomModelSpec()), EngineOptions(), nullptr);
+  EXPECT_TRUE(setup.ok()) << setup.status();
+  auto device = MakeDistantDevice(1);
+  auto transformer = Transformer::Create(*setup->file, device.get(), &CountedKernels(), {});
+  auto kv = KvStorage::Create(device.get(), setup->file->config(), DType::kF16,
+                              setup->info.block_tokens, setup->info.kv_blocks);
+  EXPECT_TRUE(transformer.ok() && kv.ok());
+  setup->sampler =
+      std::make_unique<Sampler>(device.get(), &CountedKernels(), setup->tokenizer->vocab_size(),
+                                setup->scheduler_config.max_num_seqs);
+  setup->kv = *std::move(kv);
+  setup->transformer = *std::move(transformer);
+  setup->device = std::move(device);
+  return MakeEngine(*std::move(setup));
+}
+
+// A device that has been given a step works on it by itself: until it is done, clients are told of
+// the step before. Nobody waits for a step that does not come.
+TEST(Engine, ClientsAreToldWhileTheDeviceIsBusy) {
+  auto engine = MakeDistantEngine();
+  for (const int32_t length : {1, 2, 7}) {
+    begun_steps = 0;
+    std::vector<int> begun;  // when each output came
+    absl::Notification ended;
+    ASSERT_TRUE(engine
+                    ->Submit(GreedyRequest({1, 2, 3}, length),
+                             [&](GenerationOutput output) {
+                               begun.push_back(begun_steps);
+                               if (output.finish != FinishReason::kNone) ended.Notify();
+                             })
+                    .ok());
+    ASSERT_TRUE(ended.WaitForNotificationWithTimeout(absl::Seconds(60)));
+    ASSERT_EQ(std::ssize(begun), length);
+    for (int32_t i = 0; i < length; ++i) EXPECT_EQ(begun[i], std::min(i + 2, length)) << i;
+    ExpectQuiet(*engine);
+  }
+}
+
+// Who sees that nothing is left to do has been told everything.
+TEST(Engine, IdleMeansThatClientsWereTold) {
+  auto engine = MakeDistantEngine();
+  for (int i = 0; i < 200; ++i) {
+    std::atomic<bool> told = false;
+    GenerationRequest request = GreedyRequest({1, 2, 3}, 1 + i % 3);
+    if (i % 4 == 0) request.deadline = absl::Now() - absl::Seconds(1);
+    ASSERT_TRUE(engine
+                    ->Submit(std::move(request),
+                             [&](const GenerationOutput& output) {
+                               if (output.finish != FinishReason::kNone) told = true;
+                             })
+                    .ok());
+    ASSERT_TRUE(engine->WaitUntilIdle(absl::Seconds(30)));
+    ASSERT_TRUE(told) << i;
+  }
+}
+
+TEST(Engine, OneWhoIsNotToldYetCanLeave) {
+  auto engine = MakeDistantEngine();
+  for (int i = 0; i < 20; ++i) {
+    Collector collector(1);
+    const auto id = engine->Submit(GreedyRequest({2, 2, 2}, 400), collector.Callback());
+    ASSERT_TRUE(id.ok());
+    ASSERT_TRUE(collector.WaitForTokens(1 + i % 5));
+    engine->Cancel(*id);
+    ASSERT_TRUE(collector.Wait());
+    ExpectQuiet(*engine);
+    EXPECT_EQ(collector.answers()[0].finish, FinishReason::kCancelled);
+    EXPECT_EQ(collector.answers()[0].after_finish, 0);
   }
 }
 
