@@ -43,7 +43,10 @@ const char* MissingEntry(const Kernels& k, const Device& device, const ModelConf
                  {k.gated_activation != nullptr, "gated_activation"},
                  {k.add != nullptr, "add"},
                  {k.gather_rows != nullptr, "gather_rows"},
-                 {k.likeliest != nullptr, "likeliest"}};
+                 {k.likeliest != nullptr, "likeliest"},
+                 {k.gather_logits != nullptr, "gather_logits"},
+                 {k.edit_logits != nullptr, "edit_logits"},
+                 {k.draw_tokens != nullptr, "draw_tokens"}};
   for (const auto& [present, name] : entries) {
     if (!present) return name;
   }

@@ -146,9 +146,40 @@ struct SelfAttention {
   Tensor out;          // [R, num_heads * head_dim] kF32
 };
 
-// What Kernels::likeliest may be asked for: tokens of a row, and the longest vocabulary.
+// What Kernels::likeliest and draw_tokens may be asked for: tokens of a row, and the longest
+// vocabulary.
 inline constexpr int32_t kMaxLikeliest = 256;
 inline constexpr int32_t kMaxLikeliestVocab = 1 << 20;
+
+// A logit: of token `id` in row `row`.
+struct LogitPlace {
+  int32_t row = 0;
+  int32_t id = 0;
+};
+
+// What becomes of a logit before a token is drawn: see EditedLogit in logit_math.h.
+struct LogitEdit {
+  LogitPlace place;
+  float bias = 0.0f;        // is added; -infinity: the token cannot be drawn
+  float repetition = 1.0f;  // then divides a logit above 0 and multiplies others; positive
+  float penalty = 0.0f;     // is taken off in the end
+};
+
+// How a token is drawn from the first `vocab` logits of a row. Tokens weigh what LogitWeight says
+// (logit_math.h) with the row's largest logit. Of all, top_k keeps the k likeliest as `likeliest`
+// lists them; of these top_p keeps the shortest run, by descending weight and then ascending id,
+// that weighs top_p of their sum or more (the product rounded once, to double); min_p those of them
+// that weigh min_p or more. Drawn is the first of what is kept, by ascending id, with which the
+// sum from the lowest id on exceeds `uniform` times the sum of all; where that product was rounded
+// up to the sum, the last one that weighs anything. So top_k = 1 is the largest logit's token.
+struct TokenDraw {
+  int32_t row = 0;
+  float scale = 1.0f;    // of LogitWeight: WeightScale(temperature)
+  int32_t top_k = 0;     // 0: all; at most kMaxLikeliest
+  float top_p = 1.0f;    // (0, 1]
+  float min_p = 0.0f;    // [0, 1]
+  double uniform = 0.0;  // [0, 1)
+};
 
 struct Kernels {
   // "reference", "avx2", "avx512", "avx512vnni", ...
@@ -236,18 +267,31 @@ struct Kernels {
   void (*combine_rows)(Device&, ConstTensor y, const int32_t* positions, const float* weights,
                        int32_t k, Tensor out);
 
-  // The k likeliest tokens of each row and what all of its tokens weigh, for a host that cannot
-  // read the logits: of the first `vocab` logits of row r the k largest in descending order, equal
-  // ones by ascending id, and
-  //   totals[r] = sum over i < vocab of exp((logit[i] - largest logit) * inv_temperatures[r]).
-  // A NaN counts as -infinity, +infinity as the largest float; `values` holds what they count as.
-  // Where k > vocab, places from vocab on hold id -1 and -infinity. A row without any number (all
-  // NaN or -infinity) gives ids 0, 1, 2, ..., values of -infinity and the total 0.
-  // logits [L, >= vocab] kF32; ids, values [L, k]; inv_temperatures, positive and finite, and
-  // totals [L], or both null: no totals. 1 <= k <= kMaxLikeliest, 1 <= vocab <=
-  // kMaxLikeliestVocab.
-  void (*likeliest)(Device&, ConstTensor logits, int32_t vocab, const float* inv_temperatures,
-                    int32_t k, int32_t* ids, float* values, float* totals);
+  // The next four are for a host that cannot read the logits, so that few of them cross. A NaN
+  // counts as -infinity, +infinity as the largest float. 1 <= vocab <= kMaxLikeliestVocab.
+
+  // The k likeliest tokens of each row and what all of its tokens weigh: of the first `vocab`
+  // logits of row r the k largest in descending order, equal ones by ascending id, and
+  //   totals[r] = sum over i < vocab of LogitWeight(logit[i], largest logit, WeightScale(1)).
+  // `values` holds what logits count as. Where k > vocab, places from vocab on hold id -1 and
+  // -infinity. A row without any number (all NaN or -infinity) gives ids 0, 1, 2, ..., values of
+  // -infinity and the total 0. logits [L, >= vocab] kF32; ids, values [L, k]; totals [L], or null.
+  // 1 <= k <= kMaxLikeliest.
+  void (*likeliest)(Device&, ConstTensor logits, int32_t vocab, int32_t k, int32_t* ids,
+                    float* values, double* totals);
+
+  // values[i] = the logit at places[i], as it stands there.
+  void (*gather_logits)(Device&, ConstTensor logits, absl::Span<const LogitPlace> places,
+                        float* values);
+
+  // The logit at each place becomes EditedLogit(logit, edit); no two edits share a place.
+  void (*edit_logits)(Device&, Tensor logits, absl::Span<const LogitEdit> edits);
+
+  // ids[i] is the token that draws[i] draws, values[i] what its logit counts as: see TokenDraw.
+  // A row without any number gives id 0 and -infinity. logits [L, >= vocab] kF32; rows may come
+  // several times.
+  void (*draw_tokens)(Device&, ConstTensor logits, int32_t vocab, absl::Span<const TokenDraw> draws,
+                      int32_t* ids, float* values);
 
   // What follows is for devices whose memory the host cannot read, and null in tables of others:
   // there the caller sorts, and gives each expert's rows to `matmul`.

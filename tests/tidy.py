@@ -37,6 +37,7 @@ KERNEL_SEAM = {
     "kernels/tensor.h",
     "kernels/device.h",
     "kernels/kernels.h",
+    "kernels/logit_math.h",
     "kernels/peaks.h",
     "kernels/quant/dequantize.h",
     "kernels/quant/quantize_weights.h",

@@ -3,58 +3,65 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
+#include <cmath>
+#include <limits>
 #include <utility>
 
 #include "absl/status/statusor.h"
 
 namespace pregate {
 
-DeviceLogits::DeviceLogits(Device* device, const Kernels* kernels, int32_t vocab_size)
-    : device_(device), kernels_(kernels), vocab_size_(vocab_size) {
-  assert(kernels->likeliest != nullptr && vocab_size >= 1 && vocab_size <= kMaxLikeliestVocab);
+void DeviceLogits::Questions::Clear() {
+  top = 0;
+  places.clear();
+  edits.clear();
+  draws.clear();
+  whole.clear();
 }
 
-bool DeviceLogits::FetchLikeliest(ConstTensor logits, int32_t count,
-                                  absl::Span<const float> inv_temperatures) {
-  const auto rows = static_cast<size_t>(logits.rows);
-  const size_t listed = rows * static_cast<size_t>(count);
-  const bool weigh = !inv_temperatures.empty();
-  assert(!weigh || inv_temperatures.size() == rows);
-  const size_t bytes = (2 * listed + 2 * rows) * sizeof(float);
-  if (memory_.size() < bytes) {
+DeviceLogits::DeviceLogits(Device* device, const Kernels* kernels, int32_t vocab_size)
+    : device_(device), kernels_(kernels), vocab_size_(vocab_size) {
+  assert(kernels->draw_tokens != nullptr && vocab_size >= 1 && vocab_size <= kMaxLikeliestVocab);
+}
+
+DeviceLogits::Layout DeviceLogits::LayOut(const Questions& questions, int64_t rows) {
+  const size_t totals = questions.top > 0 ? static_cast<size_t>(rows) : 0;
+  const size_t listed = totals * static_cast<size_t>(questions.top);
+  const size_t draws = questions.draws.size();
+  Layout layout;
+  layout.top_logits = totals * sizeof(double);
+  layout.top_ids = layout.top_logits + listed * sizeof(float);
+  layout.logits = layout.top_ids + listed * sizeof(int32_t);
+  layout.drawn_logits = layout.logits + questions.places.size() * sizeof(float);
+  layout.drawn_ids = layout.drawn_logits + draws * sizeof(float);
+  layout.end = layout.drawn_ids + draws * sizeof(int32_t);
+  return layout;
+}
+
+bool DeviceLogits::Ask(const Questions& questions, Tensor logits) {
+  const Layout layout = LayOut(questions, logits.rows);
+  if (memory_.size() < layout.end) {
     memory_ = DeviceBuffer();
-    absl::StatusOr<DeviceBuffer> memory = device_->Allocate(std::bit_ceil(bytes));
+    absl::StatusOr<DeviceBuffer> memory = device_->Allocate(std::bit_ceil(layout.end));
     if (!memory.ok()) return false;
     memory_ = *std::move(memory);
   }
-  auto* const ids = static_cast<int32_t*>(memory_.data());
-  auto* const values = reinterpret_cast<float*>(ids + listed);
-  float* const totals = values + listed;
-  float* const inverse = totals + rows;
-  if (weigh) device_->CopyToDevice(inverse, inv_temperatures.data(), rows * sizeof(float));
-  kernels_->likeliest(*device_, logits, vocab_size_, weigh ? inverse : nullptr, count, ids, values,
-                      weigh ? totals : nullptr);
-  rows_ = rows;
-  count_ = count;
-  fetched_.resize(2 * listed + (weigh ? rows : 0));
-  device_->CopyToHost(fetched_.data(), ids, fetched_.size() * sizeof(int32_t));
+  layout_ = layout;
+  top_ = static_cast<size_t>(questions.top);
+  if (top_ > 0) {
+    kernels_->likeliest(*device_, logits, vocab_size_, questions.top,
+                        OnDevice<int32_t>(layout.top_ids), OnDevice<float>(layout.top_logits),
+                        OnDevice<double>(layout.totals));
+  }
+  kernels_->gather_logits(*device_, logits, questions.places, OnDevice<float>(layout.logits));
+  kernels_->edit_logits(*device_, logits, questions.edits);
+  kernels_->draw_tokens(*device_, logits, vocab_size_, questions.draws,
+                        OnDevice<int32_t>(layout.drawn_ids), OnDevice<float>(layout.drawn_logits));
+  answers_.resize(layout.end);
+  if (layout.end > 0) device_->CopyToHost(answers_.data(), memory_.data(), layout.end);
+  FetchRows(logits, questions.whole);
   device_->Synchronize();
   return true;
-}
-
-LikeliestTokens DeviceLogits::Likeliest(size_t row) const {
-  const auto count = static_cast<size_t>(count_);
-  const int32_t* const ids = &fetched_[row * count];
-  const int32_t* const values = ids + rows_ * count;
-  LikeliestTokens likeliest;
-  likeliest.all = count_ >= vocab_size_;
-  likeliest.tokens.resize(static_cast<size_t>(std::min(count_, vocab_size_)));
-  for (size_t j = 0; j < likeliest.tokens.size(); ++j) {
-    likeliest.tokens[j] = {ids[j], std::bit_cast<float>(values[j])};
-  }
-  const size_t total = 2 * rows_ * count + row;
-  if (total < fetched_.size()) likeliest.total = std::bit_cast<float>(fetched_[total]);
-  return likeliest;
 }
 
 void DeviceLogits::FetchRows(ConstTensor logits, absl::Span<const size_t> rows) {
@@ -72,6 +79,23 @@ void DeviceLogits::FetchRows(ConstTensor logits, absl::Span<const size_t> rows) 
                         ((end - begin - 1) * stride + vocab) * sizeof(float));
   }
   device_->Synchronize();
+}
+
+std::vector<TokenLogprob> DeviceLogits::Top(size_t row, int32_t count) const {
+  const size_t first = row * top_;
+  std::vector<TokenLogprob> top(static_cast<size_t>(std::min(count, vocab_size_)));
+  assert(top.size() <= top_);
+  for (size_t j = 0; j < top.size(); ++j) {
+    top[j] = {OnHost<int32_t>(layout_.top_ids)[first + j],
+              OnHost<float>(layout_.top_logits)[first + j]};
+  }
+  return top;
+}
+
+double DeviceLogits::LogSumExp(size_t row) const {
+  const float largest = OnHost<float>(layout_.top_logits)[row * top_];
+  if (largest == -std::numeric_limits<float>::infinity()) return largest;
+  return double{largest} + std::log(OnHost<double>(layout_.totals)[row]);
 }
 
 absl::Span<float> DeviceLogits::Row(size_t row) {

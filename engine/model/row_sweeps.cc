@@ -7,11 +7,12 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/logit_math.h"
+
 namespace pregate {
 namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-constexpr float kLargestFloat = std::numeric_limits<float>::max();
 
 // Four at a time: as wide as every CPU that this program runs on.
 using Floats [[gnu::vector_size(16)]] = float;
@@ -29,35 +30,21 @@ void Store(Floats values, float* to) { std::memcpy(to, &values, sizeof(values));
 // The larger of each pair; of NaN and a number, the number that comes second.
 Floats Max(Floats a, Floats b) { return a > b ? a : b; }
 
-// 2^y for y <= 0; 0 for y <= -127 and for NaN.
-Floats Exp2(Floats y) {
-  const Floats clamped = Max(y, All(-127.0f));
-  constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
-  const Floats shifted = clamped + kRound;
-  const Floats r = clamped - (shifted - kRound);
-  // Least relative error for |r| <= 1/2: 1e-7.
-  Floats power = r * 0.00132647268f + 0.00967151267f;
-  power = power * r + 0.0555073374f;
-  power = power * r + 0.240222421f;
-  power = power * r + 0.693146978f;
+// LogitWeight, four at a time.
+Floats Weigh(Floats logits, float largest, float scale) {
+  const Floats finite = All(kLargestFloat) < logits ? All(kLargestFloat) : logits;
+  const Floats clamped = Max((finite - largest) * scale, All(kExp2Low));
+  const Floats shifted = clamped + kNearestInteger;
+  const Floats r = clamped - (shifted - kNearestInteger);
+  Floats power = r * kExp2C5 + kExp2C4;
+  power = power * r + kExp2C3;
+  power = power * r + kExp2C2;
+  power = power * r + kExp2C1;
   power = power * r + 1.0f;
-  // The integer goes to the exponent; what 2^-127 becomes are the bits of 0.
-  return std::bit_cast<Floats>(std::bit_cast<Integers>(power) +
-                               (std::bit_cast<Integers>(shifted) << 23));
+  const auto weights = std::bit_cast<Floats>(std::bit_cast<Integers>(power) +
+                                             (std::bit_cast<Integers>(shifted) << 23));
+  return (weights + kNearestWeight) - kNearestWeight;
 }
-
-// What a row is weighed by: a weight is 2^((logit - largest) * scale).
-struct Scale {
-  Scale(float largest, float temperature)
-      : largest(largest), scale(1.44269504f / temperature) {}  // log2(e)
-
-  Floats operator()(Floats logits) const {
-    const Floats finite = All(kLargestFloat) < logits ? All(kLargestFloat) : logits;
-    return Exp2((finite - largest) * scale);
-  }
-  float largest;
-  float scale;
-};
 
 // body(block, its kRowBlock logits) for each block of a row; a short last block is filled up with
 // -infinity, and `body` may not keep or change it.
@@ -75,21 +62,20 @@ void ForEachBlock(absl::Span<const float> row, const Body& body) {
 
 size_t CountBlocks(size_t size) { return (size + kRowBlock - 1) / kRowBlock; }
 
-// Weighs a block, to `weights` unless that is null. Two sums, so that one addition need not wait
-// for the other.
-double WeighBlock(const Scale& weigh, const float* logits, float* weights) {
-  Floats even = {}, odd = {};
-  for (size_t i = 0; i < kRowBlock; i += 2 * kWidth) {
-    const Floats first = weigh(Load(logits + i));
-    const Floats second = weigh(Load(logits + i + kWidth));
-    even += first;
-    odd += second;
-    if (weights == nullptr) continue;
-    Store(first, weights + i);
-    Store(second, weights + i + kWidth);
+// Weighs a block, to `weights` unless that is null. Weights are multiples of 2^-32: their upper
+// parts, multiples of 2^-16, and what is left of them are summed apart, each exactly in float.
+double WeighBlock(float largest, float scale, const float* logits, float* weights) {
+  constexpr float kNearestUpper = 0x1p7f;  // leaves multiples of 2^-16
+  Floats upper = {}, lower = {};
+  for (size_t i = 0; i < kRowBlock; i += kWidth) {
+    const Floats four = Weigh(Load(logits + i), largest, scale);
+    const Floats part = (four + kNearestUpper) - kNearestUpper;
+    upper += part;
+    lower += four - part;
+    if (weights != nullptr) Store(four, weights + i);
   }
-  const Floats sum = even + odd;
-  return double{sum[0]} + sum[1] + sum[2] + sum[3];
+  const auto sum = [](Floats x) { return double{x[0]} + x[1] + x[2] + x[3]; };
+  return sum(upper) + sum(lower);
 }
 
 }  // namespace
@@ -109,30 +95,24 @@ std::vector<float> BlockMaxima(absl::Span<const float> logits) {
   return maxima;
 }
 
-float Weight(float logit, float largest, float temperature) {
-  return Scale(largest, temperature)(All(logit))[0];
-}
-
-std::vector<double> WeightSums(absl::Span<const float> logits, float largest, float temperature) {
-  const Scale weigh(largest, temperature);
+std::vector<double> WeightSums(absl::Span<const float> logits, float largest, float scale) {
   std::vector<double> sums(CountBlocks(logits.size()));
   ForEachBlock(logits, [&](size_t block, const float* values) {
-    sums[block] = WeighBlock(weigh, values, nullptr);
+    sums[block] = WeighBlock(largest, scale, values, nullptr);
   });
   return sums;
 }
 
-std::vector<double> WeighInPlace(absl::Span<float> logits, float largest, float temperature) {
-  const Scale weigh(largest, temperature);
+std::vector<double> WeighInPlace(absl::Span<float> logits, float largest, float scale) {
   std::vector<double> sums(CountBlocks(logits.size()));
   ForEachBlock(logits, [&](size_t block, const float* values) {
     const absl::Span<float> place = logits.subspan(block * kRowBlock, kRowBlock);
     if (place.size() == kRowBlock) {
-      sums[block] = WeighBlock(weigh, values, place.data());
+      sums[block] = WeighBlock(largest, scale, values, place.data());
       return;
     }
     std::array<float, kRowBlock> weights;
-    sums[block] = WeighBlock(weigh, values, weights.data());
+    sums[block] = WeighBlock(largest, scale, values, weights.data());
     std::copy_n(weights.begin(), place.size(), place.begin());
   });
   return sums;

@@ -17,14 +17,10 @@ inline constexpr size_t kRowBlock = 128;
 // The largest logit of each block. NaN counts as -infinity, +infinity as the largest float.
 std::vector<float> BlockMaxima(absl::Span<const float> logits);
 
-// The weight of a logit: exp((logit - largest) / temperature), of which weights of 1e-4 and more
-// have 6 digits. Exactly 1 for `largest` itself; 0 for -infinity, NaN and what is below 2^-126.
-float Weight(float logit, float largest, float temperature);
-
-// The weights of a row, summed by block.
-std::vector<double> WeightSums(absl::Span<const float> logits, float largest, float temperature);
+// What a row's tokens weigh (LogitWeight of kernels/logit_math.h), summed by block. Exact.
+std::vector<double> WeightSums(absl::Span<const float> logits, float largest, float scale);
 // The same; the weights take the place of the logits.
-std::vector<double> WeighInPlace(absl::Span<float> logits, float largest, float temperature);
+std::vector<double> WeighInPlace(absl::Span<float> logits, float largest, float scale);
 
 }  // namespace pregate
 

@@ -3,98 +3,74 @@
 #include <algorithm>
 #include <cassert>
 #include <limits>
+#include <numeric>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "engine/model/philox.h"
 #include "engine/model/token_choice.h"
+#include "kernels/logit_math.h"
 
 namespace pregate {
-namespace {
 
-// Below this temperature the softmax is the argmax in all but name, and 1 / T would overflow.
-constexpr float kGreedyTemperature = 1e-5f;
+struct Sampler::RowView {
+  size_t index;      // among the plan's logit rows
+  int32_t target;    // the token to score, or -1 to sample ...
+  int32_t position;  // ... that of this position
+  // Places, edits and draws of the device that are this row's begin here.
+  size_t place = 0, edit = 0, draw = 0;
+  size_t edits = 0;
 
-// Likeliest tokens of a row that come from a device, unless all rows that ask for some are greedy.
-// More would decide more rows, and each is 8 bytes of every row.
-constexpr int32_t kLikeliest = 64;
-
-// A token of the sequence, and how often its answer has it.
-struct SeenToken {
-  int32_t id;
-  int32_t count;
-};
-
-PositionLogprobs MeasureLogprobs(absl::Span<const float> logits, int32_t chosen,
-                                 const SamplingParams& params) {
-  const double log_sum = LogSumExp(logits);
-  const auto logprob = [&](float logit) {
-    // A row without any number has no distribution: every token is impossible.
-    return logit > -std::numeric_limits<float>::infinity() ? static_cast<float>(logit - log_sum)
-                                                           : logit;
-  };
-  PositionLogprobs logprobs;
-  logprobs.chosen = {chosen, logprob(logits[static_cast<size_t>(chosen)])};
-  logprobs.top = TopLogits(logits, std::max(params.logprobs, 0));
-  for (TokenLogprob& token : logprobs.top) token.logprob = logprob(token.logprob);
-  for (const int32_t id : params.logprob_token_ids) {
-    logprobs.wanted.push_back({id, logprob(logits[static_cast<size_t>(id)])});
-  }
-  return logprobs;
-}
-
-}  // namespace
-
-struct Sampler::Slot {
-  SamplingParams params;
-  int32_t generated = 0;
-  std::vector<SeenToken> seen;                 // what penalties touch, in order of first appearance
-  absl::flat_hash_map<int32_t, size_t> index;  // of a token in `seen`
-
-  bool HasPenalties() const {
-    return params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
-           params.frequency_penalty != 0.0f;
-  }
-  bool IsGreedy() const { return params.temperature < kGreedyTemperature; }
-  // Whether the likeliest tokens may tell which one is sampled after `ahead` more.
-  bool LikeliestMayDo(size_t ahead) const {
-    if (params.wants_logprobs() || HasPenalties() || !params.logit_bias.empty()) return false;
-    const bool held_back = generated + static_cast<int32_t>(ahead) < params.min_tokens;
-    if (held_back && !params.stop_ids.empty()) return false;
-    return IsGreedy() || LikeliestMayDecide(params, kLikeliest);
-  }
-  void See(int32_t id, int32_t count) {
-    if (!HasPenalties()) return;
-    const auto [it, is_new] = index.try_emplace(id, seen.size());
-    if (is_new) seen.push_back({id, 0});
-    seen[it->second].count += count;
-  }
-  void Generate(int32_t id) {
-    ++generated;
-    See(id, 1);
-  }
-
-  // In the order that users of vLLM know: bias, min_tokens, penalties.
-  void Adjust(absl::Span<float> logits) const {
-    for (const auto& [id, bias] : params.logit_bias) logits[static_cast<size_t>(id)] += bias;
-    if (generated < params.min_tokens) {
-      for (const int32_t id : params.stop_ids) {
-        logits[static_cast<size_t>(id)] = -std::numeric_limits<float>::infinity();
-      }
-    }
-    for (const SeenToken& token : seen) {
-      float& logit = logits[static_cast<size_t>(token.id)];
-      logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
-      if (token.count == 0) continue;
-      logit -= params.frequency_penalty * static_cast<float>(token.count) + params.presence_penalty;
-    }
-  }
+  bool is_sampled() const { return target < 0; }
 };
 
 struct Sampler::Outcome {
   int32_t token_id;
   std::optional<PositionLogprobs> logprobs;
 };
+
+namespace {
+
+double UniformOf(const SamplingParams& params, int32_t position) {
+  return UniformAt(params.seed, static_cast<uint64_t>(position));
+}
+
+// Whether the device draws: else the row comes over.
+bool DeviceDraws(const SamplerSlot& slot, int32_t vocab) {
+  const SamplingParams& params = slot.params();
+  return slot.is_greedy() ||
+         (params.typical_p >= 1.0f && (params.top_k <= kMaxLikeliest || params.top_k >= vocab));
+}
+
+TokenDraw DrawOf(const SamplerSlot& slot, int32_t row, int32_t position, int32_t vocab) {
+  if (slot.is_greedy()) return {.row = row, .top_k = 1};
+  const SamplingParams& params = slot.params();
+  return {.row = row,
+          .scale = WeightScale(params.temperature),
+          .top_k = params.top_k < vocab ? params.top_k : 0,
+          .top_p = params.top_p,
+          .min_p = params.min_p,
+          .uniform = UniformOf(params, position)};
+}
+
+int32_t ChooseToken(const SamplerSlot& slot, int32_t position, absl::Span<float> logits) {
+  if (slot.is_greedy()) return ArgMax(logits);
+  return DrawToken(logits, slot.params(), UniformOf(slot.params(), position));
+}
+
+// Logits become log-probabilities.
+void SubtractLogSum(double log_sum, PositionLogprobs* logprobs) {
+  const auto subtract = [&](TokenLogprob& token) {
+    SanitizeLogits(absl::MakeSpan(&token.logprob, 1));
+    // A row without any number has no distribution: every token is impossible.
+    if (token.logprob == -std::numeric_limits<float>::infinity()) return;
+    token.logprob = static_cast<float>(token.logprob - log_sum);
+  };
+  subtract(logprobs->chosen);
+  for (TokenLogprob& token : logprobs->top) subtract(token);
+  for (TokenLogprob& token : logprobs->wanted) subtract(token);
+}
+
+}  // namespace
 
 Sampler::Sampler(Device* device, const Kernels* kernels, int32_t vocab_size, int32_t max_num_seqs)
     : device_(device), vocab_size_(vocab_size), slots_(static_cast<size_t>(max_num_seqs)) {
@@ -105,37 +81,10 @@ Sampler::~Sampler() = default;
 void Sampler::Open(int32_t slot, const SamplingParams& params, absl::Span<const int32_t> prompt,
                    absl::Span<const int32_t> generated) {
   assert(std::all_of(prompt.begin(), prompt.end(), [&](int32_t id) { return id < vocab_size_; }));
-  Slot& opened = slots_[static_cast<size_t>(slot)];
-  opened = Slot();
-  opened.params = params;
-  for (const int32_t id : prompt) opened.See(id, 0);
-  for (const int32_t id : generated) opened.Generate(id);
+  slots_[static_cast<size_t>(slot)] = SamplerSlot(params, prompt, generated);
 }
 
-void Sampler::Close(int32_t slot) { slots_[static_cast<size_t>(slot)] = Slot(); }
-
-Sampler::Outcome Sampler::Choose(const Slot& slot, int32_t target, int32_t position,
-                                 absl::Span<float> logits) {
-  const SamplingParams& params = slot.params;
-  std::vector<float> raw;  // the model's own word, before anything is adjusted
-  if (params.wants_logprobs()) {
-    raw.assign(logits.begin(), logits.end());
-    SanitizeLogits(absl::MakeSpan(raw));
-  }
-
-  Outcome outcome = {target, std::nullopt};
-  if (target < 0) {
-    slot.Adjust(logits);
-    outcome.token_id =
-        slot.IsGreedy()
-            ? ArgMax(logits)
-            : DrawToken(logits, params, UniformAt(params.seed, static_cast<uint64_t>(position)));
-  }
-  if (params.wants_logprobs()) {
-    outcome.logprobs = MeasureLogprobs(raw, outcome.token_id, params);
-  }
-  return outcome;
-}
+void Sampler::Close(int32_t slot) { slots_[static_cast<size_t>(slot)] = SamplerSlot(); }
 
 // Where the logit row after `k` starts anew: sampled rows of one slot are one run, because each is
 // of use only if the one before it sampled the token that it continues.
@@ -152,10 +101,15 @@ size_t Sampler::EndOfRun(const BatchPlan& plan, size_t k) {
 SampledTokens Sampler::Sample(const BatchPlan& plan, Tensor logits) {
   const size_t count = static_cast<size_t>(plan.logits());
   assert(logits.rows == plan.logits() && logits.cols >= vocab_size_);
+  rows_.clear();
+  for (size_t k = 0; k < count; ++k) {
+    const int32_t position = plan.positions[static_cast<size_t>(plan.logit_rows[k])] + 1;
+    rows_.push_back({k, plan.logit_targets[k], position});
+  }
+  if (device_logits_) AskDevice(plan, logits);
   SampledTokens sampled;
   sampled.token_ids.assign(count, kNotSampled);
   sampled.logprobs.resize(count);
-  if (device_logits_) FetchRows(plan, logits);
   std::vector<size_t> starts;  // of the runs
   for (size_t k = 0; k < count; k = EndOfRun(plan, k)) starts.push_back(k);
   device_->ParallelFor(static_cast<int64_t>(starts.size()), 1, [&](int64_t begin, int64_t end) {
@@ -167,86 +121,135 @@ SampledTokens Sampler::Sample(const BatchPlan& plan, Tensor logits) {
   return sampled;
 }
 
-// Brings over what the host needs of rows that it cannot read. Drafted rows are fetched, or
-// decided, as if all of them counted: what a row that the likeliest tokens may decide samples does
-// not depend on the rows before it.
-void Sampler::FetchRows(const BatchPlan& plan, ConstTensor logits) {
-  const size_t count = static_cast<size_t>(plan.logits());
-  decided_.assign(count, kNotSampled);
-  std::vector<size_t> asked, whole;
-  for (size_t begin = 0, end = 0; begin < count; begin = end) {
+// Asks of every row what will be read of it. Drafted rows are asked as if all of them counted: the
+// tokens before them are those that were drafted.
+void Sampler::AskDevice(const BatchPlan& plan, Tensor logits) {
+  questions_.Clear();
+  const auto drafted = [&](size_t k) {
+    return plan.token_ids[static_cast<size_t>(plan.logit_rows[k])];
+  };
+  for (size_t begin = 0, end = 0; begin < rows_.size(); begin = end) {
     end = EndOfRun(plan, begin);
-    const Slot& slot = slots_[static_cast<size_t>(plan.logit_slots[begin])];
+    SamplerSlot& slot = slots_[static_cast<size_t>(plan.logit_slots[begin])];
     for (size_t k = begin; k < end; ++k) {
-      if (plan.logit_targets[k] >= 0 && !slot.params.wants_logprobs()) {
-        decided_[k] = plan.logit_targets[k];
-      } else if (plan.logit_targets[k] < 0 && slot.LikeliestMayDo(k - begin)) {
-        asked.push_back(k);
-      } else {
-        whole.push_back(k);
-      }
+      if (k > begin) slot.Generate(drafted(k));
+      AskOfRow(slot, &rows_[k]);
     }
+    for (size_t k = end - 1; k > begin; --k) slot.Forget(drafted(k));
   }
-  if (!asked.empty()) DecideByLikeliest(plan, asked, logits);
-  for (const size_t k : asked) {
-    if (decided_[k] == kNotSampled) whole.push_back(k);
-  }
-  std::sort(whole.begin(), whole.end());
-  device_logits_->FetchRows(logits, whole);
+  answered_ = device_logits_->Ask(questions_, logits);
+  if (answered_) return;
+  std::vector<size_t> all(rows_.size());
+  std::iota(all.begin(), all.end(), size_t{0});
+  device_logits_->FetchRows(logits, all);
 }
 
-// Sets `decided_` of those rows whose likeliest tokens tell what is sampled.
-void Sampler::DecideByLikeliest(const BatchPlan& plan, absl::Span<const size_t> rows,
-                                ConstTensor logits) {
-  std::vector<float> inv_temperatures(static_cast<size_t>(logits.rows), 1.0f);
-  bool all_greedy = true;
-  for (const size_t k : rows) {
-    const Slot& slot = slots_[static_cast<size_t>(plan.logit_slots[k])];
-    if (slot.IsGreedy()) continue;
-    all_greedy = false;
-    inv_temperatures[k] = 1.0f / slot.params.temperature;
-  }
-  if (all_greedy) inv_temperatures.clear();
-  if (!device_logits_->FetchLikeliest(logits, all_greedy ? 1 : kLikeliest, inv_temperatures)) {
-    return;  // no room: all come whole
-  }
-  device_->ParallelFor(static_cast<int64_t>(rows.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const size_t k = rows[static_cast<size_t>(i)];
-      const Slot& slot = slots_[static_cast<size_t>(plan.logit_slots[k])];
-      const int32_t position = plan.positions[static_cast<size_t>(plan.logit_rows[k])] + 1;
-      const LikeliestTokens likeliest = device_logits_->Likeliest(k);
-      decided_[k] =
-          slot.IsGreedy()
-              ? likeliest.tokens[0].token_id
-              : DrawFromLikeliest(likeliest, slot.params,
-                                  UniformAt(slot.params.seed, static_cast<uint64_t>(position)))
-                    .value_or(kNotSampled);
+void Sampler::AskOfRow(const SamplerSlot& slot, RowView* row) {
+  const auto index = static_cast<int32_t>(row->index);
+  row->place = questions_.places.size();
+  row->edit = questions_.edits.size();
+  row->draw = questions_.draws.size();
+  if (row->is_sampled()) {
+    slot.ForEachEdit([&](LogitEdit edit) {
+      edit.place.row = index;
+      questions_.edits.push_back(edit);
+    });
+    if (DeviceDraws(slot, vocab_size_)) {
+      questions_.draws.push_back(DrawOf(slot, index, row->position, vocab_size_));
+    } else {
+      questions_.whole.push_back(row->index);
     }
-  });
+  }
+  row->edits = questions_.edits.size() - row->edit;
+  if (!slot.params().wants_logprobs()) return;
+  questions_.top = std::max({questions_.top, slot.params().logprobs, 1});
+  for (const int32_t id : slot.params().logprob_token_ids) questions_.places.push_back({index, id});
+  if (!row->is_sampled()) questions_.places.push_back({index, row->target});
+  for (size_t i = 0; i < row->edits; ++i) {  // one of these may be the token that is drawn
+    questions_.places.push_back(questions_.edits[row->edit + i].place);
+  }
 }
 
 // Logit rows [begin, end) of one slot, until one samples another token than the next row's.
 void Sampler::SampleRun(const BatchPlan& plan, size_t begin, size_t end, Tensor logits,
                         SampledTokens* sampled) {
-  Slot& slot = slots_[static_cast<size_t>(plan.logit_slots[begin])];
+  SamplerSlot& slot = slots_[static_cast<size_t>(plan.logit_slots[begin])];
   for (size_t k = begin; k < end; ++k) {
     const size_t row = static_cast<size_t>(plan.logit_rows[k]);
     if (k > begin && plan.token_ids[row] != sampled->token_ids[k - 1]) return;
-    const int32_t target = plan.logit_targets[k];
-    if (device_logits_ && decided_[k] != kNotSampled) {
-      sampled->token_ids[k] = decided_[k];
+    Outcome outcome;
+    if (device_logits_ && answered_) {
+      outcome = ReadAnswer(slot, rows_[k]);
+    } else if (device_logits_) {
+      outcome = ChooseHere(slot, rows_[k], device_logits_->Row(k));
     } else {
-      const absl::Span<float> values =
-          device_logits_ ? device_logits_->Row(k)
-                         : absl::MakeSpan(logits.Row<float>(static_cast<int64_t>(k)),
-                                          static_cast<size_t>(vocab_size_));
-      Outcome outcome = Choose(slot, target, plan.positions[row] + 1, values);
-      sampled->token_ids[k] = outcome.token_id;
-      sampled->logprobs[k] = std::move(outcome.logprobs);
+      outcome = ChooseHere(slot, rows_[k],
+                           absl::MakeSpan(logits.Row<float>(static_cast<int64_t>(k)),
+                                          static_cast<size_t>(vocab_size_)));
     }
-    if (target < 0) slot.Generate(sampled->token_ids[k]);
+    sampled->token_ids[k] = outcome.token_id;
+    sampled->logprobs[k] = std::move(outcome.logprobs);
+    if (rows_[k].is_sampled()) slot.Generate(outcome.token_id);
   }
+}
+
+Sampler::Outcome Sampler::ChooseHere(const SamplerSlot& slot, const RowView& row,
+                                     absl::Span<float> logits) const {
+  const SamplingParams& params = slot.params();
+  std::vector<float> raw;  // the model's own word, before anything is edited
+  if (params.wants_logprobs()) {
+    raw.assign(logits.begin(), logits.end());
+    SanitizeLogits(absl::MakeSpan(raw));
+  }
+
+  Outcome outcome = {row.target, std::nullopt};
+  if (row.is_sampled()) {
+    slot.ForEachEdit([&](const LogitEdit& edit) {
+      float& logit = logits[static_cast<size_t>(edit.place.id)];
+      logit = EditedLogit(logit, edit);
+    });
+    outcome.token_id = ChooseToken(slot, row.position, logits);
+  }
+  if (!params.wants_logprobs()) return outcome;
+  const auto token = [&](int32_t id) { return TokenLogprob{id, raw[static_cast<size_t>(id)]}; };
+  PositionLogprobs logprobs = {
+      token(outcome.token_id), TopLogits(raw, std::max(params.logprobs, 0)), {}};
+  for (const int32_t id : params.logprob_token_ids) logprobs.wanted.push_back(token(id));
+  SubtractLogSum(LogSumExp(raw), &logprobs);
+  outcome.logprobs = std::move(logprobs);
+  return outcome;
+}
+
+Sampler::Outcome Sampler::ReadAnswer(const SamplerSlot& slot, const RowView& row) {
+  const SamplingParams& params = slot.params();
+  TokenLogprob chosen = {row.target, 0.0f};
+  if (row.is_sampled()) {
+    if (DeviceDraws(slot, vocab_size_)) {
+      chosen = device_logits_->Drawn(row.draw);
+    } else {
+      const absl::Span<float> logits = device_logits_->Row(row.index);
+      const std::vector<float> edited(logits.begin(), logits.end());
+      chosen.token_id = ChooseToken(slot, row.position, logits);
+      chosen.logprob = edited[static_cast<size_t>(chosen.token_id)];
+    }
+  }
+  if (!params.wants_logprobs()) return {chosen.token_id, std::nullopt};
+
+  PositionLogprobs logprobs = {
+      {}, device_logits_->Top(row.index, std::max(params.logprobs, 0)), {}};
+  size_t place = row.place;
+  for (const int32_t id : params.logprob_token_ids) {
+    logprobs.wanted.push_back({id, device_logits_->LogitAt(place++)});
+  }
+  if (!row.is_sampled()) chosen.logprob = device_logits_->LogitAt(place);
+  for (size_t i = 0; i < row.edits; ++i) {  // what was drawn had another logit before
+    if (questions_.edits[row.edit + i].place.id == chosen.token_id) {
+      chosen.logprob = device_logits_->LogitAt(place + i);
+    }
+  }
+  logprobs.chosen = chosen;
+  SubtractLogSum(device_logits_->LogSumExp(row.index), &logprobs);
+  return {chosen.token_id, std::move(logprobs)};
 }
 
 }  // namespace pregate

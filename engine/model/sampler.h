@@ -9,6 +9,7 @@
 
 #include "absl/types/span.h"
 #include "engine/model/device_logits.h"
+#include "engine/model/sampler_slot.h"
 #include "engine/model/sampling_params.h"
 #include "engine/plan/batch_plan.h"
 #include "kernels/device.h"
@@ -40,8 +41,8 @@ class Sampler {
 
   // One token for each logit row of `plan`. logits [logits, vocab] kF32, overwritten. A slot's
   // token depends on its own logits, parameters, history and position only. Logits that the host
-  // cannot read stay where they are: the likeliest tokens of each row are fetched, and whole those
-  // rows of which they do not tell the token (see DrawFromLikeliest).
+  // cannot read stay where they are, and the device draws, to the same tokens; whole come those
+  // rows alone for which it cannot (typical_p, top_k above kMaxLikeliest).
   //
   // Where a slot has several sampled rows, those after the first compute drafted tokens. A row
   // counts only if the row before it has sampled this row's very token; so the tokens that count
@@ -50,24 +51,27 @@ class Sampler {
   SampledTokens Sample(const BatchPlan& plan, Tensor logits);
 
  private:
-  struct Slot;
+  // A logit row of a step, and where its answers stand among those of the device.
+  struct RowView;
   struct Outcome;
-  // One row: `target` is the token to score, or -1 to sample the token of `position`.
-  static Outcome Choose(const Slot& slot, int32_t target, int32_t position,
-                        absl::Span<float> logits);
+
   static size_t EndOfRun(const BatchPlan& plan, size_t k);
+  void AskDevice(const BatchPlan& plan, Tensor logits);
+  void AskOfRow(const SamplerSlot& slot, RowView* row);
   void SampleRun(const BatchPlan& plan, size_t begin, size_t end, Tensor logits,
                  SampledTokens* sampled);
-  void FetchRows(const BatchPlan& plan, ConstTensor logits);
-  void DecideByLikeliest(const BatchPlan& plan, absl::Span<const size_t> rows, ConstTensor logits);
+  Outcome ChooseHere(const SamplerSlot& slot, const RowView& row, absl::Span<float> logits) const;
+  Outcome ReadAnswer(const SamplerSlot& slot, const RowView& row);
 
   Device* device_;
   int32_t vocab_size_;
-  std::vector<Slot> slots_;
+  std::vector<SamplerSlot> slots_;
+  std::vector<RowView> rows_;  // of a step
 
   // Where the host cannot read logits; else they stay empty.
   std::optional<DeviceLogits> device_logits_;
-  std::vector<int32_t> decided_;  // [logits] tokens of rows that need not come whole; kNotSampled
+  DeviceLogits::Questions questions_;
+  bool answered_ = false;  // the questions: else rows have come whole
 };
 
 }  // namespace pregate

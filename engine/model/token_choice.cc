@@ -8,12 +8,12 @@
 #include <numeric>
 
 #include "engine/model/row_sweeps.h"
+#include "kernels/logit_math.h"
 
 namespace pregate {
 namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-constexpr float kLargestFloat = std::numeric_limits<float>::max();
 
 float Largest(const std::vector<float>& maxima) {
   return maxima.empty() ? kMinusInfinity : *std::max_element(maxima.begin(), maxima.end());
@@ -54,27 +54,29 @@ double TotalWeight(const std::vector<Candidate>& candidates) {
 }
 
 // Keeps the shortest run of candidates, in the order `before`, that holds at least `share` of the
-// mass `total`; at least one. Sorts no more than a few times what it keeps.
+// mass `total`; at least one. The others stay in their order. Nothing is sorted: the run's end is
+// found by halving.
 template <typename Before>
 void KeepShare(std::vector<Candidate>& candidates, double share, double total,
                const Before& before) {
-  const auto begin = candidates.begin();
-  size_t sorted = 0;
-  double mass = 0;
-  for (size_t reach = 64; sorted < candidates.size(); reach *= 4) {
-    const size_t next = std::min(reach, candidates.size());
-    if (next < candidates.size()) {
-      std::nth_element(begin + sorted, begin + next, candidates.end(), before);
-    }
-    std::sort(begin + sorted, begin + next, before);
-    for (; sorted < next; ++sorted) {
-      mass += candidates[sorted].weight;
-      if (mass >= share * total) {
-        candidates.resize(sorted + 1);
-        return;
-      }
+  std::vector<Candidate> order = candidates;
+  double mass = 0;  // of what is before `begin`; the run ends before `end`
+  size_t begin = 0, end = order.size();
+  while (end - begin > 1) {
+    const size_t middle = begin + (end - begin) / 2;
+    const auto at = [&](size_t i) { return order.begin() + static_cast<ptrdiff_t>(i); };
+    std::nth_element(at(begin), at(middle), at(end), before);
+    double half = 0;
+    for (size_t i = begin; i < middle; ++i) half += order[i].weight;
+    if (mass + half >= share * total) {
+      end = middle;
+    } else {
+      mass += half;
+      begin = middle;
     }
   }
+  const Candidate last = order[begin];
+  std::erase_if(candidates, [&](const Candidate& c) { return before(last, c); });
 }
 
 // Locally typical sampling (Meister et al. 2022, arXiv 2202.00666): tokens whose information is
@@ -155,26 +157,27 @@ std::vector<TokenLogprob> TopLogitsOf(absl::Span<const float> logits,
   return top;
 }
 
-// Tokens, likeliest first, as candidates. What weighs nothing is left out.
-std::vector<Candidate> Weighed(absl::Span<const TokenLogprob> top, float temperature) {
+// Tokens, likeliest first, as candidates by ascending id. What weighs nothing is left out.
+std::vector<Candidate> Weighed(absl::Span<const TokenLogprob> top, float scale) {
   std::vector<Candidate> candidates;
   for (const TokenLogprob& token : top) {
-    const float weight = Weight(token.logprob, top[0].logprob, temperature);
+    const float weight = LogitWeight(token.logprob, top[0].logprob, scale);
     if (weight > 0.0f) candidates.push_back({.weight = weight, .id = token.token_id});
   }
+  std::sort(candidates.begin(), candidates.end(),
+            [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
   return candidates;
 }
 
-// The index at which the running sum of the weights passes `left`. Rounding may leave a little
-// over: it belongs to the last possible index.
+// The first index with which the sum of the weights, from `begin` on, exceeds `mass`. Where `mass`
+// was rounded up to the sum of all it is the last one that weighs anything.
 template <typename Weights>
-size_t PassingIndex(const Weights& weight, size_t begin, size_t end, double left) {
+size_t PassingIndex(const Weights& weight, size_t begin, size_t end, double mass) {
   size_t last = begin;
-  for (size_t i = begin; i < end; ++i) {
-    if (weight(i) <= 0) continue;
-    last = i;
-    left -= weight(i);
-    if (left < 0) break;
+  double sum = 0;
+  for (size_t i = begin; i < end && sum <= mass; ++i) {
+    sum += weight(i);
+    if (weight(i) > 0) last = i;
   }
   return last;
 }
@@ -226,7 +229,7 @@ std::vector<TokenLogprob> TopLogits(absl::Span<const float> logits, int k) {
 double LogSumExp(absl::Span<const float> logits) {
   const float largest = Largest(BlockMaxima(logits));
   if (largest == kMinusInfinity) return kMinusInfinity;
-  return double{largest} + std::log(Total(WeightSums(logits, largest, 1.0f)));
+  return double{largest} + std::log(Total(WeightSums(logits, largest, WeightScale(1.0f))));
 }
 
 int32_t DrawToken(absl::Span<float> logits, const SamplingParams& params, double uniform) {
@@ -234,15 +237,15 @@ int32_t DrawToken(absl::Span<float> logits, const SamplingParams& params, double
   const std::vector<float> maxima = BlockMaxima(logits);
   const float largest = Largest(maxima);
   if (largest == kMinusInfinity) return 0;
+  const float scale = WeightScale(params.temperature);
   const bool typical = params.typical_p < 1.0f;
   std::vector<Candidate> candidates;
   double mass = 0;  // of the tokens that top_p is a share of
   if (params.top_k > 0 && static_cast<size_t>(params.top_k) < logits.size()) {
-    candidates =
-        Weighed(TopLogitsOf(logits, maxima, static_cast<size_t>(params.top_k)), params.temperature);
+    candidates = Weighed(TopLogitsOf(logits, maxima, static_cast<size_t>(params.top_k)), scale);
     mass = TotalWeight(candidates);
   } else {
-    const std::vector<double> sums = WeighInPlace(logits, largest, params.temperature);
+    const std::vector<double> sums = WeighInPlace(logits, largest, scale);
     if (!typical && params.top_p >= 1.0f && params.min_p <= 0.0f) {
       return DrawFromRow(logits, sums, uniform);
     }
@@ -254,41 +257,6 @@ int32_t DrawToken(absl::Span<float> logits, const SamplingParams& params, double
     mass = TotalWeight(candidates);
   }
   if (params.top_p < 1.0f) KeepShare(candidates, params.top_p, mass, Likelier);
-  return DrawAboveMinP(candidates, params.min_p, uniform);
-}
-
-bool LikeliestMayDecide(const SamplingParams& params, int32_t count) {
-  return params.typical_p >= 1.0f && params.top_k <= count &&
-         (params.top_k > 0 || params.top_p < 1.0f || params.min_p > 0.0f);
-}
-
-std::optional<int32_t> DrawFromLikeliest(const LikeliestTokens& row, const SamplingParams& params,
-                                         double uniform) {
-  assert(params.temperature > 0.0f && !row.tokens.empty());
-  if (row.tokens[0].logprob == kMinusInfinity) return 0;
-  absl::Span<const TokenLogprob> top = row.tokens;
-  const auto listed = static_cast<int32_t>(top.size());
-  const bool keeps_k = params.top_k > 0 && (params.top_k < listed || !row.all);
-  const bool any_token = !keeps_k && params.top_p >= 1.0f && params.min_p <= 0.0f;
-  if (params.typical_p < 1.0f || any_token || (keeps_k && params.top_k > listed)) {
-    return std::nullopt;
-  }
-  if (keeps_k) top = top.first(static_cast<size_t>(params.top_k));
-  std::vector<Candidate> candidates = Weighed(top, params.temperature);
-  // What other tokens weigh at most; the rounding of a weight may lift it above a larger logit's.
-  const float rest = keeps_k || row.all || candidates.size() < top.size()
-                         ? 0.0f
-                         : candidates.back().weight * (1.0f + 1e-6f);
-  if (params.top_p < 1.0f) {
-    KeepShare(candidates, params.top_p, keeps_k ? TotalWeight(candidates) : double{row.total},
-              Likelier);
-  } else if (!keeps_k) {  // in the order in which a row is walked
-    std::sort(candidates.begin(), candidates.end(),
-              [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
-  }
-  // Others count if top_p wants all of these, or what weighs as much as the least of them.
-  const float least = std::max_element(candidates.begin(), candidates.end(), Likelier)->weight;
-  if (rest > 0.0f && rest >= params.min_p && rest >= least) return std::nullopt;
   return DrawAboveMinP(candidates, params.min_p, uniform);
 }
 

@@ -3,7 +3,6 @@
 #define PREGATE_ENGINE_MODEL_TOKEN_CHOICE_H_
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -11,7 +10,7 @@
 
 namespace pregate {
 
-// Makes a row safe to compare: NaN becomes -infinity, +infinity the largest float.
+// Makes logits safe to compare: NaN becomes -infinity, +infinity the largest float.
 void SanitizeLogits(absl::Span<float> logits);
 
 // The id of the largest logit, the lowest id among equals. NaN is never chosen while there is a
@@ -27,27 +26,10 @@ std::vector<TokenLogprob> TopLogits(absl::Span<const float> logits, int k);
 double LogSumExp(absl::Span<const float> logits);
 
 // Draws from the softmax of logits / temperature cut down by top_k, typical_p, top_p and min_p, in
-// this order, each on what the one before has left, renormalised. `uniform` in [0, 1) decides. NaN
-// and infinity are as for ArgMax. Logits get overwritten. temperature > 0.
+// this order, each on what the one before has left, renormalised: to the token what TokenDraw of
+// kernels/kernels.h says, which knows no typical_p. `uniform` in [0, 1) decides. NaN and infinity
+// are as for ArgMax. Logits get overwritten. temperature > 0.
 int32_t DrawToken(absl::Span<float> logits, const SamplingParams& params, double uniform);
-
-// What is known of a row whose logits lie elsewhere.
-struct LikeliestTokens {
-  std::vector<TokenLogprob> tokens;  // as TopLogits gives them; one at least
-  float total = 0.0f;                // of the weights (see Weight) of every token of the row
-  bool all = false;                  // the row has no other tokens
-};
-
-// Whether DrawToken's choice may show in the `count` likeliest tokens of a row. Otherwise any token
-// may be drawn, or what is kept depends on more of them.
-bool LikeliestMayDecide(const SamplingParams& params, int32_t count);
-
-// The token that DrawToken draws from the whole row, or nothing where these tokens do not tell.
-// `total` decides what top_p keeps where there is no top_k: summed elsewhere, in float, it may
-// differ in the sixth digit from DrawToken's, and so may the last token that is kept. Everything
-// else is the same to the bit. temperature > 0.
-std::optional<int32_t> DrawFromLikeliest(const LikeliestTokens& row, const SamplingParams& params,
-                                         double uniform);
 
 }  // namespace pregate
 

@@ -6,7 +6,8 @@
 
 namespace pregate {
 
-// Each overwrites all entries but embed, quantize_rows, the matrix products and likeliest.
+// Each overwrites all entries but embed, quantize_rows, the matrix products and what
+// is for hosts that cannot read logits.
 void FillCpuAvx2(Kernels* kernels);    // AVX2, FMA, F16C
 void FillCpuAvx512(Kernels* kernels);  // and AVX-512 F, BW, DQ, VL
 

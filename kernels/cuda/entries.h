@@ -25,8 +25,17 @@ void Pack(Device& device, ConstTensor weight, bool by_tiles, void* out);
 void Embed(Device& device, const PackedWeight& table, const int32_t* ids, float scale, Tensor out);
 
 // likeliest.cu
-void Likeliest(Device& device, ConstTensor logits, int32_t vocab, const float* inv_temperatures,
-               int32_t k, int32_t* ids, float* values, float* totals);
+void Likeliest(Device& device, ConstTensor logits, int32_t vocab, int32_t k, int32_t* ids,
+               float* values, double* totals);
+
+// edit_logits.cu
+void GatherLogits(Device& device, ConstTensor logits, absl::Span<const LogitPlace> places,
+                  float* values);
+void EditLogits(Device& device, Tensor logits, absl::Span<const LogitEdit> edits);
+
+// draw_tokens.cu
+void DrawTokens(Device& device, ConstTensor logits, int32_t vocab,
+                absl::Span<const TokenDraw> draws, int32_t* ids, float* values);
 
 // quantize.cu
 void QuantizeRows(Device& device, absl::Span<const Quantization> matrices);

@@ -11,6 +11,9 @@
 
 #include "kernels/cuda/entries.h"
 #include "kernels/cuda/gpu.h"
+#include "kernels/cuda/likeliest.h"
+#include "kernels/cuda/logit_row.h"
+#include "kernels/cuda/ordered_keys.h"
 
 namespace pregate::cuda {
 namespace {
@@ -21,6 +24,7 @@ constexpr int kSegment = kSegmentThreads * kSegmentItems;
 // A row's lists fit one block: those of 64 tokens and up to 262144 logits the smaller one.
 constexpr int kMergeThreads = 256, kMergeItems = 8;
 constexpr int kLargeMergeThreads = 512, kLargeMergeItems = 64;
+constexpr int kTotalThreads = 1024;
 static_assert(kMaxLikeliestVocab / kSegment * kMaxLikeliest <=
               kLargeMergeThreads * kLargeMergeItems);
 static_assert(kMaxLikeliest <= kSegmentThreads && kMaxLikeliest <= kMergeThreads);
@@ -37,22 +41,10 @@ __device__ __forceinline__ uint32_t KeyOf(uint32_t bits) {
   if ((bits & 0x7FFFFFFFu) > 0x7F800000u) bits = 0xFF800000u;
   if (bits == 0x7F800000u) bits = 0x7F7FFFFFu;
   if (bits == 0x80000000u) bits = 0;
-  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+  return OrderedKey(bits);
 }
 __device__ __forceinline__ float ValueOf(uint32_t key) {
-  if (key < kMinusInfinityKey) key = kMinusInfinityKey;
-  return __uint_as_float((key & 0x80000000u) != 0 ? key & 0x7FFFFFFFu : ~key);
-}
-
-// A key and its position: of two keys alike the lower position is the larger entry. 0 is none.
-__device__ __forceinline__ uint64_t EntryOf(uint32_t key, int position) {
-  return uint64_t{key} << 32 | ~static_cast<uint32_t>(position);
-}
-__device__ __forceinline__ uint32_t KeyOfEntry(uint64_t entry) {
-  return static_cast<uint32_t>(entry >> 32);
-}
-__device__ __forceinline__ int PositionOfEntry(uint64_t entry) {
-  return static_cast<int>(~static_cast<uint32_t>(entry));
+  return FloatOfKey(key < kMinusInfinityKey ? kMinusInfinityKey : key);
 }
 
 // Position of the i-th item of a thread, ascending with i: threads take four in a row.
@@ -192,12 +184,10 @@ __device__ Listed ListLargest(const uint32_t (&keys)[kItems], int k, Reducer<kTh
   return own;
 }
 
-// Lists of the k largest of each segment: keys and ids [rows][segments][k] in descending order,
-// sums of weights [rows][segments] relative to each segment's largest, or null.
+// Lists of the k largest of each segment: keys and ids [rows][segments][k] in descending order.
 struct Lists {
   uint32_t* keys;
   int32_t* ids;
-  float* sums;
 };
 
 // The keys of `count` logits from `logits` on, kNoKey behind them.
@@ -225,108 +215,103 @@ __device__ __forceinline__ void LoadKeys(const float* logits, int count,
 
 // Block (s, r): segment s of row r.
 __global__ void __launch_bounds__(kSegmentThreads, 4)
-    SegmentKernel(ConstTensor logits, int vocab, const float* inv_temperatures, int k,
-                  Lists lists) {
+    SegmentKernel(LogitRows rows, int64_t first_row, int k, Lists lists) {
   Reducer<kSegmentThreads> reduce{SharedArray<Room>()};
   const int thread = static_cast<int>(threadIdx.x);
   const int begin = static_cast<int>(blockIdx.x) * kSegment;
-  const int left = vocab - begin;
+  const int left = rows.vocab - begin;
+  int64_t row = first_row + blockIdx.y;
+  if (rows.draws != nullptr) row = rows.draws[row].row;
   uint32_t keys[kSegmentItems];
-  LoadKeys(logits.Row<float>(blockIdx.y) + begin, left < kSegment ? left : kSegment, keys);
+  LoadKeys(rows.logits.Row<float>(row) + begin, left < kSegment ? left : kSegment, keys);
 
   uint64_t largest;
   const Listed own = ListLargest(keys, k, reduce, &largest);
   const int64_t list = int64_t{blockIdx.y} * gridDim.x + blockIdx.x;
-  if (thread < k) {
-    lists.keys[list * k + own.place] = KeyOfEntry(own.entry);
-    lists.ids[list * k + own.place] = own.entry == 0 ? -1 : begin + PositionOfEntry(own.entry);
-  }
-  if (inv_temperatures == nullptr) return;
-  const float inv_temperature = inv_temperatures[blockIdx.y];
-  const float top = ValueOf(KeyOfEntry(largest));
-  float sum = 0.0f;
-  if (KeyOfEntry(largest) > kMinusInfinityKey) {
-    for (int i = 0; i < kSegmentItems; ++i) {
-      if (keys[i] > kMinusInfinityKey) sum += expf((ValueOf(keys[i]) - top) * inv_temperature);
-    }
-  }
-  sum = reduce.Sum(sum);
-  if (thread == 0) lists.sums[list] = sum;
+  if (thread >= k) return;
+  lists.keys[list * k + own.place] = KeyOfEntry(own.entry);
+  lists.ids[list * k + own.place] = own.entry == 0 ? -1 : begin + PositionOfEntry(own.entry);
 }
 
 // Block r merges the lists of row r. Equal keys lie in the order of their ids, within a list and
 // from list to list.
 template <int kThreads, int kItems>
 __global__ void __launch_bounds__(kThreads)
-    MergeKernel(Lists lists, int num_lists, const float* inv_temperatures, int k, int32_t* ids,
-                float* values, float* totals) {
+    MergeKernel(Lists lists, int num_lists, int k, int32_t* ids, float* values) {
   Reducer<kThreads> reduce{SharedArray<Room>()};
   const int thread = static_cast<int>(threadIdx.x);
   const int64_t row = blockIdx.x;
   const int count = num_lists * k;
-  const uint32_t* const row_keys = lists.keys + row * count;
   uint32_t keys[kItems];
   for (int i = 0; i < kItems; ++i) {
     const int position = PositionOf<kThreads>(i);
-    keys[i] = position < count ? row_keys[position] : kNoKey;
+    keys[i] = position < count ? lists.keys[row * count + position] : kNoKey;
   }
-
   uint64_t largest;
   const Listed own = ListLargest(keys, k, reduce, &largest);
-  if (thread < k) {
-    const int64_t place = row * k + own.place;
-    ids[place] = own.entry == 0 ? -1 : lists.ids[row * count + PositionOfEntry(own.entry)];
-    values[place] = ValueOf(KeyOfEntry(own.entry));
-  }
-  if (totals == nullptr) return;
-  const float top = ValueOf(KeyOfEntry(largest));
-  float total = 0.0f;
-  for (int list = thread; list < num_lists; list += kThreads) {
-    const uint32_t first = row_keys[list * k];
-    if (first <= kMinusInfinityKey) continue;
-    total +=
-        lists.sums[row * num_lists + list] * expf((ValueOf(first) - top) * inv_temperatures[row]);
-  }
-  total = reduce.Sum(total);
-  if (thread == 0) totals[row] = total;
+  if (thread >= k) return;
+  const int64_t place = row * k + own.place;
+  ids[place] = own.entry == 0 ? -1 : lists.ids[row * count + PositionOfEntry(own.entry)];
+  values[place] = ValueOf(KeyOfEntry(own.entry));
+}
+
+// Block r: what the tokens of row r weigh, whose largest logit is values[r, 0].
+__global__ void __launch_bounds__(kTotalThreads)
+    TotalKernel(ConstTensor logits, int vocab, const float* values, int k, float scale,
+                double* totals) {
+  const int64_t r = blockIdx.x;
+  const LogitRow row = {logits.Row<float>(r), vocab, values[r * k], scale};
+  const uint64_t sum = row.largest > -INFINITY ? RowSum(row, SharedArray<uint64_t>()) : uint64_t{0};
+  if (threadIdx.x == 0) totals[r] = static_cast<double>(sum) * kWeightUnit;
+}
+
+int64_t ListsOf(int32_t vocab) { return Blocks(vocab, kSegment); }
+
+// Rows whose lists are in memory at a time.
+int64_t RowsInPass(Device& device, const LogitRows& rows) {
+  const int64_t fitting = AsGpu(device).multiprocessors() * kSegmentsInPass / ListsOf(rows.vocab);
+  return std::clamp<int64_t>(fitting, 1, std::max<int64_t>(rows.count, 1));
 }
 
 }  // namespace
 
-void Likeliest(Device& device, ConstTensor logits, int32_t vocab, const float* inv_temperatures,
-               int32_t k, int32_t* ids, float* values, float* totals) {
-  assert(vocab >= 1 && vocab <= kMaxLikeliestVocab && logits.cols >= vocab);
-  assert(k >= 1 && k <= kMaxLikeliest);
-  assert((totals == nullptr) == (inv_temperatures == nullptr));
-  if (logits.rows == 0) return;
-  const auto num_lists = static_cast<int>(Blocks(vocab, kSegment));
-  const int64_t listed = int64_t{num_lists} * k;  // of a row
-  const int64_t row_bytes =
-      listed * int64_t{sizeof(uint32_t) + sizeof(int32_t)} + num_lists * int64_t{sizeof(float)};
-  const int64_t fitting = AsGpu(device).multiprocessors() * kSegmentsInPass / num_lists;
-  const int64_t pass = std::clamp<int64_t>(fitting, 1, logits.rows);
-  auto* const scratch =
-      static_cast<uint32_t*>(AsGpu(device).Scratch(static_cast<size_t>(pass * row_bytes)));
-  const Lists lists = {scratch, reinterpret_cast<int32_t*>(scratch + pass * listed),
-                       reinterpret_cast<float*>(scratch + 2 * pass * listed)};
-  const auto advance = [](auto* list, int64_t by) { return list == nullptr ? list : list + by; };
-  for (int64_t first = 0; first < logits.rows; first += pass) {
-    ConstTensor part = logits;
-    part.data = logits.Row<char>(first);
-    part.rows = logits.rows - first < pass ? logits.rows - first : pass;
-    const auto rows = static_cast<unsigned>(part.rows);
-    const float* const inverse = advance(inv_temperatures, first);
+size_t ListLikeliestScratch(Device& device, const LogitRows& rows, int32_t k) {
+  const int64_t listed = RowsInPass(device, rows) * ListsOf(rows.vocab) * k;
+  return static_cast<size_t>(listed) * (sizeof(uint32_t) + sizeof(int32_t));
+}
+
+void ListLikeliest(Device& device, const LogitRows& rows, int32_t k, void* scratch, int32_t* ids,
+                   float* values) {
+  const int64_t num_lists = ListsOf(rows.vocab), pass = RowsInPass(device, rows);
+  auto* const keys = static_cast<uint32_t*>(scratch);
+  const Lists lists = {keys, reinterpret_cast<int32_t*>(keys + pass * num_lists * k)};
+  const bool large = num_lists * k > kMergeThreads * kMergeItems;
+  const unsigned threads = large ? kLargeMergeThreads : kMergeThreads;
+  for (int64_t first = 0; first < rows.count; first += pass) {
+    const auto count = static_cast<unsigned>(std::min(pass, rows.count - first));
     Launch(device, SegmentKernel,
-           {{static_cast<unsigned>(num_lists), rows}, {kSegmentThreads}, sizeof(Room)}, part, vocab,
-           inverse, k, lists);
-    const bool large = listed > kMergeThreads * kMergeItems;
-    const unsigned threads = large ? kLargeMergeThreads : kMergeThreads;
+           {{static_cast<unsigned>(num_lists), count}, {kSegmentThreads}, sizeof(Room)}, rows,
+           first, k, lists);
     Launch(device,
            large ? MergeKernel<kLargeMergeThreads, kLargeMergeItems>
                  : MergeKernel<kMergeThreads, kMergeItems>,
-           {{rows}, {threads}, sizeof(Room)}, lists, num_lists, inverse, k, ids + first * k,
-           values + first * k, advance(totals, first));
+           {{count}, {threads}, sizeof(Room)}, lists, static_cast<int>(num_lists), k,
+           ids + first * k, values + first * k);
   }
+}
+
+void Likeliest(Device& device, ConstTensor logits, int32_t vocab, int32_t k, int32_t* ids,
+               float* values, double* totals) {
+  assert(vocab >= 1 && vocab <= kMaxLikeliestVocab && logits.cols >= vocab);
+  assert(k >= 1 && k <= kMaxLikeliest);
+  if (logits.rows == 0) return;
+  const LogitRows rows = {logits, vocab, nullptr, logits.rows};
+  ListLikeliest(device, rows, k, AsGpu(device).Scratch(ListLikeliestScratch(device, rows, k)), ids,
+                values);
+  if (totals == nullptr) return;
+  Launch(device, TotalKernel,
+         {{static_cast<unsigned>(logits.rows)}, {kTotalThreads}, kWarp * sizeof(uint64_t)}, logits,
+         vocab, values, k, WeightScale(1.0f), totals);
 }
 
 }  // namespace pregate::cuda

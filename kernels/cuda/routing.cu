@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/entries.h"
 #include "kernels/cuda/gpu.h"
+#include "kernels/cuda/ordered_keys.h"
 #include "kernels/cuda/quads.h"
 
 namespace pregate::cuda {
@@ -22,17 +23,9 @@ __device__ __forceinline__ float GateKey(float logit) {
 }
 
 __device__ __forceinline__ Rank RankOf(float logit, int32_t expert) {
-  const uint32_t bits = __float_as_uint(GateKey(logit));
-  const uint32_t ordered = bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
-  return uint64_t{ordered} << 32 | ~static_cast<uint32_t>(expert);
+  return EntryOf(OrderedKey(__float_as_uint(GateKey(logit))), expert);
 }
-__device__ __forceinline__ int32_t ExpertOf(Rank rank) {
-  return static_cast<int32_t>(~static_cast<uint32_t>(rank));
-}
-__device__ __forceinline__ float KeyOf(Rank rank) {
-  const auto ordered = static_cast<uint32_t>(rank >> 32);
-  return __uint_as_float(ordered >> 31 != 0 ? ordered & 0x7FFFFFFFu : ~ordered);
-}
+__device__ __forceinline__ float KeyOf(Rank rank) { return FloatOfKey(KeyOfEntry(rank)); }
 
 // The largest of this lane's ranks below `limit`; 0: none is left.
 __device__ __forceinline__ Rank BestBelow(Rank limit, const float* logits, int32_t experts,
@@ -73,7 +66,7 @@ __global__ void TopKGateKernel(ConstTensor logits, ConstTensor shared_logits, Ga
     const float score = softmax ? expf(KeyOf(best) - largest) : Sigmoid(KeyOf(best));
     chosen += score;
     if (lane == j % kWarp) {
-      ids[j] = ExpertOf(best);
+      ids[j] = PositionOfEntry(best);
       weights[j] = score;
     }
     if (own == best) own = BestBelow(best, row, experts, lane);

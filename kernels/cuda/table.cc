@@ -34,6 +34,9 @@ const Kernels& CudaKernels() {
     kernels.top_k_gate = cuda::TopKGate;
     kernels.combine_rows = cuda::CombineRows;
     kernels.likeliest = cuda::Likeliest;
+    kernels.gather_logits = cuda::GatherLogits;
+    kernels.edit_logits = cuda::EditLogits;
+    kernels.draw_tokens = cuda::DrawTokens;
     kernels.sort_by_expert = cuda::SortByExpert;
     kernels.grouped_matmul = cuda::GroupedMatmul;
     return kernels;

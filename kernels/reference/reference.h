@@ -24,8 +24,12 @@ void TopKGate(Device&, ConstTensor logits, ConstTensor shared_logits, const Gate
               int32_t* ids, float* weights);
 void CombineRows(Device&, ConstTensor y, const int32_t* positions, const float* weights, int32_t k,
                  Tensor out);
-void Likeliest(Device&, ConstTensor logits, int32_t vocab, const float* inv_temperatures, int32_t k,
-               int32_t* ids, float* values, float* totals);
+void Likeliest(Device&, ConstTensor logits, int32_t vocab, int32_t k, int32_t* ids, float* values,
+               double* totals);
+void GatherLogits(Device&, ConstTensor logits, absl::Span<const LogitPlace> places, float* values);
+void EditLogits(Device&, Tensor logits, absl::Span<const LogitEdit> edits);
+void DrawTokens(Device&, ConstTensor logits, int32_t vocab, absl::Span<const TokenDraw> draws,
+                int32_t* ids, float* values);
 
 }  // namespace pregate::reference
 

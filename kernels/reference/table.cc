@@ -20,6 +20,9 @@ const Kernels& ReferenceKernels() {
     kernels.top_k_gate = reference::TopKGate;
     kernels.combine_rows = reference::CombineRows;
     kernels.likeliest = reference::Likeliest;
+    kernels.gather_logits = reference::GatherLogits;
+    kernels.edit_logits = reference::EditLogits;
+    kernels.draw_tokens = reference::DrawTokens;
     FillMatmulReference(&kernels);
     return kernels;
   }();

@@ -72,6 +72,7 @@ int main(int argc, char** argv) {
   pregate::RegisterAttentionBenchmarks();
   pregate::RegisterMatmulBenchmarks();
   pregate::RegisterGroupedBenchmarks();
+  pregate::RegisterLogitsBenchmarks();
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
 }

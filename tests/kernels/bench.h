@@ -32,6 +32,7 @@ void RegisterElementwiseBenchmarks();
 void RegisterAttentionBenchmarks();
 void RegisterMatmulBenchmarks();
 void RegisterGroupedBenchmarks();
+void RegisterLogitsBenchmarks();
 
 }  // namespace pregate
 

@@ -130,7 +130,8 @@ TEST(CpuKernelsTest, EveryTableIsComplete) {
     EXPECT_TRUE(k->embed && k->rms_norm && k->packed_bytes && k->pack && k->quantize_rows &&
                 k->matmul && k->rope_table && k->rope && k->kv_append && k->attention &&
                 k->gated_activation && k->add && k->gather_rows && k->top_k_gate &&
-                k->combine_rows && k->likeliest)
+                k->combine_rows && k->likeliest && k->gather_logits && k->edit_logits &&
+                k->draw_tokens)
         << k->name;
     EXPECT_EQ(k->packed_bytes(DType::kF32, 16, 3), 16 * 3 * 4) << k->name;
     EXPECT_EQ(k->packed_bytes(DType::kI32, 16, 3), 0) << k->name;

@@ -48,7 +48,8 @@ TEST_P(ExpertOrderTest, TheTableIsComplete) {
   EXPECT_TRUE(k.rms_norm && k.layer_norm && k.packed_bytes && k.pack && k.embed &&
               k.quantize_rows && k.matmul && k.rope_table && k.rope && k.kv_append && k.attention &&
               k.self_attention && k.gated_activation && k.add && k.gather_rows && k.top_k_gate &&
-              k.combine_rows && k.likeliest && k.sort_by_expert && k.grouped_matmul);
+              k.combine_rows && k.likeliest && k.gather_logits && k.edit_logits && k.draw_tokens &&
+              k.sort_by_expert && k.grouped_matmul);
 }
 
 TEST_P(ExpertOrderTest, RowsStandByExpertInTheirOrder) {

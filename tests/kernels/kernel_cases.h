@@ -170,6 +170,42 @@ inline const std::vector<SelfAttentionCase> kSelfAttentionCases = {
     {"two_spans", {530}, 1, 8},
 };
 
+// Segments of 8192 logits, 256 threads and lists of up to 256: around each.
+struct LikeliestCase {
+  int64_t rows;
+  int32_t vocab;
+  std::vector<int32_t> k;
+};
+inline const std::vector<LikeliestCase> kLikeliestCases = {
+    {3, 1, {1, 2, 256}},       {5, 2, {1, 2, 3}},       {7, 31, {1, 30, 31, 32}},
+    {4, 255, {64, 255, 256}},  {3, 256, {1, 255, 256}}, {4, 257, {2, 64, 256}},
+    {9, 1000, {1, 7, 64}},     {5, 4099, {1, 50, 256}}, {3, 8191, {1, 64, 256}},
+    {2, 8192, {1, 64}},        {3, 8193, {1, 64, 256}}, {2, 20001, {1, 64, 200}},
+    {2, 128256, {1, 64, 256}}, {1, 262145, {1, 64}},
+};
+
+// Ways to draw a token: the row, the scale and the random number are the caller's.
+struct DrawCase {
+  const char* name;
+  TokenDraw draw;
+  bool peaked = false;  // the likeliest 64 tokens hold nearly everything
+};
+inline const std::vector<DrawCase> kDrawCases = {
+    {"greedy", {.top_k = 1}},
+    {"plain", {}},
+    {"top_k", {.top_k = 40}},
+    {"top_k_most", {.top_k = kMaxLikeliest}},
+    {"top_k_top_p", {.top_k = 50, .top_p = 0.9f}},
+    {"top_p_listed", {.top_p = 0.9f}, true},
+    {"top_p_wide", {.top_p = 0.9f}},
+    {"top_p_all", {.top_p = 1.0f - 0x1p-24f}},
+    {"min_p", {.min_p = 0.05f}},
+    {"everything", {.top_k = 200, .top_p = 0.8f, .min_p = 0.01f}},
+    {"top_p_min_p", {.top_p = 0.95f, .min_p = 0.01f}},
+    {"one_of_many", {.top_p = 1e-6f}},
+    {"min_p_one", {.min_p = 1.0f}},
+};
+
 // For the benchmark alone: histories that no cache holds.
 inline const std::vector<AttentionCase> kLargeAttentionCases = {
     {"decode_48x2048", std::vector<SequenceCase>(48, {2048, 1}), 9, 3, 64},

@@ -1,4 +1,4 @@
-// likeliest of every table: against plain sorting and sums in double.
+// likeliest of every table, against plain sorting: and what every token weighs.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/logit_math.h"
+#include "tests/kernels/device_list.h"
 #include "tests/kernels/kernel_cases.h"
 #include "tests/kernels/table_test.h"
 
@@ -18,50 +20,19 @@ namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr float kLargest = std::numeric_limits<float>::max();
-
-// A list on a device, all bits set until something is written, with as much behind it.
-template <typename T>
-class DeviceList {
- public:
-  DeviceList(Device& device, size_t size) : device_(device), host_(2 * size) {
-    if (size > 0) std::memset(static_cast<void*>(host_.data()), 0xFF, bytes());
-    buffer_ = *device.Allocate(std::max<size_t>(bytes(), 1));
-    device.CopyToDevice(data(), host_.data(), bytes());
-  }
-  T* data() { return static_cast<T*>(buffer_.data()); }
-  void Write(const std::vector<T>& values) {
-    device_.CopyToDevice(data(), values.data(), values.size() * sizeof(T));
-  }
-  // The list; nothing was written behind it.
-  std::vector<T> Read() {
-    device_.CopyToHost(host_.data(), data(), bytes());
-    device_.Synchronize();
-    const auto* const end = reinterpret_cast<const char*>(host_.data() + host_.size());
-    const auto* const behind = reinterpret_cast<const char*>(host_.data() + host_.size() / 2);
-    EXPECT_TRUE(std::all_of(behind, end, [](char byte) { return byte == '\xFF'; }));
-    return {host_.begin(), host_.begin() + static_cast<int64_t>(host_.size() / 2)};
-  }
-
- private:
-  size_t bytes() const { return host_.size() * sizeof(T); }
-  Device& device_;
-  std::vector<T> host_;
-  DeviceBuffer buffer_;
-};
 
 struct Answer {
-  std::vector<int32_t> ids;           // [L, k]
-  std::vector<float> values, totals;  // [L, k], [L]
+  std::vector<int32_t> ids;    // [L, k]
+  std::vector<float> values;   // [L, k]
+  std::vector<double> totals;  // [L]
 };
 
 // What the contract says, by sorting.
-Answer Expected(ConstTensor logits, int32_t vocab, const std::vector<float>& inv_temperatures,
-                int32_t k) {
+Answer Expected(ConstTensor logits, int32_t vocab, int32_t k) {
   Answer answer;
   for (int64_t r = 0; r < logits.rows; ++r) {
     std::vector<float> row(logits.Row<float>(r), logits.Row<float>(r) + vocab);
-    for (float& x : row) x = std::isnan(x) ? -kInfinity : std::min(x, kLargest);
+    for (float& x : row) x = std::isnan(x) ? -kInfinity : std::min(x, kLargestFloat);
     std::vector<size_t> order(row.size());
     std::iota(order.begin(), order.end(), size_t{0});
     std::stable_sort(order.begin(), order.end(),
@@ -71,13 +42,11 @@ Answer Expected(ConstTensor logits, int32_t vocab, const std::vector<float>& inv
       answer.values.push_back(j < row.size() ? row[order[j]] : -kInfinity);
     }
     double total = 0;
-    const double largest = row[order[0]];
+    const float largest = row[order[0]];
     for (const float x : row) {
-      if (largest > -kInfinity) {
-        total += std::exp((x - largest) * inv_temperatures[static_cast<size_t>(r)]);
-      }
+      if (largest > -kInfinity) total += LogitWeight(x, largest, WeightScale(1.0f));
     }
-    answer.totals.push_back(static_cast<float>(total));
+    answer.totals.push_back(total);
   }
   return answer;
 }
@@ -85,68 +54,40 @@ Answer Expected(ConstTensor logits, int32_t vocab, const std::vector<float>& inv
 class LikeliestTest : public TableTest {
  protected:
   // `shift` floats before the first row decide how rows are aligned.
-  Answer Run(ConstTensor logits, int32_t vocab, const std::vector<float>& inv_temperatures,
-             int32_t k, bool want_totals = true, size_t shift = 0) {
+  Answer Run(ConstTensor logits, int32_t vocab, int32_t k, bool want_totals = true,
+             size_t shift = 0) {
     const auto rows = static_cast<size_t>(logits.rows);
     DeviceList<float> matrix(*device_, shift + rows * static_cast<size_t>(logits.stride) / 4);
     std::vector<float> host(shift + rows * static_cast<size_t>(logits.stride) / 4, kNan);
     std::copy_n(static_cast<const float*>(logits.data), host.size() - shift, host.data() + shift);
     matrix.Write(host);
-    DeviceList<float> inverse(*device_, rows), values(*device_, rows * static_cast<size_t>(k));
-    DeviceList<float> totals(*device_, rows);
+    DeviceList<float> values(*device_, rows * static_cast<size_t>(k));
+    DeviceList<double> totals(*device_, rows);
     DeviceList<int32_t> ids(*device_, rows * static_cast<size_t>(k));
-    inverse.Write(inv_temperatures);
     ConstTensor view = logits;
     view.data = matrix.data() + shift;
-    kernels().likeliest(*device_, view, vocab, want_totals ? inverse.data() : nullptr, k,
-                        ids.data(), values.data(), want_totals ? totals.data() : nullptr);
+    kernels().likeliest(*device_, view, vocab, k, ids.data(), values.data(),
+                        want_totals ? totals.data() : nullptr);
     Answer answer = {ids.Read(), values.Read(), {}};
     if (want_totals) answer.totals = totals.Read();
     return answer;
   }
   Answer RunRow(const std::vector<float>& row, int32_t k) {
     const auto vocab = static_cast<int32_t>(row.size());
-    return Run(MakeView(row.data(), DType::kF32, 1, vocab), vocab, {1.0f}, k);
+    return Run(MakeView(row.data(), DType::kF32, 1, vocab), vocab, k);
   }
   bool on_shim() const { return GetParam().name.starts_with("cuda_on_shim"); }
 
-  // The tokens are those of sorting, and totals as near as float sums of exponentials can be.
-  void ExpectAnswer(const Answer& got, const Answer& want, double largest_exponent) {
+  void ExpectAnswer(const Answer& got, const Answer& want) {
     EXPECT_EQ(got.ids, want.ids);
     EXPECT_EQ(got.values, want.values);
-    ASSERT_EQ(got.totals.size(), want.totals.size());
-    for (size_t r = 0; r < want.totals.size(); ++r) {
-      EXPECT_NEAR(got.totals[r], want.totals[r],
-                  (64 + 2 * largest_exponent) * kEpsilon * want.totals[r])
-          << r;
-    }
+    EXPECT_EQ(got.totals, want.totals);  // to the bit, in whatever order they were summed
   }
 };
 INSTANTIATE_TEST_SUITE_P(Tables, LikeliestTest, testing::ValuesIn(TablesUnderTest()), TableName);
 
-// Blocks of 8192 logits, 256 threads and lists of up to 256: around each. The shim, which is slow,
-// takes a few rows of each, and no ties of the longest.
-struct LikeliestCase {
-  int64_t rows;
-  int32_t vocab;
-  std::vector<int32_t> k;
-};
-const std::vector<LikeliestCase> kCases = {
-    {3, 1, {1, 2, 256}},       {5, 2, {1, 2, 3}},       {7, 31, {1, 30, 31, 32}},
-    {4, 255, {64, 255, 256}},  {3, 256, {1, 255, 256}}, {4, 257, {2, 64, 256}},
-    {9, 1000, {1, 7, 64}},     {5, 4099, {1, 50, 256}}, {3, 8191, {1, 64, 256}},
-    {2, 8192, {1, 64}},        {3, 8193, {1, 64, 256}}, {2, 20001, {1, 64, 200}},
-    {2, 128256, {1, 64, 256}}, {1, 262145, {1, 64}},
-};
-
-std::vector<float> InverseTemperatures(int64_t rows) {
-  std::vector<float> inverse;
-  for (int64_t r = 0; r < rows; ++r) inverse.push_back(0.5f + static_cast<float>(r % 4));
-  return inverse;
-}
-
 TEST_P(LikeliestTest, IsWhatSortingGives) {
-  for (const LikeliestCase& c : kCases) {
+  for (const LikeliestCase& c : kLikeliestCases) {
     for (const bool tied : {false, true}) {
       if (on_shim() && tied && c.vocab > 100000) continue;
       const int64_t rows = on_shim() ? c.rows / 4 + 1 : c.rows;
@@ -157,11 +98,9 @@ TEST_P(LikeliestTest, IsWhatSortingGives) {
         for (int32_t i = 0; i < c.vocab && tied; ++i) row[i] = std::round(row[i] / 4);
         std::fill_n(row + c.vocab, 5, kInfinity);
       }
-      const std::vector<float> inverse = InverseTemperatures(rows);
       for (const int32_t k : c.k) {
         SCOPED_TRACE(std::to_string(c.vocab) + ", " + std::to_string(k));
-        const Answer want = Expected(logits.view(), c.vocab, inverse, k);
-        ExpectAnswer(Run(logits.view(), c.vocab, inverse, k), want, 24 * 3.5);
+        ExpectAnswer(Run(logits.view(), c.vocab, k), Expected(logits.view(), c.vocab, k));
       }
     }
   }
@@ -176,9 +115,9 @@ TEST_P(LikeliestTest, RowsMayBeginAnywhere) {
       for (int64_t r = 0; r < 3; ++r) {
         std::copy_n(noise.Row(r), vocab, logits.view().Row<float>(r));
       }
-      const Answer want = Expected(logits.view(), vocab, {1, 1, 1}, 40);
+      const Answer want = Expected(logits.view(), vocab, 40);
       for (const size_t shift : {0, 1, 2, 3}) {
-        ExpectAnswer(Run(logits.view(), vocab, {1, 1, 1}, 40, true, shift), want, 18);
+        ExpectAnswer(Run(logits.view(), vocab, 40, true, shift), want);
       }
     }
   }
@@ -195,9 +134,9 @@ TEST_P(LikeliestTest, StrangeNumbersCountAsTheContractSays) {
   EXPECT_EQ(answer.ids, (std::vector<int32_t>{1, 0, -1, -1}));
   EXPECT_EQ(answer.values, (std::vector<float>{5, 2, -kInfinity, -kInfinity}));
   // An infinity is no larger than the largest number.
-  answer = RunRow({0, kLargest, -kLargest, kInfinity, kInfinity}, 4);
+  answer = RunRow({0, kLargestFloat, -kLargestFloat, kInfinity, kInfinity}, 4);
   EXPECT_EQ(answer.ids, (std::vector<int32_t>{1, 3, 4, 0}));
-  EXPECT_EQ(answer.values, (std::vector<float>{kLargest, kLargest, kLargest, 0}));
+  EXPECT_EQ(answer.values, (std::vector<float>{kLargestFloat, kLargestFloat, kLargestFloat, 0}));
   EXPECT_EQ(answer.totals[0], 3.0f);
   // Zeros of both signs are equal.
   EXPECT_EQ(RunRow({-1, -0.0f, 0.0f, -0.0f, -2}, 4).ids, (std::vector<int32_t>{1, 2, 3, 0}));
@@ -239,7 +178,7 @@ TEST_P(LikeliestTest, HardRows) {
     for (int32_t i = 0; i < kVocab; ++i) row.push_back(logit(i));
     const ConstTensor view = MakeView(row.data(), DType::kF32, 1, kVocab);
     for (const int32_t k : {1, 64, 256}) {
-      ExpectAnswer(RunRow(row, k), Expected(view, kVocab, {1.0f}, k), 88);
+      ExpectAnswer(RunRow(row, k), Expected(view, kVocab, k));
     }
   }
 }
@@ -247,8 +186,8 @@ TEST_P(LikeliestTest, HardRows) {
 TEST_P(LikeliestTest, WithoutTotals) {
   const GuardedMatrix logits = RandomMatrix(3, 700, 5, 9.0f);
   for (const int32_t k : {1, 64}) {
-    const Answer with = Run(logits.view(), 700, {1, 2, 3}, k);
-    const Answer without = Run(logits.view(), 700, {}, k, /*want_totals=*/false);
+    const Answer with = Run(logits.view(), 700, k);
+    const Answer without = Run(logits.view(), 700, k, /*want_totals=*/false);
     EXPECT_EQ(with.ids, without.ids);
     EXPECT_EQ(with.values, without.values);
   }
@@ -259,24 +198,37 @@ TEST_P(LikeliestTest, ARowDependsOnItselfAlone) {
   const int64_t rows = on_shim() ? 70 : 4400;
   constexpr int32_t kVocab = 300, kCount = 256;
   const GuardedMatrix logits = RandomMatrix(rows, kVocab, 3, 15.0f);
-  const std::vector<float> inverse = InverseTemperatures(rows);
-  const Answer whole = Run(logits.view(), kVocab, inverse, kCount);
-  ExpectAnswer(whole, Expected(logits.view(), kVocab, inverse, kCount), 30 * 3.5);
+  const Answer whole = Run(logits.view(), kVocab, kCount);
+  ExpectAnswer(whole, Expected(logits.view(), kVocab, kCount));
   for (int64_t r = 0; r < rows; r += 1 + r / 2) {
     ConstTensor row = logits.view();
     row.data = logits.view().Row<char>(r);
     row.rows = 1;
     const auto place = static_cast<size_t>(r);
-    const Answer alone = Run(row, kVocab, {inverse[place]}, kCount);
+    const Answer alone = Run(row, kVocab, kCount);
     ASSERT_TRUE(std::equal(alone.ids.begin(), alone.ids.end(), &whole.ids[kCount * place]));
     ASSERT_EQ(
         std::memcmp(alone.values.data(), &whole.values[kCount * place], kCount * sizeof(float)), 0);
-    ASSERT_EQ(std::memcmp(alone.totals.data(), &whole.totals[place], sizeof(float)), 0) << r;
+    ASSERT_EQ(alone.totals[0], whole.totals[place]) << r;
+  }
+}
+
+TEST(LogitWeight, IsAnExponentialInUnits) {
+  const float scale = WeightScale(1.0f);
+  EXPECT_EQ(LogitWeight(3.5f, 3.5f, WeightScale(0.7f)), 1.0f);
+  EXPECT_EQ(LogitWeight(kInfinity, kLargestFloat, scale), 1.0f);
+  EXPECT_EQ(LogitWeight(-kInfinity, 3.5f, scale), 0.0f);
+  EXPECT_EQ(LogitWeight(kNan, 3.5f, scale), 0.0f);
+  EXPECT_EQ(LogitWeight(-100.0f, 0.0f, scale), 0.0f);
+  for (float x = 0; x > -40; x -= 0.0371f) {
+    const double exact = std::exp(double{x}), weight = LogitWeight(x, 0.0f, scale);
+    EXPECT_NEAR(weight, exact, exact * (3e-7 - 1e-7 * double{x}) + kWeightUnit / 2) << x;
+    EXPECT_EQ(weight / kWeightUnit, std::floor(weight / kWeightUnit)) << x;
   }
 }
 
 TEST_P(LikeliestTest, NoRows) {
-  const Answer answer = Run(ConstTensor{nullptr, DType::kF32, 0, 10, 40}, 10, {}, 5);
+  const Answer answer = Run(ConstTensor{nullptr, DType::kF32, 0, 10, 40}, 10, 5);
   EXPECT_TRUE(answer.ids.empty());
 }
 

@@ -2,7 +2,10 @@
 #ifndef PREGATE_TESTS_MODEL_SAMPLER_ROWS_H_
 #define PREGATE_TESTS_MODEL_SAMPLER_ROWS_H_
 
+#include <gtest/gtest.h>
+
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "engine/model/sampler.h"
@@ -35,6 +38,26 @@ inline SampledTokens SampleRows(Device& device, Sampler& sampler, const std::vec
   return sampler.Sample(plan,
                         MakeView(buffer.data(), DType::kF32, static_cast<int64_t>(rows.size()),
                                  static_cast<int64_t>(rows[0].logits.size())));
+}
+
+// Two samplers agree to the bit.
+inline void ExpectSame(const SampledTokens& a, const SampledTokens& b) {
+  EXPECT_EQ(a.token_ids, b.token_ids);
+  const auto tokens = [](const PositionLogprobs& logprobs) {
+    std::vector<std::pair<int32_t, float>> all = {
+        {logprobs.chosen.token_id, logprobs.chosen.logprob}};
+    for (const auto* list : {&logprobs.top, &logprobs.wanted}) {
+      all.emplace_back(-1, static_cast<float>(list->size()));
+      for (const TokenLogprob& token : *list) all.emplace_back(token.token_id, token.logprob);
+    }
+    return all;
+  };
+  ASSERT_EQ(a.logprobs.size(), b.logprobs.size());
+  for (size_t k = 0; k < a.logprobs.size(); ++k) {
+    ASSERT_EQ(a.logprobs[k].has_value(), b.logprobs[k].has_value()) << k;
+    if (!a.logprobs[k].has_value()) continue;
+    EXPECT_EQ(tokens(*a.logprobs[k]), tokens(*b.logprobs[k])) << k;
+  }
 }
 
 }  // namespace pregate

@@ -7,12 +7,12 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <optional>
 #include <random>
 #include <set>
 
 #include "engine/model/philox.h"
 #include "engine/model/row_sweeps.h"
+#include "kernels/logit_math.h"
 
 namespace pregate {
 namespace {
@@ -192,80 +192,6 @@ TEST_P(DrawTest, ChiSquare) {
 INSTANTIATE_TEST_SUITE_P(All, DrawTest, ::testing::ValuesIn(kFilterCases),
                          [](const auto& info) { return info.param.name; });
 
-// What a device gives of a row: the `count` likeliest tokens and the weight of all, in float.
-LikeliestTokens LikeliestOf(const std::vector<float>& logits, float temperature, int count) {
-  LikeliestTokens row = {TopLogits(logits, count), 0.0f, count >= static_cast<int>(logits.size())};
-  double total = 0;
-  for (const float logit : logits) {
-    total += std::exp((double{logit} - row.tokens[0].logprob) / temperature);
-  }
-  row.total = static_cast<float>(total);
-  return row;
-}
-
-// Either nothing, for every random number, or for each what DrawToken draws from the whole row.
-TEST_P(DrawTest, LikeliestTokensGiveTheSame) {
-  const FilterCase& c = GetParam();
-  std::vector<float> logits = RandomLogits(c.vocab, c.spread, 5);
-  for (const bool tied : {false, true}) {
-    for (float& logit : logits) logit = tied ? std::round(logit * 8) / 8 : logit;
-    for (const int count : {1, 8, 17, 18, 64, 200, c.vocab, c.vocab + 9}) {
-      const LikeliestTokens row = LikeliestOf(logits, c.params.temperature, count);
-      const bool decided = DrawFromLikeliest(row, c.params, 0.5).has_value();
-      if (c.params.typical_p < 1 || c.params.top_k > count) {
-        EXPECT_FALSE(decided);
-      }
-      if (c.params.top_k > 0 && c.params.top_k < c.vocab && c.params.top_k <= count) {
-        EXPECT_EQ(decided, c.params.typical_p == 1);
-      }
-      EXPECT_TRUE(!decided || LikeliestMayDecide(c.params, count) || row.all);
-      for (int i = 0; i < 100; ++i) {
-        std::vector<float> whole = logits;
-        const double uniform = UniformAt(8, static_cast<uint64_t>(i));
-        const int32_t id = DrawToken(absl::MakeSpan(whole), c.params, uniform);
-        ASSERT_EQ(DrawFromLikeliest(row, c.params, uniform),
-                  decided ? std::optional(id) : std::nullopt)
-            << count;
-      }
-    }
-  }
-}
-
-// Weights 1, 1/2, 1/4, ...: what 1023/1024 of the mass needs is known to the token.
-TEST(DrawFromLikeliest, KnowsWhatItMustSee) {
-  std::vector<float> logits;
-  for (int i = 0; i < 100; ++i) logits.push_back(-std::log(2.0f) * static_cast<float>(i));
-  const auto decided = [&](int count, const SamplingParams& params) {
-    return DrawFromLikeliest(LikeliestOf(logits, params.temperature, count), params, 0.1)
-        .has_value();
-  };
-  // The first nine hold 511/512 of all, the first ten 1023/1024. One more must be seen: another
-  // token might weigh as much as the last one that is kept.
-  EXPECT_FALSE(decided(10, {.top_p = 1022.5f / 1024}));
-  EXPECT_TRUE(decided(11, {.top_p = 1022.5f / 1024}));
-  // 2^-9 is the tenth.
-  EXPECT_FALSE(decided(10, {.min_p = 0x1p-9f * 0.99f}));
-  EXPECT_TRUE(decided(11, {.min_p = 0x1p-9f * 0.99f}));
-  EXPECT_TRUE(decided(11, {.top_p = 0.9999f, .min_p = 0x1p-9f * 0.99f}));
-  EXPECT_FALSE(decided(11, {.top_p = 0.9999f}));
-  EXPECT_TRUE(decided(10, {.top_k = 10}));
-  EXPECT_TRUE(decided(10, {.top_k = 10, .top_p = 0.9999f}));
-  EXPECT_FALSE(decided(10, {.top_k = 11}));
-  // At a low temperature all but the first weigh nothing.
-  EXPECT_TRUE(decided(2, {.temperature = 0.005f, .top_p = 0.9999f}));
-  // All tokens; without a filter the whole row is walked.
-  EXPECT_TRUE(decided(100, {.top_p = 0.99999f}));
-  EXPECT_TRUE(decided(100, {.top_k = 200, .top_p = 0.5f}));
-  EXPECT_FALSE(decided(100, {.top_k = 100}));
-  EXPECT_FALSE(decided(100, {}));
-}
-
-TEST(DrawFromLikeliest, OfARowWithoutANumber) {
-  constexpr float kNothing = -std::numeric_limits<float>::infinity();
-  const LikeliestTokens row = {{{0, kNothing}, {1, kNothing}}, 0.0f, false};
-  EXPECT_EQ(DrawFromLikeliest(row, {.top_k = 2}, 0.9), 0);
-}
-
 // What a plain loop says, with rows that end in the middle of a block.
 TEST(ArgMax, FindsTheFirstOfTheLargestAmongBrokenNumbers) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -288,37 +214,26 @@ TEST(ArgMax, FindsTheFirstOfTheLargestAmongBrokenNumbers) {
   EXPECT_EQ(ArgMax(std::vector<float>(300, -kInfinity)), 0);
 }
 
-TEST(Weights, AreExponentials) {
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  EXPECT_EQ(Weight(3.5f, 3.5f, 0.7f), 1.0f);
-  EXPECT_EQ(Weight(-kInfinity, 3.5f, 0.7f), 0.0f);
-  EXPECT_EQ(Weight(std::numeric_limits<float>::quiet_NaN(), 3.5f, 0.7f), 0.0f);
-  EXPECT_EQ(Weight(-100.0f, 0.0f, 1.0f), 0.0f);
-  for (float x = 0; x > -87; x -= 0.0371f) {
-    const double exact = std::exp(double{x});
-    EXPECT_NEAR(Weight(x, 0.0f, 1.0f), exact, exact * (2e-7 - 1e-7 * x)) << x;
-  }
-}
-
 TEST(Weights, OfARowAndItsSums) {
   for (const int size : {1, 127, 128, 129, 5000}) {
     const std::vector<float> logits = RandomLogits(size, 3, 13);
     const float largest = *std::max_element(logits.begin(), logits.end());
     std::vector<float> weights = logits;
-    const std::vector<double> sums = WeighInPlace(absl::MakeSpan(weights), largest, 0.8f);
-    EXPECT_EQ(WeightSums(logits, largest, 0.8f), sums);
+    const float scale = WeightScale(0.8f);
+    const std::vector<double> sums = WeighInPlace(absl::MakeSpan(weights), largest, scale);
+    EXPECT_EQ(WeightSums(logits, largest, scale), sums);
     const std::vector<float> maxima = BlockMaxima(logits);
     ASSERT_EQ(sums.size(), maxima.size());
     for (size_t block = 0, i = 0; block < sums.size(); ++block) {
       double sum = 0;
       float top = -100;
       for (; i < logits.size() && i < (block + 1) * kRowBlock; ++i) {
-        EXPECT_EQ(weights[i], Weight(logits[i], largest, 0.8f));
+        EXPECT_EQ(weights[i], LogitWeight(logits[i], largest, scale));  // to the bit
         EXPECT_LE(weights[i], sums[block]);
         sum += weights[i];
         top = std::max(top, logits[i]);
       }
-      EXPECT_NEAR(sums[block], sum, 1e-6 * sum);
+      EXPECT_EQ(sums[block], sum);  // in whatever order
       EXPECT_EQ(maxima[block], top);
     }
   }

@@ -116,6 +116,7 @@ inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline double __dmul_rn(double a, double b) { return a * b; }
 inline float rsqrtf(float value) { return 1.0f / std::sqrt(value); }
 // Bytes of the eight in (high, low) that each nibble of `selector` picks.
 inline uint32_t __byte_perm(uint32_t low, uint32_t high, uint32_t selector) {
