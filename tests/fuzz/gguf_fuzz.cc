@@ -1,5 +1,7 @@
 // A GGUF file of any bytes: a typed error, or a model whose tensors and tokenizer can be used.
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <utility>
 
@@ -7,8 +9,20 @@
 #include "engine/tokenizer.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/model/gguf_writer.h"
+#include "tests/model/tiny_case.h"
 
 namespace pregate {
+namespace {
+
+// An encoder as llama.cpp's converter writes them.
+std::string EncoderFile() {
+  const auto goldens = nlohmann::json::parse(std::ifstream("tests/testdata/parity/encoders.json"));
+  const TinyModel model(goldens["cases"][1], TinyModel::Format::kGguf);
+  std::ifstream file(model.path(), std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+}  // namespace
 
 std::vector<std::string> FuzzSeeds() {
   std::vector<std::string> seeds;
@@ -25,6 +39,7 @@ std::vector<std::string> FuzzSeeds() {
     options.expert_ffn = 16;
     seeds.push_back(MakeTinyGguf(options).Build());
   }
+  seeds.push_back(EncoderFile());
   return seeds;
 }
 

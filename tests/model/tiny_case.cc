@@ -1,6 +1,7 @@
 #include "tests/model/tiny_case.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -258,7 +259,7 @@ TinyGoldens ReadTinyGoldens(const std::string& name) {
 
 TinyModel::TinyModel(const json& test_case, Format format)
     : path_(std::filesystem::path(testing::TempDir()) /
-            ("tiny_" + test_case["name"].get<std::string>())) {
+            absl::StrCat("tiny_", getpid(), "_", test_case["name"].get<std::string>())) {
   if (format == Format::kGguf) {
     path_ += ".gguf";
     WriteGguf(test_case, path_);
