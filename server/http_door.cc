@@ -24,7 +24,7 @@ class Door : public HttpDoor {
   Door(const HttpDoorOptions& options, const ServedModel* model, RequestLog* log)
       : environment_{model, &pump_, log},
         step_watch_(options.step_timeout),
-        pump_([this] { WatchSteps(); }) {}
+        pump_([this] { WatchHealth(); }) {}
 
   absl::Status Listen(HttpServerOptions options) {
     options.error = OpenAiError;
@@ -90,14 +90,15 @@ class Door : public HttpDoor {
   }
 
   // On the pump's thread, every second.
-  void WatchSteps() {
+  void WatchHealth() {
     health_.stuck = step_watch_.Stuck(environment_.model->engine().stats(), absl::Now());
+    health_.overloaded = environment_.model->IsOverloaded();
   }
 
   HttpEnvironment environment_;
   HealthState health_;
   StepWatch step_watch_;
-  StreamPump pump_;  // its thread calls WatchSteps
+  StreamPump pump_;  // its thread calls WatchHealth
   std::unique_ptr<HttpServer> server_;
   std::unique_ptr<HttpServer> probes_;  // null: none
 };

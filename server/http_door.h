@@ -19,10 +19,11 @@ struct HttpDoorOptions {
   absl::Duration step_timeout = absl::Seconds(30);  // of a step, before the engine is called stuck
 };
 
-// /readyz says 200 from the start; /livez says 503 while the engine has something to run and no
-// step ends: an orchestrator restarts a process that is stuck, never one that is busy. On the
-// health port, of the same host, the two answer in plain text and whatever clients do to the other:
-// whoever asks there needs no certificate, and finds room when all connections are taken.
+// /readyz says 200 from the start, 503 while the model is overloaded; /livez says 503 while the
+// engine has something to run and no step ends: an orchestrator restarts a process that is stuck,
+// never one that is busy. On the health port, of the same host, the two answer in plain text and
+// whatever clients do to the other: whoever asks there needs no certificate, and finds room when
+// all connections are taken.
 class HttpDoor {
  public:
   // `model` and `log` must outlive the result. Errors are those of HttpServer::Start.

@@ -273,6 +273,8 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options,
   grpc_options.authorizer = identity.authorizer.get();
   grpc_options.tls = identity.tls.get();
   grpc_options.reflection = UseReflection(config);
+  grpc_options.max_connection_age = config.grpc_max_connection_age;
+  grpc_options.max_connection_age_grace = config.grpc_max_connection_age_grace;
   const auto server = GrpcServer::Start(grpc_options, &model, &log);
   if (!server.ok()) return Fail(server.status(), kCannotListen);
   const auto http = HttpDoor::Start(HttpOptions(config, identity), &model, &log);
@@ -323,6 +325,7 @@ int Serve(const ServeConfig& config) {
   if (!prompts.ok()) return Fail(prompts.status(), kCannotUse);
   options.prompts = *std::move(prompts);
   options.default_seed = config.engine.seed;
+  options.overload_patience = config.overload_unready_after;
 
   const absl::StatusOr<std::unique_ptr<Engine>> engine = LoadModel(config);
   if (!engine.ok()) return Fail(engine.status(), kCannotUse);

@@ -41,6 +41,9 @@ struct ServeConfig {
   std::string api_key_file;  // empty: nobody needs a token
   TlsPaths tls;              // --ssl-certfile, --ssl-keyfile, --ssl-ca-certs
   Reflection reflection = Reflection::kAuto;
+  absl::Duration grpc_max_connection_age;            // zero: none
+  absl::Duration grpc_max_connection_age_grace;      // zero: none
+  absl::Duration overload_unready_after;             // zero: never
   absl::Duration drain_timeout = absl::Seconds(30);  // for what runs to end after SIGTERM
   absl::Duration shutdown_delay;                     // from "not serving" to the first refusal
   LogFormat log_format = LogFormat::kText;

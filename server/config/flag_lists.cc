@@ -110,6 +110,18 @@ void AppendServerFlags(ServeConfig* config, std::vector<Flag>* flags) {
                             static_cast<int>(config->reflection), [config](int word) {
                               config->reflection = static_cast<Reflection>(word);
                             }));
+  flags->push_back(DurationFlag("grpc-max-connection-age",
+                                "of a gRPC connection, then its client makes another",
+                                &config->grpc_max_connection_age));
+  flags->back().default_value = std::string("none");
+  flags->push_back(DurationFlag("grpc-max-connection-age-grace",
+                                "for calls on it to end, which are then cut",
+                                &config->grpc_max_connection_age_grace));
+  flags->back().default_value = std::string("none");
+  flags->push_back(DurationFlag("overload-unready-after",
+                                "of refusals by a full queue; then /readyz says no",
+                                &config->overload_unready_after));
+  flags->back().default_value = std::string("never");
   flags->push_back(EnumFlag("metrics-compat", "none|vllm", "metrics also under vLLM's names",
                             static_cast<int>(config->metrics_compat), [config](int word) {
                               config->metrics_compat = static_cast<MetricsCompat>(word);
@@ -145,13 +157,30 @@ void SetTopic(const char* topic, size_t first, std::vector<Flag>* flags) {
 }
 
 // What `serve --help` leaves to `--help-all`.
-constexpr absl::string_view kRareServeFlags[] = {
-    "query-prefix",          "passage-prefix",    "reflection",       "metrics-compat",
-    "shutdown-delay",        "drain-timeout",     "ssl-ca-certs",     "max-num-prefill-tokens",
-    "max-num-queued-tokens", "scheduling-policy", "expert-batching",  "expert-batch-max-wait-steps",
-    "max-num-step-seqs",     "expert-storage",    "expert-cache-dir", "expert-eviction",
-    "expert-prefetch",       "record-trace",      "health-port",      "otlp-traces-endpoint",
-    "trace-sample-ratio"};
+constexpr absl::string_view kRareServeFlags[] = {"query-prefix",
+                                                 "passage-prefix",
+                                                 "reflection",
+                                                 "metrics-compat",
+                                                 "shutdown-delay",
+                                                 "drain-timeout",
+                                                 "ssl-ca-certs",
+                                                 "max-num-prefill-tokens",
+                                                 "max-num-queued-tokens",
+                                                 "scheduling-policy",
+                                                 "expert-batching",
+                                                 "expert-batch-max-wait-steps",
+                                                 "max-num-step-seqs",
+                                                 "expert-storage",
+                                                 "expert-cache-dir",
+                                                 "expert-eviction",
+                                                 "expert-prefetch",
+                                                 "record-trace",
+                                                 "health-port",
+                                                 "otlp-traces-endpoint",
+                                                 "trace-sample-ratio",
+                                                 "grpc-max-connection-age",
+                                                 "grpc-max-connection-age-grace",
+                                                 "overload-unready-after"};
 
 // How the numbers of an answer are chosen.
 void AppendSamplingFlags(int32_t* max_tokens, double* temperature, int32_t* top_k, double* top_p,

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
 namespace pregate {
 namespace {
@@ -58,7 +59,8 @@ ServedModel::ServedModel(Engine* engine, Metrics* metrics, const ServedModelOpti
       prompt_encoder_(
           &engine->tokenizer(),
           options.chat_template.empty() ? engine->model().chat_template : options.chat_template,
-          max_prompt_tokens_) {}
+          max_prompt_tokens_),
+      overload_watch_(options.overload_patience) {}
 
 absl::StatusOr<GenerationRequest> ServedModel::Translate(ClientRequest request) const {
   for (const absl::Status& status :
@@ -145,6 +147,15 @@ absl::Status ServedModel::CheckName(absl::string_view model) const {
 uint64_t ServedModel::CacheSalt(const std::string& tenant) const {
   if (tenant.empty()) return 0;
   return std::max<uint64_t>(SipHash(tenant_key_, tenant), 1);
+}
+
+bool ServedModel::IsOverloaded() const {
+  const int64_t refused = metrics_->rejections(Rejection::kQueueFull);
+  const int32_t waiting = engine_->stats().waiting;
+  absl::MutexLock lock(&mutex_);
+  const bool overloaded = overload_watch_.Overloaded(refused, waiting, absl::Now());
+  metrics_->SetOverloaded(overloaded);
+  return overloaded;
 }
 
 std::shared_ptr<void> ServedModel::BeginCall() const {

@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "engine/engine.h"
 #include "server/generation/client_request.h"
+#include "server/generation/overload_watch.h"
 #include "server/generation/prompt_encoder.h"
 #include "server/generation/sentence_prompts.h"
 #include "server/generation/sip_hash.h"
@@ -25,9 +26,10 @@ inline constexpr int64_t kMaxTokenizeBytes = 4 << 20;
 
 struct ServedModelOptions {
   std::string name = {};
-  std::string chat_template = {};  // source; empty: the model's own
-  uint64_t default_seed = 0;       // of requests that bring none
-  SentencePrompts prompts = {};    // of a model that embeds
+  std::string chat_template = {};                           // source; empty: the model's own
+  uint64_t default_seed = 0;                                // of requests that bring none
+  SentencePrompts prompts = {};                             // of a model that embeds
+  absl::Duration overload_patience = absl::ZeroDuration();  // of OverloadWatch
 };
 
 // Safe to share between threads.
@@ -63,6 +65,10 @@ class ServedModel {
   // "generate", "tokenize", "chat", "embed", "score": those that it has.
   std::vector<absl::string_view> capabilities() const;
 
+  // Whether requests had better go to another replica for a while: see OverloadWatch. For whoever
+  // tells of the server's health, every second; the metrics show it too.
+  bool IsOverloaded() const;
+
   // A call that will ask more of the engine, as long as the result lives.
   std::shared_ptr<void> BeginCall() const;
   // Whether the engine has ended everything, and no call will ask more of it, within `timeout`. For
@@ -85,6 +91,7 @@ class ServedModel {
   PromptEncoder prompt_encoder_;
   SipKey tenant_key_ = RandomSipKey();
   mutable absl::Mutex mutex_;
+  mutable OverloadWatch overload_watch_ ABSL_GUARDED_BY(mutex_);
   mutable int64_t open_calls_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

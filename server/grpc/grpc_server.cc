@@ -47,6 +47,21 @@ void TakeLibraryLog() {
   });
 }
 
+int Milliseconds(absl::Duration duration) {
+  return static_cast<int>(absl::ToInt64Milliseconds(duration));
+}
+
+// After its age a connection takes no new call, and its client makes another. The library spreads
+// the ages by a tenth, so that clients do not all come back at once.
+void SetConnectionAge(const GrpcServerOptions& options, grpc::ServerBuilder* builder) {
+  if (options.max_connection_age <= absl::ZeroDuration()) return;
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS,
+                              Milliseconds(options.max_connection_age));
+  if (options.max_connection_age_grace <= absl::ZeroDuration()) return;
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS,
+                              Milliseconds(options.max_connection_age_grace));
+}
+
 void SetLimits(grpc::ServerBuilder* builder) {
   builder->SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder->SetResourceQuota(grpc::ResourceQuota("pregate").Resize(kTransportMemory));
@@ -94,6 +109,7 @@ class Server : public GrpcServer {
     TakeLibraryLog();
     grpc::ServerBuilder builder;
     SetLimits(&builder);
+    SetConnectionAge(options, &builder);
     builder.RegisterService(&guarded_service_);
     builder.RegisterService(&open_inference_);
     if (options.reflection) {
@@ -140,7 +156,7 @@ class Server : public GrpcServer {
     failed_handshakes_ = failed;
     if (!listening_) return;
     const bool live = !step_watch_.Stuck(environment_.model->engine().stats(), absl::Now());
-    SetHealth(live, live);
+    SetHealth(live, live && !environment_.model->IsOverloaded());
     if (!listening_) SetHealth(live, false);  // StopServing came in between
   }
 

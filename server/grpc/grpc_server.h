@@ -23,11 +23,13 @@ struct GrpcServerOptions {
   const TlsFiles* tls = nullptr;                     // null: plain text
   absl::Duration stall_timeout = absl::Seconds(30);  // of a client that does not read
   absl::Duration step_timeout = absl::Seconds(30);   // of a step, before the engine is called stuck
+  // Of a connection, before its client is told to make another, a tenth more or less; zero: none.
+  absl::Duration max_connection_age;
+  absl::Duration max_connection_age_grace;  // for what then runs on it to end; zero: all it needs
 };
 
 // gRPC's headers stay behind this one. Health says SERVING from the start, and NOT_SERVING while
-// the engine has something to run and no step ends: an orchestrator restarts a process that is
-// stuck, never one that is busy.
+// the engine has something to run and no step ends, or the model is overloaded.
 class GrpcServer {
  public:
   // `model` and `log` must outlive the result. UNAVAILABLE when the address cannot be listened on.

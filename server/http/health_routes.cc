@@ -10,9 +10,6 @@ namespace {
 const char* NotLive(const HealthState& state) {
   return state.stuck ? "a step does not end" : nullptr;
 }
-const char* NotReady(const HealthState& state) {
-  return state.serving ? NotLive(state) : "draining";
-}
 
 HttpRoute ProbeRoute(const char* path, std::function<const char*()> wrong) {
   HttpRoute route;
@@ -31,6 +28,12 @@ HttpRoute ProbeRoute(const char* path, std::function<const char*()> wrong) {
 }
 
 }  // namespace
+
+const char* NotReady(const HealthState& state) {
+  if (!state.serving) return "draining";
+  if (const char* reason = NotLive(state); reason != nullptr) return reason;
+  return state.overloaded ? "overloaded" : nullptr;
+}
 
 std::vector<HttpRoute> ProbeRoutes(const HealthState* state) {
   std::vector<HttpRoute> routes = {ProbeRoute("/livez", [state] { return NotLive(*state); }),

@@ -10,12 +10,16 @@
 namespace pregate {
 
 struct HealthState {
-  std::atomic<bool> serving = true;  // false: no more requests, please
-  std::atomic<bool> stuck = false;   // a step does not end
+  std::atomic<bool> serving = true;      // false: no more requests, please
+  std::atomic<bool> stuck = false;       // a step does not end
+  std::atomic<bool> overloaded = false;  // none for a while, please
 };
 
-// /livez (200 unless stuck) and /readyz (200 while serving and not stuck), without a token. `state`
-// must outlive the routes.
+// Why a server that is so takes no requests; null: it does.
+const char* NotReady(const HealthState& state);
+
+// /livez (200 unless stuck) and /readyz (200 unless NotReady), without a token. `state` must
+// outlive the routes.
 std::vector<HttpRoute> ProbeRoutes(const HealthState* state);
 
 // These, /health (as /readyz) and /version.

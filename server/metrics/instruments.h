@@ -77,6 +77,7 @@ struct Instruments {
   EventCounter generation_tokens;
   std::array<EventCounter, kFinishLabels.size()> finished;
   std::array<EventCounter, kRejectionLabels.size()> rejected;
+  std::atomic<bool> overloaded = false;
   std::array<EventCounter, kListenerLabels.size()> failed_handshakes;
   std::atomic<int64_t> certificate_expiry = 0;  // seconds since 1970; 0: there is no TLS
   std::array<std::atomic<int>, kWatchedFilesLabels.size()> files_in_force = {-1, -1};  // -1: none

@@ -81,6 +81,14 @@ void Metrics::CountRejection(Rejection reason) {
   instruments_->rejected[static_cast<size_t>(reason)].Add(1);
 }
 
+int64_t Metrics::rejections(Rejection reason) const {
+  return instruments_->rejected[static_cast<size_t>(reason)].value();
+}
+
+void Metrics::SetOverloaded(bool overloaded) {
+  instruments_->overloaded.store(overloaded, std::memory_order_relaxed);
+}
+
 void Metrics::CountFailedHandshakes(Listener where, int64_t count) {
   instruments_->failed_handshakes[static_cast<size_t>(where)].Add(count);
 }

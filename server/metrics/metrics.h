@@ -61,6 +61,9 @@ class Metrics {
   void ObserveInterToken(absl::Duration gap);  // between two outputs of one answer
   void ObserveAnswer(const AnswerRecord& answer);
   void CountRejection(Rejection reason);
+  int64_t rejections(Rejection reason) const;  // so far
+  // The server would rather have no more requests for a while.
+  void SetOverloaded(bool overloaded);
   // Connections that could not agree on TLS. (gRPC's library does not tell of those that hung up
   // without a word.)
   void CountFailedHandshakes(Listener where, int64_t count);

@@ -137,6 +137,8 @@ Families OwnFamilies(const Instruments& from, absl::Duration last_step_age) {
   return {
       CounterFamily("requests_rejected_total", "Requests turned away, by reason.", "reason",
                     kRejectionLabels, from.rejected),
+      GaugeFamily("overloaded", "1: not ready, since the queue has been full for long.",
+                  from.overloaded.load(std::memory_order_relaxed) ? 1 : 0),
       HistogramFamily("step_seconds", "Time of one step, by phase.", "phase", kPhaseLabels,
                       from.step_seconds),
       HistogramFamily("step_rows", "Rows computed in one step.", from.step_rows),

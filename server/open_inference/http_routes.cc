@@ -173,7 +173,7 @@ std::vector<HttpRoute> OpenInferenceRoutes(const HttpEnvironment* environment,
                                            const HealthState* health) {
   RouteMaker maker(environment);
   auto ready = [health]() -> absl::Status {
-    if (health->serving && !health->stuck) return absl::OkStatus();
+    if (NotReady(*health) == nullptr) return absl::OkStatus();
     return absl::UnavailableError("server: not ready");
   };
   using Body = absl::StatusOr<std::string>;

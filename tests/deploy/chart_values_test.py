@@ -82,6 +82,8 @@ class Refusals(unittest.TestCase):
         ("image.cuda.digest: must be given where image.digest is and a model (m) reserves a GPU",
          {"image": {"digest": f"sha256:{DIGEST}"}, **model(gpu={"count": 1})}),
         ("image.cuda: Additional property pullPolicy", {"image": {"cuda": {"pullPolicy": "Always"}}}),
+        ("models (m).flags.overload-unready-after: needs more than one server",
+         model(flags={"overload-unready-after": "20s"})),
         ("liveness.failureThreshold: Must be greater", model(
             probes={"liveness": {"failureThreshold": 0}})),
         ("expertCache.size: Does not match pattern", model(expertCache={"size": "a lot"})),

@@ -68,6 +68,7 @@ OWN = (
      (1e-5, 0.001, 1)),
     ("step_rows", "histogram", {}, (1, 512)),
     ("last_step_age_seconds", "gauge", {}, ()),
+    ("overloaded", "gauge", {}, ()),
     ("build_info", "gauge", {"version": r"\d+\.\d+\.\d+"}, ()),
     ("tls_handshakes_failed_total", "counter", {"listener": ("grpc", "http")}, ()),
 )

@@ -88,6 +88,9 @@ TEST(CommandLine, EveryServeFlagIsTaken) {
                                          "--metrics-compat=vllm",
                                          "--shutdown-delay=5",
                                          "--drain-timeout=1m30s",
+                                         "--grpc-max-connection-age=10m",
+                                         "--grpc-max-connection-age-grace=1h",
+                                         "--overload-unready-after=20",
                                          "--log-format=json",
                                          "--max-model-len=128",
                                          "--max-num-seqs=3",
@@ -114,6 +117,9 @@ TEST(CommandLine, EveryServeFlagIsTaken) {
   EXPECT_EQ(config.metrics_compat, MetricsCompat::kVllm);
   EXPECT_EQ(config.shutdown_delay, absl::Seconds(5));
   EXPECT_EQ(config.drain_timeout, absl::Seconds(90));
+  EXPECT_EQ(config.grpc_max_connection_age, absl::Minutes(10));
+  EXPECT_EQ(config.grpc_max_connection_age_grace, absl::Hours(1));
+  EXPECT_EQ(config.overload_unready_after, absl::Seconds(20));
   EXPECT_EQ(config.log_format, LogFormat::kJson);
   EXPECT_EQ(config.engine.max_model_len, 128);
   EXPECT_EQ(config.engine.max_num_seqs, 3);

@@ -290,9 +290,13 @@ constexpr std::pair<const char*, const char*> kSharedWithVllm[] = {
     {"spec_decode_num_accepted_tokens_total", "counter"},
 };
 constexpr std::pair<const char*, const char*> kOurs[] = {
-    {"requests_rejected_total", "counter"}, {"tls_handshakes_failed_total", "counter"},
-    {"step_seconds", "histogram"},          {"step_rows", "histogram"},
-    {"last_step_age_seconds", "gauge"},     {"build_info", "gauge"},
+    {"requests_rejected_total", "counter"},
+    {"tls_handshakes_failed_total", "counter"},
+    {"step_seconds", "histogram"},
+    {"step_rows", "histogram"},
+    {"last_step_age_seconds", "gauge"},
+    {"overloaded", "gauge"},
+    {"build_info", "gauge"},
 };
 
 TEST_F(MetricsTest, TheAgreedNamesAreThere) {

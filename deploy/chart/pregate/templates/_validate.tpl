@@ -86,6 +86,9 @@
 {{- if and (gt (int $model.gpu.count) 0) .root.Values.image.digest (not .root.Values.image.cuda.digest) -}}
 {{- fail (printf "image.cuda.digest: must be given where image.digest is and a model (%s) reserves a GPU; got none" $model.name) -}}
 {{- end -}}
+{{- if and (hasKey $model.flags "overload-unready-after") (not (include "pregate.model.isReplicated" .)) -}}
+{{- fail (printf "%s.flags.overload-unready-after: needs more than one server, or there is none to go to" $where) -}}
+{{- end -}}
 {{- $source := $model.source -}}
 {{- if ne (len $source) 1 -}}
 {{- fail (printf "%s.source: must be one of download, existingClaim, image, path; got %s" $where (keys $source | sortAlpha | join ", " | default "none")) -}}
