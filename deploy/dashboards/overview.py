@@ -1,7 +1,7 @@
 """The overview: is it well, where did the milliseconds go, what comes in, what is full."""
 
 from panels import (BYTES, NUMBER, ORANGE, RED, REQUESTS_PER_SECOND, SECONDS, SHARE,
-                    TOKENS_PER_SECOND, graph, mean, new_dashboard, number, quantile, quantiles,
+                    SPANS_PER_SECOND, TOKENS_PER_SECOND, graph, mean, new_dashboard, number, quantile, quantiles,
                     rate, row, series, total)
 
 ENDED = total(rate("pregate_request_success_total"))
@@ -134,6 +134,15 @@ def saturation():
                 "into force by themselves.",
                 [(f"{series('pregate_tls_certificate_expiry_timestamp_seconds')} - time()",
                   "{{pod}}")], width=6)
+    yield graph("Away because of overload, by pod", NUMBER, "1: the pod's queue has been full for "
+                "--overload-unready-after, so that it says that it is not ready; it is back when half "
+                "of the queue is gone. All pods at once: more of them are needed. Always 0 without "
+                "the flag.", [(series("pregate_overloaded"), "{{pod}}")], most=1)
+    yield graph("Trace spans", SPANS_PER_SECOND, "taken: by the collector. Lost, by reason: queue, "
+                "they came faster than they were sent; collector, it refused them or was not there. "
+                "No request waits for either. Empty without --otlp-traces-endpoint.",
+                [(total(rate("pregate_trace_spans_exported_total")), "taken"),
+                 (total(rate("pregate_trace_spans_dropped_total"), "reason"), "lost: {{reason}}")])
 
 
 def build():

@@ -17,6 +17,7 @@ SECONDS, SHARE, BYTES, NUMBER = "s", "percentunit", "bytes", "none"
 BYTES_PER_SECOND, REQUESTS_PER_SECOND = "Bps", "reqps"
 TOKENS_PER_SECOND, ROWS_PER_SECOND = "suffix: tokens/s", "suffix: rows/s"
 STEPS_PER_SECOND, UNITS_PER_SECOND = "suffix: steps/s", "suffix: units/s"
+SPANS_PER_SECOND = "suffix: spans/s"
 
 GREEN, ORANGE, RED = "green", "orange", "red"
 

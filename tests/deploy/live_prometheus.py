@@ -6,6 +6,7 @@ their memory. As a program it makes the pictures of the dashboards' README:
 """
 
 import argparse
+import http.server
 import json
 import os
 import pathlib
@@ -165,17 +166,34 @@ class Load:
             thread.join()
 
 
+class Collector(http.server.BaseHTTPRequestHandler):
+    """A collector of traces that takes everything."""
+
+    def do_POST(self):  # pylint: disable=invalid-name
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_):  # pylint: disable=arguments-differ
+        pass
+
+
 class Lab:
-    """Both servers and the Prometheus. Use in a with statement."""
+    """Both servers, a collector of the traces of one, and the Prometheus. Use in a with statement."""
 
     def __enter__(self):
+        self.collector = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+        threading.Thread(target=self.collector.serve_forever, daemon=True).start()
         self.certificates = Certificates()
         self.certificates.authority("ca")
         self.certificates.certificate("server", "ca", days=90)
         self.certificates.write("tokens", f"operator:{TOKEN}\n".encode())
         path = self.certificates.path
         self.dense = Server(*DENSE_FLAGS, "--ssl-certfile", path("server.pem"), "--ssl-keyfile",
-                            path("server.key"), "--api-key-file", path("tokens"), name=DENSE)
+                            path("server.key"), "--api-key-file", path("tokens"), "--otlp-traces-endpoint",
+                            f"http://127.0.0.1:{self.collector.server_port}", name=DENSE)
         self.read_me = Server(*READ_ME_FLAGS, name=READ_ME)
         self.prometheus = Prometheus([
             ({"namespace": NAMESPACE, "model": model, "pod": pod_of(model)},
@@ -187,6 +205,7 @@ class Lab:
         self.prometheus.stop()
         self.dense.stop()
         self.read_me.stop()
+        self.collector.shutdown()
 
     def load(self, dense_clients, read_me_clients):
         return [Load(self.dense, dense_clients, tls=True), Load(self.read_me, read_me_clients)]
