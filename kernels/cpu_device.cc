@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/copy_lane.h"
 #include "kernels/device.h"
 #include "kernels/kernels.h"
 #include "kernels/thread_pool.h"
@@ -75,6 +76,11 @@ DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;
+}
+
+absl::StatusOr<std::unique_ptr<CopyLane>> Device::MakeCopyLane() {
+  return absl::UnimplementedError(
+      absl::StrCat("device: ", std::string(name()), " copies nothing beside its kernels"));
 }
 
 DeviceBuffer::~DeviceBuffer() {

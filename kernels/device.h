@@ -12,6 +12,7 @@
 
 namespace pregate {
 
+class CopyLane;
 class Device;
 
 // Memory of a device, freed with its owner. Movable, 64-byte aligned, contents undefined.
@@ -51,6 +52,10 @@ class Device {
   // Host memory to and from device memory, in the order of the calls around it.
   virtual void CopyToDevice(void* dst, const void* host_src, size_t bytes) = 0;
   virtual void CopyToHost(void* host_dst, const void* src, size_t bytes) = 0;
+
+  // Copies beside the kernels (kernels/copy_lane.h); must end before the device. UNIMPLEMENTED:
+  // this device has none.
+  virtual absl::StatusOr<std::unique_ptr<CopyLane>> MakeCopyLane();
 
   // Waits until everything issued so far is done.
   virtual void Synchronize() = 0;

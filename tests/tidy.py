@@ -34,6 +34,7 @@ ROOMS = {
 # Headers of kernels that other rooms may include.
 KERNEL_SEAM = {
     "kernels/backend.h",
+    "kernels/copy_lane.h",
     "kernels/tensor.h",
     "kernels/device.h",
     "kernels/kernels.h",

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/cuda_copy_lane.h"
 
 namespace pregate {
 namespace {
@@ -143,6 +144,10 @@ absl::StatusOr<DeviceBuffer> CudaDevice::Allocate(size_t bytes) {
   }
   CheckCuda(error, "allocation");
   return DeviceBuffer(this, data, bytes);
+}
+
+absl::StatusOr<std::unique_ptr<CopyLane>> CudaDevice::MakeCopyLane() {
+  return std::make_unique<CudaCopyLane>(stream_);
 }
 
 void CudaDevice::Free(void* data, size_t) { CheckCuda(cudaFree(data), "freeing memory"); }

@@ -33,6 +33,7 @@ class CudaDevice : public GpuDevice {
   std::string_view name() const override { return name_; }
   bool host_memory() const override { return false; }
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override;
+  absl::StatusOr<std::unique_ptr<CopyLane>> MakeCopyLane() override;
   void CopyToDevice(void* dst, const void* host_src, size_t bytes) override;
   void CopyToHost(void* host_dst, const void* src, size_t bytes) override;
   void Synchronize() override;

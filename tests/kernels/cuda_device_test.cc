@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/copy_lane.h"
 #include "kernels/cuda/blas.h"
 #include "kernels/tensor.h"
 #include "tests/kernels/cuda_device_under_test.h"
@@ -239,6 +240,114 @@ TEST_F(CudaDeviceTest, ScratchThatAGraphHoldsStays) {
     device_->CopyToDevice(out.data(), zeros.data(), 16);
     step(1, 16);
     EXPECT_EQ(Read(out.data(), 4), (std::vector<float>{3, 6, 9, 12}));
+  }
+}
+
+// --- Copies beside the kernels. ---
+
+class CudaCopyLaneTest : public CudaDeviceTest {
+ protected:
+  static constexpr int64_t kFloats = 1 << 18;
+  static constexpr size_t kBytes = kFloats * sizeof(float);
+
+  void SetUp() override {
+    CudaDeviceTest::SetUp();
+    if (device_ == nullptr) return;
+    lane_ = *device_->MakeCopyLane();
+    host_ = *lane_->AllocateHost(kCopies * kBytes);
+    for (int64_t i = 0; i < kCopies * kFloats; ++i) {
+      reinterpret_cast<float*>(host_.get())[i] = static_cast<float>(i / kFloats + 1);
+    }
+    zeros_ = Upload(std::vector<float>(kFloats));
+    slot_ = Upload(std::vector<float>(kFloats));
+    device_->Synchronize();
+  }
+  void TearDown() override { lane_ = nullptr; }  // before what it copies
+  // Starts to fill the slot with `copy` + 1.
+  CopyLane::Moment Fill(int copy, const CopyLane::Moment& after) {
+    return lane_->Start(slot_.data(), host_.get() + copy * kBytes, kBytes, after);
+  }
+  // A kernel that copies the slot, and what it has found there.
+  DeviceBuffer IssueRead() {
+    DeviceBuffer out = *device_->Allocate(kBytes);
+    IssueAdd(*device_, static_cast<const float*>(slot_.data()),
+             static_cast<const float*>(zeros_.data()), static_cast<float*>(out.data()), kFloats);
+    return out;
+  }
+  float Found(const DeviceBuffer& out) {
+    const std::vector<float> values = Read(out.data(), kFloats);
+    for (const float value : values) EXPECT_EQ(value, values[0]);
+    return values[0];
+  }
+
+  static constexpr int kCopies = 16;
+  std::unique_ptr<CopyLane> lane_;
+  CopyLane::HostMemory host_;
+  DeviceBuffer zeros_, slot_;
+};
+
+// One slot for all of them: each copy comes after the kernel that reads the one before, and before
+// its own.
+TEST_F(CudaCopyLaneTest, KernelsAndCopiesTakeTurns) {
+  std::vector<DeviceBuffer> outs;
+  CopyLane::Moment read;
+  for (int copy = 0; copy < kCopies; ++copy) {
+    const CopyLane::Moment since = lane_->Kernels();
+    lane_->Hold(since, Fill(copy, read));
+    outs.push_back(IssueRead());
+    read = lane_->Kernels();
+  }
+  for (int copy = 0; copy < kCopies; ++copy) EXPECT_EQ(Found(outs[copy]), copy + 1);
+}
+
+TEST_F(CudaCopyLaneTest, WhatIsNotMadeToWaitIsEarly) {
+  if (!RunsLate()) GTEST_SKIP() << "on a GPU it may be either";
+  Fill(0, nullptr);
+  const DeviceBuffer early = IssueRead();
+  EXPECT_EQ(Found(early), 0);  // the copy was not waited for
+  const DeviceBuffer late = IssueRead();
+  lane_->Await(Fill(1, nullptr));
+  EXPECT_EQ(Found(late), 2);  // a copy went over what the kernel should have read
+}
+
+TEST_F(CudaCopyLaneTest, TheHostCanWaitForACopy) {
+  lane_->Await(Fill(4, nullptr));
+  EXPECT_EQ(Found(IssueRead()), 5);
+}
+
+TEST_F(CudaCopyLaneTest, PausesOfKernelsAreCounted) {
+  EXPECT_EQ(lane_->TakeStall().seconds, 0);
+  // Kernels run out, then wait for two copies.
+  const CopyLane::Moment since = lane_->Kernels();
+  Fill(0, nullptr);
+  lane_->Hold(since, Fill(1, nullptr));
+  const DeviceBuffer out = IssueRead();
+  if (RunsLate()) {
+    EXPECT_EQ(lane_->TakeStall().seconds, 0);  // it has not passed
+  }
+  EXPECT_EQ(Found(out), 2);
+  const CopyLane::Stall stall = lane_->TakeStall();
+  EXPECT_GT(stall.seconds, 0);
+  EXPECT_GT(stall.copying, 0);
+  EXPECT_LE(stall.copying, stall.seconds);
+  EXPECT_EQ(lane_->TakeStall().seconds, 0);
+  // What had been copied before the kernels came to it does not count as copied meanwhile.
+  lane_->Await(Fill(2, nullptr));
+  const CopyLane::Moment later = lane_->Kernels();
+  IssueRead();
+  lane_->Hold(later, nullptr);
+  device_->Synchronize();
+  EXPECT_EQ(lane_->TakeStall().copying, 0);
+}
+
+TEST_F(CudaCopyLaneTest, MomentsAreUsedAgain) {
+  for (int round = 0; round < 2000; ++round) {
+    const CopyLane::Moment copy = Fill(round % kCopies, lane_->Kernels());
+    lane_->Hold(lane_->Kernels(), copy);
+    if (round % 100 == 0) {
+      EXPECT_EQ(Found(IssueRead()), round % kCopies + 1);
+      lane_->TakeStall();
+    }
   }
 }
 

@@ -11,6 +11,9 @@ namespace pregate {
 
 absl::StatusOr<std::unique_ptr<Device>> OpenDeviceUnderTest();
 
+// Whether all that is issued runs as late as it may: what was not made to wait is seen to be early.
+bool RunsLate();
+
 // Issues a kernel: out[i] = a[i] + b[i] for i < count, all of the device's memory.
 void IssueAdd(Device& device, const float* a, const float* b, float* out, int64_t count);
 

@@ -26,13 +26,29 @@ struct FakeStream {
   void Issue(Operation operation) {
     (recorded == nullptr ? issued : *recorded).push_back(std::move(operation));
   }
+  // An operation may have other streams run, and be asked for itself meanwhile: then two wait for
+  // each other.
   void RunTo(size_t end) {
-    while (done < end) issued[done++]();
+    while (done < end) {
+      if (running) std::abort();
+      running = true;
+      issued[done]();
+      running = false;
+      ++done;
+      ++operations_done;
+    }
   }
+  bool running = false;
+  static inline int64_t operations_done = 0;
+};
+// What an event was recorded for. Its time is the number of operations that had been done by then.
+struct FakeRecord {
+  FakeStream* stream;
+  size_t end;
+  int64_t time = -1;
 };
 struct FakeEvent {
-  FakeStream* stream = nullptr;
-  size_t end = 0;  // of what it waits for
+  std::shared_ptr<FakeRecord> record;  // null: it has never been recorded
 };
 struct FakeGraph {
   std::vector<Operation> operations;
@@ -79,6 +95,10 @@ cudaError_t cudaDriverGetVersion(int* version) {
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {"Fake", kTotalBytes, 9, 0, 4, 200 << 10};
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int) { return cudaSuccess; }
@@ -144,11 +164,31 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  *event = {stream, stream->issued.size()};
+  auto record = std::make_shared<FakeRecord>(FakeRecord{stream, stream->issued.size() + 1});
+  event->record = record;
+  stream->Issue([record] { record->time = FakeStream::operations_done; });
   return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  return event->stream == nullptr ? cudaSuccess : WaitFor(event->stream, event->end);
+  return event->record == nullptr ? cudaSuccess
+                                  : WaitFor(event->record->stream, event->record->end);
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  // What the event stands for now: it may be recorded again before the stream gets here.
+  stream->Issue([record = event->record] {
+    if (record != nullptr) WaitFor(record->stream, record->end);
+  });
+  return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return event->record == nullptr || event->record->time >= 0 ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  if (cudaEventQuery(from) != cudaSuccess || cudaEventQuery(to) != cudaSuccess) {
+    return cudaErrorNotReady;
+  }
+  *milliseconds = static_cast<float>(to->record->time - from->record->time);
+  return cudaSuccess;
 }
 
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* other) {
@@ -190,6 +230,8 @@ namespace pregate {
 std::unique_ptr<Blas> MakeCudaBlas(CudaDevice*) { return nullptr; }
 
 absl::StatusOr<std::unique_ptr<Device>> OpenDeviceUnderTest() { return CudaDevice::Open(1); }
+
+bool RunsLate() { return true; }
 
 void IssueAdd(Device& device, const float* a, const float* b, float* out, int64_t count) {
   static_cast<cudaStream_t>(AsGpu(device).stream())->Issue([=] {

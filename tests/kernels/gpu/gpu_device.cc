@@ -18,6 +18,8 @@ absl::StatusOr<std::unique_ptr<Device>> OpenDeviceUnderTest() {
   return std::move(backend->device);
 }
 
+bool RunsLate() { return false; }
+
 void IssueAdd(Device& device, const float* a, const float* b, float* out, int64_t count) {
   const auto view = [count](const void* data) { return MakeView(data, DType::kF32, 1, count); };
   kernels->add(device, view(a), view(b), MakeView(static_cast<void*>(out), DType::kF32, 1, count));

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <new>
 #include <string>
 #include <utility>
@@ -12,6 +13,7 @@
 
 #include "kernels/cuda/gpu.h"
 #include "kernels/tensor.h"
+#include "tests/kernels/late_copy_lane.h"
 #include "tests/kernels/shim/fibers.h"
 
 #ifdef PREGATE_SHIM_ADDRESS_SANITIZER
@@ -37,15 +39,23 @@ std::map<char*, size_t>& DeviceMemory() {
   return *memory;
 }
 
-// While it lives, memory of devices may be touched.
+// While it lives, memory of devices may be touched, by this thread alone: kernels and copies beside
+// them take turns.
 class OnDevice {
  public:
-  OnDevice() {
+  OnDevice() : lock_(Turn()) {
     for (const auto& [data, bytes] : DeviceMemory()) __asan_unpoison_memory_region(data, bytes);
   }
   ~OnDevice() {
     for (const auto& [data, bytes] : DeviceMemory()) __asan_poison_memory_region(data, bytes);
   }
+  static std::mutex& Turn() {
+    static auto* const turn = new std::mutex;
+    return *turn;
+  }
+
+ private:
+  const std::lock_guard<std::mutex> lock_;
 };
 
 struct Shim {
@@ -105,9 +115,13 @@ class ShimDevice : public GpuDevice {
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override {
     auto* const data = static_cast<char*>(::operator new (bytes, std::align_val_t{kAlignment}));
     std::memset(data, 0xFF, bytes);
+    const std::lock_guard lock(OnDevice::Turn());
     DeviceMemory()[data] = bytes;
     __asan_poison_memory_region(data, bytes);
     return DeviceBuffer(this, data, bytes);
+  }
+  absl::StatusOr<std::unique_ptr<CopyLane>> MakeCopyLane() override {
+    return std::make_unique<LateCopyLane>(this);
   }
   void CopyToDevice(void* dst, const void* host_src, size_t bytes) override {
     const OnDevice on_device;
@@ -162,6 +176,7 @@ class ShimDevice : public GpuDevice {
 
  protected:
   void Free(void* data, size_t bytes) override {
+    const std::lock_guard lock(OnDevice::Turn());
     __asan_unpoison_memory_region(data, bytes);
     DeviceMemory().erase(static_cast<char*>(data));
     ::operator delete (data, std::align_val_t{kAlignment});
