@@ -1,5 +1,6 @@
 // Measures forward passes on a GPU with models of well-known shapes and meaningless weights, so
-// that nothing has to be fetched or written to a disk.
+// that nothing has to be fetched or written to a disk; and what clients get of experts that do not
+// all fit (experts.h).
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -8,6 +9,7 @@
 
 #include "CLI/CLI.hpp"
 #include "engine/bench.h"
+#include "load_tests/gpu_bench/experts.h"
 #include "nlohmann/json.hpp"
 #include "tests/model/random_model.h"
 
@@ -116,8 +118,14 @@ int main(int argc, char** argv) {
   std::string device = "cuda";
   std::vector<std::string> known;
   for (const auto& c : pregate::Cases()) known.push_back(c.name);
+  for (const std::string& name : pregate::ExpertCases()) known.push_back(name);
   app.add_option("cases", names, "What to measure")->required()->check(CLI::IsMember(known));
   app.add_option("--device", device, "cuda, cpu or auto")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  return pregate::Run(names, device);
+  if (const int status = pregate::Run(names, device); status != 0) return status;
+  for (const std::string& name : pregate::ExpertCases()) {
+    if (std::find(names.begin(), names.end(), name) == names.end()) continue;
+    if (const int status = pregate::RunExpertCase(name, device); status != 0) return status;
+  }
+  return 0;
 }
