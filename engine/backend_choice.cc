@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
@@ -13,16 +14,19 @@ namespace {
 // For kernels' scratch, the arrays of a step and a KV cache that is worth having.
 constexpr int64_t kSpareBytes = int64_t{1} << 30;
 
-// Models and options that no GPU serves.
-absl::Status CheckOptions(const ModelConfig& config, const EngineOptions& options) {
+// Models that no GPU serves.
+absl::Status CheckModel(const ModelConfig& config) {
   if (config.encoder.present) {
     return absl::UnimplementedError("device: encoders run on the CPU alone");
   }
-  if (options.expert_cache_memory > 0) {
-    return absl::UnimplementedError(
-        "device: experts that do not all fit (expert-cache-memory) run on the CPU alone");
-  }
   return absl::OkStatus();
+}
+
+// Whether a tensor belongs to experts that may wait elsewhere.
+bool ComesAndGoes(const TensorInfo& tensor, const ModelConfig& config,
+                  const EngineOptions& options) {
+  if (config.read_me.num_experts == 0 || options.expert_cache_memory == 0) return false;
+  return absl::StrContains(tensor.name, ".ffn_") && !absl::StrContains(tensor.name, ".ffn_norm");
 }
 
 // The first entry that the table lacks for a decoder; null: it has all.
@@ -59,9 +63,12 @@ const char* MissingEntry(const Kernels& k, const Device& device, const ModelConf
   return k.grouped_matmul == nullptr ? "grouped_matmul" : nullptr;
 }
 
-// Whether the table multiplies by every matrix of the file, and the bytes that all tensors take.
-absl::StatusOr<int64_t> CountWeights(const ModelFile& file, const Kernels& kernels) {
-  int64_t bytes = 0;
+// Whether the table multiplies by every matrix of the file, and the bytes that all tensors take on
+// the device.
+absl::StatusOr<int64_t> CountWeights(const ModelFile& file, const Kernels& kernels,
+                                     const EngineOptions& options) {
+  const ModelConfig& config = file.config();
+  int64_t bytes = config.read_me.num_experts > 0 ? options.expert_cache_memory : 0;
   for (const TensorInfo& tensor : file.tensors()) {
     int64_t elements = 1;
     for (const int64_t size : tensor.shape) elements *= size;
@@ -76,7 +83,7 @@ absl::StatusOr<int64_t> CountWeights(const ModelFile& file, const Kernels& kerne
           "device: the ", std::string(kernels.name), " kernels have none for ",
           std::string(GetDTypeInfo(tensor.dtype).name), ", the type of ", tensor.name));
     }
-    bytes += packed;
+    if (!ComesAndGoes(tensor, config, options)) bytes += packed;
   }
   return bytes;
 }
@@ -107,7 +114,7 @@ absl::StatusOr<std::string> CheckBackend(const ModelFile& file, const EngineOpti
     return absl::UnimplementedError(absl::StrCat("device: the ", std::string(backend.kernels->name),
                                                  " kernels lack ", missing));
   }
-  const absl::StatusOr<int64_t> weights = CountWeights(file, *backend.kernels);
+  const absl::StatusOr<int64_t> weights = CountWeights(file, *backend.kernels, options);
   if (!weights.ok()) return weights.status();
   int64_t free = 0, total = 0;
   backend.memory(&free, &total);
@@ -123,7 +130,7 @@ absl::StatusOr<std::string> CheckBackend(const ModelFile& file, const EngineOpti
 
 absl::StatusOr<ChosenBackend> TakeCuda(const ModelFile& file, const EngineOptions& options,
                                        absl::StatusOr<Backend> (*open_cuda)(int)) {
-  if (absl::Status status = CheckOptions(file.config(), options); !status.ok()) return status;
+  if (absl::Status status = CheckModel(file.config()); !status.ok()) return status;
   absl::StatusOr<Backend> backend = open_cuda(options.threads);
   if (!backend.ok()) return backend.status();
   const absl::StatusOr<std::string> room = CheckBackend(file, options, *backend);

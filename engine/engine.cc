@@ -226,13 +226,14 @@ class StepEngine : public Engine {
     if (plan.empty()) return live_requests_.Send();
     const SteadyTime planned = Clock::now();
     StepStats step;
-    const absl::StatusOr<Tensor> logits = Execute(plan, &step);
+    const absl::StatusOr<Tensor> logits = Execute(plan);
     if (!logits.ok()) return Fail(plan, logits.status());
     const SteadyTime executed = Clock::now();
     live_requests_.Send();
     const SampledTokens sampled = setup_.sampler->Sample(plan, *logits);
     // Sampling has waited for the device; so does the model of cost, which learns from this time.
     if (setup_.router && plan.logits() == 0) setup_.device->Synchronize();
+    FinishLoads(&step);
     const SteadyTime drawn = Clock::now();
 
     step.rows = plan.rows();
@@ -281,13 +282,20 @@ class StepEngine : public Engine {
   }
 
   // Runs the plan, while what it loads comes in.
-  absl::StatusOr<Tensor> Execute(const BatchPlan& plan, StepStats* step) {
+  absl::StatusOr<Tensor> Execute(const BatchPlan& plan) {
     ExpertStore* const store = setup_.transformer->expert_store();
     if (store != nullptr) store->Start(plan);
-    absl::StatusOr<Tensor> logits = setup_.transformer->Forward(plan, *setup_.kv);
-    if (store != nullptr) step->expert_stall = store->FinishStep();
+    return setup_.transformer->Forward(plan, *setup_.kv);
+  }
+
+  // Once the device has been waited for: what the step has stood still is known only then.
+  void FinishLoads(StepStats* step) {
+    ExpertStore* const store = setup_.transformer->expert_store();
+    if (store == nullptr) return;
+    const ExpertStore::Stall stall = store->FinishStep();
+    step->expert_stall = stall.time;
+    step->expert_stall_copying = stall.copying;
     SettleLoads();
-    return logits;
   }
 
   // Tells the scheduler which loads have ended. What could not be read is absent again.
@@ -306,6 +314,8 @@ class StepEngine : public Engine {
 
   // The step did not run: its answers end, the others are untouched.
   void Fail(const BatchPlan& plan, const absl::Status& why) {
+    StepStats unused;
+    FinishLoads(&unused);
     live_requests_.SetStepError(why);
     scheduler_.Fail(plan);
     Stream(nullptr);

@@ -48,9 +48,12 @@ struct EngineOptions {
   std::string expert_batching = "auto";
   int32_t expert_batch_max_wait_steps = 64;  // that a sequence may be passed over
   int32_t max_num_step_seqs = 0;             // sequences with rows in one step; 0: max_num_seqs
-  // Bytes of expert weights in memory; 0: all. The others wait in a file in `expert_cache_dir`, and
-  // `expert_eviction` says what makes room: planned (what the queues need last), lru, lfu, random.
+  // Bytes of expert weights in the device's memory; 0: all. The others wait in a file in
+  // `expert_cache_dir`, and `expert_eviction` says what makes room: planned (what the queues need
+  // last), lru, lfu, random. A device with memory of its own has the host's before the file:
+  // `expert_host_memory` bytes of it, 0: enough for all, and no file.
   int64_t expert_cache_memory = 0;
+  int64_t expert_host_memory = 0;
   std::string expert_cache_dir = "/var/tmp";
   std::string expert_eviction = "planned";
   bool expert_prefetch = true;  // load for later steps while nothing else is loaded
@@ -142,9 +145,10 @@ struct StepStats {
   int32_t sequences = 0;
   int32_t prompt_tokens = 0;     // prompt rows of the step
   int32_t generated_tokens = 0;  // tokens sampled in it
-  // With a pre-gating router: rows by expert, and what `execute` waited for expert weights.
+  // With a pre-gating router: rows by expert, and what the device waited for expert weights.
   std::vector<int32_t> expert_rows;  // [experts]
   absl::Duration expert_stall;
+  absl::Duration expert_stall_copying;  // of it, while some were on their way from memory or disk
   const char* expert_batching = "";  // whether steps are put together by expert, and why: a literal
 };
 

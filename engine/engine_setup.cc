@@ -162,7 +162,8 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
                                     : options.dtype == "int8"  ? DType::kQ8Act
                                                                : DType::kQ16Act;
   transformer_options.expert_storage = *expert_storage;
-  transformer_options.expert_memory = {options.expert_cache_memory, options.expert_cache_dir};
+  transformer_options.expert_memory = {options.expert_cache_memory, options.expert_cache_dir,
+                                       options.expert_host_memory};
   if (progress) transformer_options.progress = [&](double share) { progress(0.1 + 0.8 * share); };
   absl::StatusOr<std::unique_ptr<Transformer>> transformer =
       Transformer::Create(*file, setup.device.get(), backend.kernels, transformer_options);

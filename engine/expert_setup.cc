@@ -39,6 +39,7 @@ absl::StatusOr<ExpertConfig> MakeExpertConfig(const EngineOptions& options,
                        " bytes; got ", options.expert_cache_memory));
     }
     config.cache_bytes = options.expert_cache_memory;
+    config.host_bytes = store->host_cache_bytes();
     config.eviction = *eviction;
     config.prefetch = options.expert_prefetch;
   }

@@ -58,25 +58,35 @@ absl::Status Ffn::Run(const FfnWeights& ffn, int32_t layer, const Activations& a
   groups_.clear();
   routed_.x = {};
   neurons_ = 0;
+  blocks_ = &ffn.blocks;
   if (ffn.dense()) {
     AddGroup(ffn.experts[0], a.normed, a.projected, a);
     RunGroups(ffn, a);
     return absl::OkStatus();
   }
   if (store_ != nullptr) {
-    if (absl::Status status = AwaitExperts(layer); !status.ok()) return status;
+    if (absl::Status status = AwaitExperts(ffn, layer); !status.ok()) return status;
   }
   RunExperts(ffn, a);
   if (store_ != nullptr) store_->LayerRan(layer);
   return absl::OkStatus();
 }
 
-// Waits for what the plan's experts have in this layer; the layers after it come meanwhile.
-absl::Status Ffn::AwaitExperts(int32_t layer) {
+// Waits for what the plan's experts have in this layer, and finds out where it is; the layers after
+// it come meanwhile. Block e is expert e's.
+absl::Status Ffn::AwaitExperts(const FfnWeights& ffn, int32_t layer) {
+  placed_ = ffn.blocks;
+  blocks_ = &placed_;
   for (int32_t e = 0; e + 1 < static_cast<int32_t>(sorted_.start.size()); ++e) {
     const auto i = static_cast<size_t>(e);
     if (sorted_.start[i] == sorted_.start[i + 1]) continue;
-    if (absl::Status status = store_->Await(e, layer); !status.ok()) return status;
+    const absl::StatusOr<const char*> now = store_->Await(e, layer);
+    if (!now.ok()) return now.status();
+    const auto* const loaded = static_cast<const char*>(store_->Address(e, layer));
+    NeuronBlock& block = placed_[i];
+    for (PackedWeight* weight : {&block.gate.weight, &block.up.weight, &block.down.weight}) {
+      weight->data = *now + (static_cast<const char*>(weight->data) - loaded);
+    }
   }
   return absl::OkStatus();
 }
@@ -210,7 +220,7 @@ void Ffn::Expand(const FfnWeights& ffn, const Activations& a) {
   for (const Group& group : groups_) {
     int64_t first = 0;  // neuron of the expert
     for (const ExpertPart& part : group.expert->parts) {
-      const NeuronBlock& block = ffn.blocks[static_cast<size_t>(part.block)];
+      const NeuronBlock& block = (*blocks_)[static_cast<size_t>(part.block)];
       const int64_t width = PartWidth(ffn, part);
       products_.push_back({.x = Operand(block.gate, group.x, a),
                            .weight = block.gate.weight,
@@ -244,7 +254,7 @@ void Ffn::Contract(const FfnWeights& ffn, const Activations& a) {
     for (Group& group : groups_) {
       if (p >= group.expert->parts.size()) continue;
       const ExpertPart& part = group.expert->parts[p];
-      const NeuronBlock& block = ffn.blocks[static_cast<size_t>(part.block)];
+      const NeuronBlock& block = (*blocks_)[static_cast<size_t>(part.block)];
       const int64_t width = PartWidth(ffn, part);
       const Tensor hidden = Columns(group.hidden, group.contracted, width);
       group.contracted += width;

@@ -69,7 +69,7 @@ class Ffn {
     std::vector<PackedWeight> gates, ups, downs;  // of each expert
   };
 
-  absl::Status AwaitExperts(int32_t layer);
+  absl::Status AwaitExperts(const FfnWeights& ffn, int32_t layer);
   void RunExperts(const FfnWeights& ffn, const Activations& a);
   void ChooseExperts(const FfnWeights& ffn, const Activations& a);
   void GroupByExpert(const FfnWeights& ffn, const Activations& a);
@@ -91,6 +91,9 @@ class Ffn {
 
   RowsByExpert sorted_;  // of the step (the plan's experts) or of the layer that runs (a gate's)
   std::vector<int32_t> chosen_;  // [R, k] what a gate has answered
+  // Of the layer that runs: its own, or, where experts come and go, those that are there now.
+  const std::vector<NeuronBlock>* blocks_ = nullptr;
+  std::vector<NeuronBlock> placed_;
   std::vector<Group> groups_;
   RoutedGroup routed_;   // without rows: none
   int64_t neurons_ = 0;  // of all groups and rows, in the memory of a.gate and a.up

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/model/device_expert_store.h"
 
 namespace pregate {
 namespace {
@@ -21,6 +22,18 @@ float Element(ConstTensor vector, int64_t i) {
 
 // Packed matrices start at multiples of this many bytes.
 constexpr int64_t kAlignment = 64;
+
+absl::StatusOr<std::unique_ptr<ExpertStore>> StoreFor(
+    const std::vector<std::vector<int64_t>>& piece_bytes, const ExpertMemory& experts,
+    Device* device) {
+  const auto make_file = [&] { return DirectFile::Create(experts.folder); };
+  if (!device->host_memory()) {
+    return MakeDeviceExpertStore(piece_bytes, experts, make_file, device);
+  }
+  absl::StatusOr<std::unique_ptr<DirectFile>> file = make_file();
+  if (!file.ok()) return file.status();
+  return ExpertStore::Create(piece_bytes, *std::move(file));
+}
 
 }  // namespace
 
@@ -128,13 +141,7 @@ void WeightLoader::Pack(const ExpertMemory& experts, const std::function<void(do
 // The places of the units' matrices are offsets in their pieces already.
 void WeightLoader::MakeStore(const ExpertMemory& experts) {
   if (!status_.ok()) return;
-  absl::StatusOr<std::unique_ptr<DirectFile>> file = DirectFile::Create(experts.folder);
-  if (!file.ok()) {
-    status_ = file.status();
-    return;
-  }
-  absl::StatusOr<std::unique_ptr<ExpertStore>> store =
-      ExpertStore::Create(unit_sizes_, *std::move(file));
+  absl::StatusOr<std::unique_ptr<ExpertStore>> store = StoreFor(unit_sizes_, experts, device_);
   if (!store.ok()) {
     status_ = store.status();
     return;

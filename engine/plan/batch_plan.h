@@ -45,6 +45,10 @@ struct BatchPlan {
   std::vector<int32_t> streamed_units;
   int32_t stream_layers = 0;
   std::vector<int32_t> loads_next;  // a later step will: after those above, beside this one
+  // Between a device's memory and the disk, where the host's does not hold all units: those that
+  // give their place in it up, and those that stay there when they come from the disk next.
+  std::vector<int32_t> host_evicted_units;
+  std::vector<int32_t> host_kept_units;
 
   int32_t rows() const { return static_cast<int32_t>(token_ids.size()); }
   int32_t sequences() const { return static_cast<int32_t>(sequence_slots.size()); }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
+#include <iterator>
 #include <utility>
 
 namespace pregate {
@@ -65,6 +66,12 @@ ExpertPlanner::ExpertPlanner(const ExpertConfig& config)
   if (config.cache_bytes > 0 && config.cache_bytes < bytes) {
     costs_.capacity = config.cache_bytes;
     costs_.all_fit = false;
+    if (config.host_bytes > 0) {
+      std::vector<ExpertCache::Unit> none_pinned = units;
+      for (ExpertCache::Unit& unit : none_pinned) unit.pinned = false;
+      host_.emplace(std::move(none_pinned), config.host_bytes, costs_.layers,
+                    ExpertEviction::kPlanned, /*seed=*/1);
+    }
     cache_.emplace(std::move(units), config.cache_bytes, costs_.layers, config.eviction,
                    /*seed=*/1);
     shadows_.emplace(std::move(evictable), config.cache_bytes - pinned_bytes, /*seed=*/1);
@@ -197,6 +204,7 @@ void ExpertPlanner::AddLoads(const std::vector<ExpertCandidate>& left, BatchPlan
   }
   shadows_->Observe(accesses);
   if (config_.prefetch && !cache_->loading()) Prefetch(left, queue, expected, plan);
+  if (host_) KeepInHost(expected, plan);
   for (int32_t unit : plan->loads_now) load_started_[unit] = now_;
   for (int32_t unit : plan->loads_next) load_started_[unit] = now_;
 }
@@ -226,6 +234,28 @@ void ExpertPlanner::Prefetch(const std::vector<ExpertCandidate>& left,
   if (cache_->Prefetch(UnitsOf(expert), worth, LoadCause::kKnown, expected, plan)) {
     promised_ |= expert;
   }
+}
+
+// What the plan loads passes through the host's memory. It stays there if it is wanted more than
+// what gives way for it; that a read may fail changes nothing, since the place is kept for the
+// next.
+void ExpertPlanner::KeepInHost(const std::vector<double>& expected, BatchPlan* plan) {
+  BatchPlan kept;
+  for (const std::vector<int32_t>* loads :
+       {&plan->loads_now, &plan->streamed_units, &plan->loads_next}) {
+    for (const int32_t unit : *loads) {
+      host_->Prefetch({unit}, expected[unit], LoadCause::kKnown, expected, &kept);
+      host_->Loaded(unit);
+    }
+  }
+  // What one of them has been given the next may have taken again.
+  const auto copy_if = [this](const std::vector<int32_t>& from, ExpertCache::State state,
+                              std::vector<int32_t>* to) {
+    std::copy_if(from.begin(), from.end(), std::back_inserter(*to),
+                 [&](int32_t unit) { return host_->state(unit) == state; });
+  };
+  copy_if(kept.evicted_units, ExpertCache::State::kAbsent, &plan->host_evicted_units);
+  copy_if(kept.loads_next, ExpertCache::State::kResident, &plan->host_kept_units);
 }
 
 std::vector<double> ExpertPlanner::ExpectedQueues(const std::vector<ExpertCandidate>& left,
@@ -281,6 +311,11 @@ void ExpertPlanner::Loaded(int32_t unit, double seconds) {
 
 void ExpertPlanner::LoadFailed(int32_t unit) {
   if (cache_) cache_->Failed(unit);
+}
+
+std::string ExpertPlanner::CheckInvariants() const {
+  std::string broken = cache_ ? cache_->CheckInvariants() : "";
+  return broken.empty() && host_ ? host_->CheckInvariants() : broken;
 }
 
 ExpertStats ExpertPlanner::stats() const {

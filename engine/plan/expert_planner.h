@@ -29,6 +29,9 @@ struct ExpertConfig {
   // Bytes of `units` that fit in memory; 0: all of them. Units that all experts own are pinned. It
   // must hold those and the units of any one expert.
   int64_t cache_bytes = 0;
+  // Of the host's memory, where a device's stands before it and a disk behind it: units that come
+  // from the disk may keep a place there. 0: there is no such place between.
+  int64_t host_bytes = 0;
   ExpertEviction eviction = ExpertEviction::kPlanned;
   bool prefetch = true;  // loads for later steps while nothing else is loaded
 };
@@ -101,7 +104,7 @@ class ExpertPlanner {
   double usual_gap() const { return usual_gap_; }
 
   ExpertStats stats() const;
-  std::string CheckInvariants() const { return cache_ ? cache_->CheckInvariants() : ""; }
+  std::string CheckInvariants() const;
 
  private:
   std::vector<int32_t> UnitsOf(ExpertMask experts) const;
@@ -113,6 +116,7 @@ class ExpertPlanner {
                     const ExpertChoice& in_order) const;
   void Prefetch(const std::vector<ExpertCandidate>& left, const std::vector<double>& queue,
                 const std::vector<double>& expected, BatchPlan* plan);
+  void KeepInHost(const std::vector<double>& expected, BatchPlan* plan);
   // [experts] rows that will need each next: those of `left`, and of the plan by stickiness.
   std::vector<double> ExpectedQueues(const std::vector<ExpertCandidate>& left,
                                      const BatchPlan& plan) const;
@@ -124,6 +128,7 @@ class ExpertPlanner {
   ExpertMask promised_ = 0;  // as in ExpertCosts, or still being loaded
   StepCostModel model_;
   std::optional<ExpertCache> cache_;     // none: everything is resident
+  std::optional<ExpertCache> host_;      // none: what is not in memory is in one place
   std::optional<ShadowCaches> shadows_;  // of the units that are not pinned
   std::vector<int32_t> shadow_unit_;     // [units] its number there, -1: pinned
   std::vector<double> load_started_;     // [units] on the clock below

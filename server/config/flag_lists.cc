@@ -45,6 +45,8 @@ void AppendComputeFlags(EngineOptions* engine, std::vector<Flag>* flags) {
 void AppendExpertMemoryFlags(EngineOptions* engine, std::vector<Flag>* flags) {
   flags->push_back(BytesFlag("expert-cache-memory", "memory of expert weights (Read-ME)",
                              &engine->expert_cache_memory, "all of them"));
+  flags->push_back(BytesFlag("expert-host-memory", "on a GPU: host memory of expert weights",
+                             &engine->expert_host_memory, "all of them"));
   flags->push_back(TextFlag("expert-cache-dir", "FOLDER", "for a file with those that do not fit",
                             &engine->expert_cache_dir));
   flags->push_back(WordFlag("expert-eviction", "planned|lru|lfu|random",
@@ -174,6 +176,7 @@ constexpr absl::string_view kRareServeFlags[] = {"query-prefix",
                                                  "expert-cache-dir",
                                                  "expert-eviction",
                                                  "expert-prefetch",
+                                                 "expert-host-memory",
                                                  "record-trace",
                                                  "health-port",
                                                  "otlp-traces-endpoint",

@@ -10,7 +10,10 @@
 #include <string>
 
 #include "engine/engine_setup.h"
+#include "engine/model/read_me_overlay.h"
+#include "tests/engine/read_me_overlay.h"
 #include "tests/model/random_model.h"
+#include "tests/model/read_me_folder.h"
 #include "tests/model/tiny_case.h"
 
 namespace pregate {
@@ -170,11 +173,26 @@ TEST_F(BackendChoiceTest, RefusesAWeightThatTheTableCannotMultiply) {
             "the fake kernels have none for F32, the type of " + file_->tensors()[0].name);
 }
 
-TEST_F(BackendChoiceTest, EncodersAndExpertsOnDiskAreForTheCpu) {
-  options_.expert_cache_memory = 1;
-  ExpectCpu(absl::StatusCode::kUnimplemented,
-            "experts that do not all fit (expert-cache-memory) run on the CPU alone");
-  options_.expert_cache_memory = 0;
+// Of a Read-ME model's experts as many must have room as shall.
+TEST_F(BackendChoiceTest, CountsExpertsThatComeAndGoAsTheirMemory) {
+  const RandomModelSpec spec;
+  ReadMeFolder folder("backend_choice");
+  WriteReadMe(spec, folder);
+  file_ = *LayReadMeOver(MakeRandomModel(spec), folder.Write());
+  // Each of six matrices of the FFN, and of others as well.
+  fake_kernels.packed_bytes = [](DType, int64_t rows, int64_t cols) {
+    return rows == 128 || cols == 128 ? kGigabyte : 1;
+  };
+  fake_free = 9 * kGigabyte;
+  const absl::StatusOr<ChosenBackend> all = Choose("cuda");
+  EXPECT_EQ(all.status().code(), absl::StatusCode::kResourceExhausted);
+  options_.expert_cache_memory = 2 * kGigabyte;
+  const absl::StatusOr<ChosenBackend> some = Choose("auto");
+  ASSERT_TRUE(some.ok()) << some.status();
+  EXPECT_EQ(some->backend.description, "a GPU");
+}
+
+TEST_F(BackendChoiceTest, EncodersAreForTheCpu) {
   const auto root = nlohmann::json::parse(std::ifstream("tests/testdata/parity/encoders.json"));
   const TinyModel encoder(root["cases"][0], TinyModel::Format::kSafetensors);
   file_ = *ModelFile::Open(encoder.path());

@@ -81,6 +81,7 @@ struct Setting {
   int64_t expert_memory = 0;   // bytes; 0: all experts stay
   std::string expert_eviction = "planned";
   int32_t draft_tokens = 0;
+  int64_t expert_host_memory = 0;
 };
 
 // Runs all requests at once and returns answers[request][n].
@@ -134,7 +135,8 @@ void ExpectSame(const Answer& alone, const Answer& together, const std::string& 
 template <typename MakeFile>
 void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& requests,
                       const std::vector<Setting>& settings,
-                      const std::string& expert_storage = "auto") {
+                      const std::string& expert_storage = "auto",
+                      const std::string& device = "cpu") {
   auto make_engine = [&](const Setting& setting) {
     std::unique_ptr<ModelFile> file = make_file();
     EngineOptions options;
@@ -149,6 +151,8 @@ void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& 
     options.expert_storage = expert_storage;
     options.expert_eviction = setting.expert_eviction;
     options.draft_tokens = setting.draft_tokens;
+    options.expert_host_memory = setting.expert_host_memory;
+    options.device = device;
     options.expert_cache_dir = ::testing::TempDir();
     options.max_num_queued_tokens = 1 << 20;  // a small pool shall not make the queue small
     options.max_model_len = std::min(512, file->config().context_length);
@@ -272,6 +276,32 @@ TEST(Consistency, ExpertsThatDoNotFit) {
        {"auto, random, preemption", 128, 64, true, 224, "f16", "auto", 4, kTwoExperts, "random"},
        {"drafts", 128, 8, true, 0, "f16", "on", 0, kTwoExperts, "planned", 4}},
       "copies");
+}
+
+// Nor where a device's memory, the host's and a disk stand one behind the other. A slot holds the
+// largest piece, 96 neurons wide.
+TEST(Consistency, ExpertsBehindADevice) {
+  setenv("PREGATE_CUDA_MODULE", DISTANT_MODULE, 1);
+  const RandomModelSpec spec;
+  ReadMeFolder folder("experts_behind_a_device");
+  WriteReadMe(spec, folder);
+  const std::string path = folder.Write();
+  constexpr int64_t kSlot = 3 * 64 * 96 * sizeof(float), kTwoExperts = 2 * 2 * kSlot;
+  CheckConsistency(
+      [&] {
+        auto file = LayReadMeOver(MakeRandomModel(spec), path);
+        EXPECT_TRUE(file.ok()) << file.status();
+        return *std::move(file);
+      },
+      RandomRequests(kRequests, spec.vocab_size, 150, 32, 4),
+      {{"in order, lru", 64, 64, true, 0, "f16", "off", 0, kTwoExperts, "lru"},
+       {"by cost, cap, disk", 128, 64, true, 0, "f16", "on", 8, kTwoExperts, "planned", 0,
+        3 * kSlot + 2 * kSlot},
+       {"auto, random, preemption", 128, 64, true, 224, "f16", "auto", 4, kTwoExperts, "random"},
+       {"in order, disk alone", 100, 64, false, 0, "f16", "off", 0, kTwoExperts, "planned", 0,
+        3 * kSlot}},
+      "copies", "cuda");
+  unsetenv("PREGATE_CUDA_MODULE");
 }
 
 TEST(Consistency, SmolLM2) {

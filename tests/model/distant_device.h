@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/device.h"
+#include "tests/kernels/late_copy_lane.h"
 
 namespace pregate {
 
@@ -24,6 +25,11 @@ class DistantDevice : public Device {
   absl::StatusOr<DeviceBuffer> Allocate(size_t bytes) override {
     if (!has_room_) return absl::ResourceExhaustedError("device: no room");
     return cpu_->Allocate(bytes);
+  }
+  absl::StatusOr<std::unique_ptr<CopyLane>> MakeCopyLane() override {
+    auto lane = std::make_unique<LateCopyLane>(cpu_.get());
+    copy_lane_ = lane.get();
+    return lane;
   }
   void CopyToDevice(void* dst, const void* host_src, size_t bytes) override {
     cpu_->CopyToDevice(dst, host_src, bytes);
@@ -40,6 +46,8 @@ class DistantDevice : public Device {
   }
   int num_threads() const override { return cpu_->num_threads(); }
 
+  // The one that was made last.
+  LateCopyLane* copy_lane() const { return copy_lane_; }
   void set_has_room(bool has_room) { has_room_ = has_room; }
   // So far.
   int64_t copies_to_host() const { return copies_to_host_; }
@@ -50,6 +58,7 @@ class DistantDevice : public Device {
 
  private:
   const std::unique_ptr<Device> cpu_;
+  LateCopyLane* copy_lane_ = nullptr;
   bool has_room_ = true;
   int64_t copies_to_host_ = 0, bytes_to_host_ = 0;
 };

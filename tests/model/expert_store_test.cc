@@ -16,51 +16,12 @@
 #include <utility>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
+#include "tests/model/fake_direct_file.h"
 
 namespace pregate {
 namespace {
 
 using ::testing::HasSubstr;
-
-// A file in memory that can be stopped, and can fail.
-class FakeFile : public DirectFile {
- public:
-  absl::Status Write(int64_t offset, const void* data, int64_t bytes) override {
-    if (static_cast<int64_t>(bytes_.size()) < offset + bytes) bytes_.resize(offset + bytes);
-    std::memcpy(bytes_.data() + offset, data, bytes);
-    return absl::OkStatus();
-  }
-  absl::Status Read(int64_t offset, void* data, int64_t bytes) override {
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(&open_));
-    offsets_.push_back(offset);
-    if (offset == failing_offset_) return absl::DataLossError("expert file: cannot read");
-    std::memcpy(data, bytes_.data() + offset, bytes);
-    return absl::OkStatus();
-  }
-  std::string_view method() const override { return "fake"; }
-
-  void SetOpen(bool open) {
-    absl::MutexLock lock(&mutex_);
-    open_ = open;
-  }
-  void FailAt(int64_t offset) {
-    absl::MutexLock lock(&mutex_);
-    failing_offset_ = offset;
-  }
-  std::vector<int64_t> TakeOffsets() {
-    absl::MutexLock lock(&mutex_);
-    return std::exchange(offsets_, {});
-  }
-
- private:
-  std::vector<char> bytes_;
-  absl::Mutex mutex_;
-  bool open_ = true;
-  int64_t failing_offset_ = -1;
-  std::vector<int64_t> offsets_;
-};
 
 const std::vector<std::vector<int64_t>> kPieces = {
     {5000, 4096, 12000}, {1, 8192, 700000}, {0, 3 << 20, 4097}};
@@ -184,8 +145,8 @@ TEST(ExpertStore, AFailedReadIsNeverLoaded) {
   f.file->FailAt(offset);
   f.store->Load(0, true);
   EXPECT_TRUE(f.store->Await(0, 0).ok());
-  EXPECT_EQ(f.store->Await(0, 1).code(), absl::StatusCode::kDataLoss);
-  EXPECT_EQ(f.store->Await(0, 2).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(f.store->Await(0, 1).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(f.store->Await(0, 2).status().code(), absl::StatusCode::kDataLoss);
   EXPECT_FALSE(f.store->Loaded(0));
   const std::vector<ExpertStore::Ending> endings = f.store->TakeEndings();
   ASSERT_EQ(endings.size(), 1u);
@@ -247,7 +208,7 @@ TEST(ExpertStore, AStepThatFailsLeavesNothingStreamed) {
   f.store->Stream({1, 2}, /*window=*/2);
   EXPECT_TRUE(f.store->Await(1, 0).ok());
   f.store->LayerRan(0);
-  EXPECT_EQ(f.store->Await(1, 1).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(f.store->Await(1, 1).status().code(), absl::StatusCode::kDataLoss);
   f.store->FinishStep();
   for (const int unit : {1, 2}) {
     for (int layer = 0; layer < 3; ++layer) EXPECT_EQ(BytesPresent(*f.store, unit, layer), 0);
@@ -273,9 +234,9 @@ TEST(ExpertStore, WaitingIsCounted) {
   });
   ASSERT_TRUE(f.store->Await(0, 0).ok());
   opener.join();
-  EXPECT_GT(f.store->FinishStep(), absl::Milliseconds(10));
+  EXPECT_GT(f.store->FinishStep().time, absl::Milliseconds(10));
   ASSERT_TRUE(f.store->Await(0, 0).ok());
-  EXPECT_EQ(f.store->FinishStep(), absl::ZeroDuration());
+  EXPECT_EQ(f.store->FinishStep().time, absl::ZeroDuration());
 }
 
 TEST(DirectFile, SaysWhereItCannotBeMade) {

@@ -29,10 +29,22 @@ ModelRunner::ModelRunner(const ModelFile& file, const Kernels& kernels,
   transformer_options.max_logits = options.max_rows;
   transformer_options.activations = options.activations;
   transformer_options.expert_storage = options.expert_storage;
+  transformer_options.expert_memory = options.expert_memory;
   transformer_ = OrAbort(Transformer::Create(file, device_.get(), &kernels, transformer_options));
   if (file.config().read_me.num_experts > 0) {
     router_ = OrAbort(ExpertRouter::Create(file, device_.get(), &kernels, transformer_->embedding(),
                                            options.max_rows));
+  }
+  if (const ExpertStore* store = transformer_->expert_store(); store != nullptr) {
+    ExpertConfig config;
+    config.num_experts = file.config().read_me.num_experts;
+    config.num_layers = file.config().num_layers;
+    for (int32_t e = 0; e < config.num_experts; ++e) {
+      config.units.push_back({ExpertMask{1} << e, store->unit_bytes(e)});
+    }
+    config.cache_bytes = options.expert_memory.bytes;
+    config.host_bytes = store->host_cache_bytes();
+    experts_.emplace(config);
   }
   const int32_t blocks = (options.max_tokens + kBlockTokens - 1) / kBlockTokens;
   kv_ = OrAbort(KvStorage::Create(device_.get(), file.config(), options.kv_dtype, kBlockTokens,
@@ -68,10 +80,23 @@ BatchPlan ModelRunner::Plan(const std::vector<Piece>& pieces) {
 Tensor ModelRunner::Step(const std::vector<Piece>& pieces) {
   BatchPlan plan = Plan(pieces);
   if (router_ != nullptr) router_->Route(plan, *kv_, &plan.expert_ids);
-  const Tensor logits = *transformer_->Forward(plan, *kv_);
+  const Tensor logits = Forward(std::move(plan));
   logits_.resize(static_cast<size_t>(logits.rows * logits.cols));
   device_->CopyToHost(logits_.data(), logits.data, logits_.size() * sizeof(float));
   return MakeView(static_cast<void*>(logits_.data()), DType::kF32, logits.rows, logits.cols);
+}
+
+Tensor ModelRunner::Forward(BatchPlan plan) {
+  if (!experts_) return *transformer_->Forward(plan, *kv_);
+  ExpertStore& store = *transformer_->expert_store();
+  experts_->Open();
+  experts_->AddLoads({}, &plan);
+  store.Start(plan);
+  const Tensor logits = *transformer_->Forward(plan, *kv_);
+  store.FinishStep();
+  for (const ExpertStore::Ending& ending : store.TakeEndings()) experts_->Loaded(ending.unit, 0);
+  experts_->DidNotRun();  // its times tell nothing
+  return logits;
 }
 
 std::vector<int32_t> ModelRunner::Route(const std::vector<Piece>& pieces) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -11,6 +12,7 @@
 #include "engine/model/kv_storage.h"
 #include "engine/model/model_file.h"
 #include "engine/model/transformer.h"
+#include "engine/plan/expert_planner.h"
 #include "kernels/device.h"
 #include "kernels/kernels.h"
 
@@ -26,6 +28,7 @@ class ModelRunner {
     int32_t max_rows = 512;     // of a step; logits are taken of every row
     int threads = 0;
     ExpertStorage expert_storage = ExpertStorage::kAuto;
+    ExpertMemory expert_memory = {};  // 0 bytes: all experts stay
   };
   // Aborts the test when the model cannot be made. `file` must outlive the runner.
   ModelRunner(const ModelFile& file, const Kernels& kernels, const Options& options)
@@ -53,9 +56,14 @@ class ModelRunner {
   std::vector<int32_t> Greedy(absl::Span<const int32_t> ids, int32_t count);
 
   const Transformer& transformer() const { return *transformer_; }
+  // What became of experts that come and go.
+  ExpertStats expert_stats() const { return experts_->stats(); }
   const ExpertRouter& router() const { return *router_; }
 
  private:
+  // Runs a plan, and brings the experts that it needs.
+  Tensor Forward(BatchPlan plan);
+
   // The rows of the next step.
   BatchPlan Plan(const std::vector<Piece>& pieces);
 
@@ -64,6 +72,7 @@ class ModelRunner {
   std::vector<float> logits_;  // of the last step
   std::unique_ptr<Transformer> transformer_;
   std::unique_ptr<ExpertRouter> router_;  // null: the model has none
+  std::optional<ExpertPlanner> experts_;  // none: they all stay
   std::unique_ptr<KvStorage> kv_;
   std::vector<int32_t> lengths_;  // [num_sequences] positions in the cache
 };
