@@ -91,6 +91,7 @@ class DeviceExpertStore : public ExpertStore, private PieceBringer {
   }
 
   Stall FinishStep() override {
+    if (!lane_.streamed().empty()) lane_.SettleStreamed();
     for (const int32_t unit : lane_.streamed()) Drop(unit, false);
     lane_.FinishStep();
     const CopyLane::Stall stall = copies_->TakeStall();

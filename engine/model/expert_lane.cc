@@ -55,6 +55,17 @@ void ExpertLane::LayerRan(int32_t layer) {
   layers_ran_ = layer + 1;
 }
 
+void ExpertLane::SettleStreamed() {
+  absl::MutexLock lock(&mutex_);
+  const auto settled = [this] {
+    return bringing_ >= 0 ||
+           std::none_of(under_way_.begin(), under_way_.end(), [this](const Copy& copy) {
+             return units_[static_cast<size_t>(copy.unit)].streamed;
+           });
+  };
+  mutex_.Await(absl::Condition(&settled));
+}
+
 void ExpertLane::FinishStep() {
   streamed_.clear();
   absl::MutexLock lock(&mutex_);

@@ -41,6 +41,9 @@ class ExpertLane {
   bool Loaded(int32_t unit) const;
   std::vector<ExpertStore::Ending> TakeEndings();
 
+  // Waits until what is under way of streamed units is there, so that their endings are told, but
+  // not for what the thread is still bringing.
+  void SettleStreamed();
   // The step is over.
   void FinishStep();
   // What the step streams.

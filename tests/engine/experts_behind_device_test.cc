@@ -170,6 +170,7 @@ TEST_F(ExpertsBehindDevice, SaysWhatDoesNotFit) {
   const auto error = [&](int64_t device_bytes, int64_t host_bytes) {
     EngineOptions options;
     options.device = std::string("cuda");
+    options.expert_storage = std::string("copies");
     options.expert_cache_memory = device_bytes;
     options.expert_host_memory = host_bytes;
     options.expert_cache_dir = testing::TempDir();

@@ -160,6 +160,9 @@ TEST_F(DeviceExpertStoreTest, EndingsSayWhenAllIsThere) {
   EXPECT_TRUE(endings[0].ok);
   EXPECT_GT(endings[0].reading, absl::ZeroDuration());
   EXPECT_TRUE(store_->TakeEndings().empty());
+  // Of what was streamed as well, though it has gone.
+  Step({}, {2, 3}, 1, {2, 3});
+  EXPECT_EQ(store_->TakeEndings().size(), 2u);
 }
 
 TEST_F(DeviceExpertStoreTest, StallsAreTheLanes) {

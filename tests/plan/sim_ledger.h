@@ -17,6 +17,7 @@
 //   E2  units fit their memory, what a plan needs is there or on its way, and nothing else moves
 //   E3  nobody that was taken up is passed over longer than the bound
 //   E4  what was loaded for somebody who waits is used, unless somebody left
+//   E5  what keeps a place in the host's memory comes by that plan, and all of them fit
 //   KV  every position before a row is in the blocks that the row is given
 #ifndef PREGATE_TESTS_PLAN_SIM_LEDGER_H_
 #define PREGATE_TESTS_PLAN_SIM_LEDGER_H_
@@ -149,6 +150,7 @@ class Ledger {
   void CheckPassedOver();
   void CheckExperts(const BatchPlan& plan, const FakeModel& model);
   void CheckUnits(const BatchPlan& plan);
+  void CheckHostUnits(const BatchPlan& plan);
   void CheckUnitCounts(const SchedulerStats& stats);
   int64_t UnitBytes() const;
 
@@ -170,6 +172,7 @@ class Ledger {
   int64_t drafts_ = 0, draft_tokens_ = 0, accepted_tokens_ = 0;
   enum class UnitState : uint8_t { kAbsent, kLoading, kResident };
   std::vector<UnitState> units_;  // [units]
+  std::vector<bool> in_host_;     // [units]
   std::vector<bool> pinned_;      // [units]
   int64_t unit_hits_ = 0, unit_late_ = 0, unit_misses_ = 0, unit_loads_ = 0;
   bool somebody_left_ = false;  // before its answer had all its tokens, or for a while

@@ -152,6 +152,30 @@ void Ledger::CheckUnits(const BatchPlan& plan) {
             "E2: a needed unit is absent");
   }
   Require(UnitBytes() + stream_bytes <= config_.experts.cache_bytes, "E2: units do not fit");
+  CheckHostUnits(plan);
+}
+
+// What keeps a place in the host's memory comes by this plan, and all of them fit.
+void Ledger::CheckHostUnits(const BatchPlan& plan) {
+  in_host_.resize(units_.size());
+  for (const int32_t unit : plan.host_evicted_units) {
+    Require(in_host_[unit], "E5: a unit that is not in the host's memory loses its place");
+    in_host_[unit] = false;
+  }
+  for (const int32_t unit : plan.host_kept_units) {
+    const auto comes_by = [unit](const std::vector<int32_t>& units) {
+      return std::count(units.begin(), units.end(), unit) == 1;
+    };
+    Require(!in_host_[unit], "E5: a unit has two places in the host's memory");
+    Require(comes_by(plan.loads_now) || comes_by(plan.streamed_units) || comes_by(plan.loads_next),
+            "E5: a unit keeps a place and does not come");
+    in_host_[unit] = true;
+  }
+  int64_t bytes = 0;
+  for (size_t i = 0; i < units_.size(); ++i) {
+    if (in_host_[i]) bytes += config_.experts.units[i].bytes;
+  }
+  Require(bytes <= config_.experts.host_bytes, "E5: units do not fit in the host's memory");
 }
 
 void Ledger::UnitLoaded(int32_t unit) {

@@ -238,6 +238,7 @@ void DrawExperts(SimRandom& random, World* world) {
   experts.prefetch = !random.OneIn(4);
   DrawUnits(random, &experts);
   if (!random.OneIn(3)) experts.cache_bytes = DrawCacheBytes(random, experts);
+  experts.host_bytes = experts.cache_bytes;
   if (random.OneIn(2)) {
     world->config.max_num_step_seqs = random.LogDraw(1, world->config.max_num_seqs);
   }

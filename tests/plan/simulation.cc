@@ -271,7 +271,7 @@ void Simulation::Trace(const BatchPlan& plan) {
   for (const std::vector<int32_t>* ids :
        {&plan.token_ids, &plan.kv_slots, &plan.sequence_slots, &plan.block_ids, &plan.logit_rows,
         &plan.expert_ids, &plan.evicted_units, &plan.loads_now, &plan.streamed_units,
-        &plan.loads_next}) {
+        &plan.loads_next, &plan.host_evicted_units, &plan.host_kept_units}) {
     for (int32_t id : *ids) result_.trace = Mix(result_.trace, static_cast<uint64_t>(id));
   }
 }

@@ -67,6 +67,7 @@ cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
 std::map<void*, size_t> allocated;
 size_t allocated_bytes = 0;
 std::vector<FakeStream*> streams;
+std::vector<std::unique_ptr<FakeStream>> gone;  // others may still wait for what was issued in them
 
 // What is wrong in every case, and would be no error that a test sees.
 void Require(bool condition, const char* what) {
@@ -149,7 +150,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   std::erase(streams, stream);
-  delete stream;
+  gone.emplace_back(stream);
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
