@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
-#include <iterator>
 #include <utility>
 
 namespace pregate {
@@ -240,22 +239,25 @@ void ExpertPlanner::Prefetch(const std::vector<ExpertCandidate>& left,
 // what gives way for it; that a read may fail changes nothing, since the place is kept for the
 // next.
 void ExpertPlanner::KeepInHost(const std::vector<double>& expected, BatchPlan* plan) {
-  BatchPlan kept;
+  const auto units = static_cast<int32_t>(costs_.units.size());
+  const auto kept = [this](int32_t unit) {
+    return host_->state(unit) == ExpertCache::State::kResident;
+  };
+  std::vector<bool> before;
+  for (int32_t unit = 0; unit < units; ++unit) before.push_back(kept(unit));
   for (const std::vector<int32_t>* loads :
        {&plan->loads_now, &plan->streamed_units, &plan->loads_next}) {
     for (const int32_t unit : *loads) {
-      host_->Prefetch({unit}, expected[unit], LoadCause::kKnown, expected, &kept);
+      BatchPlan unused;
+      host_->Prefetch({unit}, expected[unit], LoadCause::kKnown, expected, &unused);
       host_->Loaded(unit);
     }
   }
   // What one of them has been given the next may have taken again.
-  const auto copy_if = [this](const std::vector<int32_t>& from, ExpertCache::State state,
-                              std::vector<int32_t>* to) {
-    std::copy_if(from.begin(), from.end(), std::back_inserter(*to),
-                 [&](int32_t unit) { return host_->state(unit) == state; });
-  };
-  copy_if(kept.evicted_units, ExpertCache::State::kAbsent, &plan->host_evicted_units);
-  copy_if(kept.loads_next, ExpertCache::State::kResident, &plan->host_kept_units);
+  for (int32_t unit = 0; unit < units; ++unit) {
+    if (before[unit] && !kept(unit)) plan->host_evicted_units.push_back(unit);
+    if (!before[unit] && kept(unit)) plan->host_kept_units.push_back(unit);
+  }
 }
 
 std::vector<double> ExpertPlanner::ExpectedQueues(const std::vector<ExpertCandidate>& left,
