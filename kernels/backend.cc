@@ -47,7 +47,9 @@ absl::StatusOr<Backend> OpenCpu(int threads) {
   return backend;
 }
 
-absl::StatusOr<Backend> OpenCuda(int threads) {
+absl::StatusOr<Backend> OpenCuda(int threads) { return OpenCuda(threads, 0); }
+
+absl::StatusOr<Backend> OpenCuda(int threads, int index) {
   const std::string path = FindModule();
   if (path.empty()) {
     return Unavailable(absl::StrCat("no CUDA module (", kModuleFile, ") beside the program"));
@@ -62,7 +64,7 @@ absl::StatusOr<Backend> OpenCuda(int threads) {
   const auto open = reinterpret_cast<OpenCudaModule>(dlsym(handle, kOpenCudaModule));
   if (open == nullptr) return Unavailable(absl::StrCat(path, " is not a CUDA module"));
   CudaModule module;
-  open(kCudaModuleVersion, threads, &module);
+  open(kCudaModuleVersion, threads, index, &module);
   if (module.version != kCudaModuleVersion) {
     return Unavailable(absl::StrCat(path, " was built for another version of the program"));
   }
@@ -72,7 +74,34 @@ absl::StatusOr<Backend> OpenCuda(int threads) {
   backend.kernels = module.kernels;
   backend.description = std::string(backend.device->name());
   backend.memory = module.memory;
+  backend.num_devices = module.num_devices;
+  backend.connect = module.connect;
   return backend;
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> ConnectRanks(const Backend& backend,
+                                                                        int size) {
+  if (backend.device->host_memory()) {
+    return MakeHostCommunicators(size, RanksMaySpin(*backend.device, size));
+  }
+  if (size > backend.num_devices) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("tensor-parallel-size: must be at most the number of GPUs, ",
+                     backend.num_devices, "; got ", size));
+  }
+  std::vector<Communicator*> made(static_cast<size_t>(size));
+  char why_not[256] = {};
+  if (!backend.connect(size, made.data(), why_not, sizeof(why_not))) {
+    return absl::UnavailableError(why_not);
+  }
+  std::vector<std::unique_ptr<Communicator>> ranks;
+  for (Communicator* const rank : made) ranks.emplace_back(rank);
+  return ranks;
+}
+
+bool RanksMaySpin(const Device& device, int size) {
+  const int threads = device.host_memory() ? device.num_threads() : 1;
+  return threads * size <= UsableCpus();
 }
 
 }  // namespace pregate

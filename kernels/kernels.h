@@ -10,6 +10,7 @@
 #define PREGATE_KERNELS_KERNELS_H_
 
 #include <cstdint>
+#include <limits>
 #include <string_view>
 #include <vector>
 
@@ -84,6 +85,11 @@ struct ExpertOrder {
   int32_t* start = nullptr;      // [experts + 1]
   int32_t* rows = nullptr;       // [R * k]
   int32_t* positions = nullptr;  // [R, k]
+  // Where experts are dealt out among devices, those that are here: [first, end), and `shared` if
+  // it is not negative. The positions of rows of others are -1.
+  int32_t first = 0;
+  int32_t end = std::numeric_limits<int32_t>::max();
+  int32_t shared = -1;
 };
 
 // out[i, :] = W_e x[i, :] for the rows i of [row_start[e], row_start[e + 1]), for every expert e.

@@ -34,7 +34,9 @@ ROOMS = {
 # Headers of kernels that other rooms may include.
 KERNEL_SEAM = {
     "kernels/backend.h",
+    "kernels/communicator.h",
     "kernels/copy_lane.h",
+    "kernels/rank_thread.h",
     "kernels/tensor.h",
     "kernels/device.h",
     "kernels/kernels.h",

@@ -44,10 +44,13 @@ class AllowAllocation {
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
 };
 
-absl::Status CheckForDevice() {
+absl::Status CheckForDevice(int index) {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
-  if (error == cudaSuccess && count > 0) return absl::OkStatus();
+  if (error == cudaSuccess && count > index) return absl::OkStatus();
+  if (error == cudaSuccess && count > 0) {
+    return absl::UnavailableError(absl::StrCat("no GPU number ", index, "; there are ", count));
+  }
   static_cast<void>(cudaGetLastError());
   int driver = 0;
   if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
@@ -90,10 +93,10 @@ void CheckLaunch(cudaError_t error, const char* what) {
 
 }  // namespace gpu_internal
 
-absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Open(int threads) {
-  if (absl::Status status = CheckForDevice(); !status.ok()) return status;
+absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Open(int threads, int index) {
+  if (absl::Status status = CheckForDevice(index); !status.ok()) return status;
   cudaDeviceProp properties;
-  if (const cudaError_t error = cudaGetDeviceProperties(&properties, 0); error != cudaSuccess) {
+  if (const cudaError_t error = cudaGetDeviceProperties(&properties, index); error != cudaSuccess) {
     return absl::UnavailableError(absl::StrCat("no GPU: ", cudaGetErrorString(error)));
   }
   if (properties.major < kLeastMajor) {
@@ -101,7 +104,7 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Open(int threads) {
         absl::StrCat("the GPU (", properties.name, ") must have compute capability ", kLeastMajor,
                      ".0 or later; it has ", properties.major, ".", properties.minor));
   }
-  if (const cudaError_t error = cudaSetDevice(0); error != cudaSuccess) {  // makes the context
+  if (const cudaError_t error = cudaSetDevice(index); error != cudaSuccess) {  // makes the context
     return absl::UnavailableError(
         absl::StrCat("the GPU cannot be used: ", cudaGetErrorString(error)));
   }

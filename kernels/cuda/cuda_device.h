@@ -23,10 +23,11 @@ namespace pregate {
 
 class CudaDevice : public GpuDevice {
  public:
-  // The first device that the driver shows (CUDA_VISIBLE_DEVICES chooses), with `threads` of the
-  // host beside it (0: as MakeCpuDevice). UNAVAILABLE: there is none, or it is too old;
+  // Device number `index` of those that the driver shows (CUDA_VISIBLE_DEVICES chooses), with
+  // `threads` of the host beside it (0: as MakeCpuDevice). It is the calling thread's from then on,
+  // and only for that thread to use. UNAVAILABLE: there is none, or it is too old;
   // RESOURCE_EXHAUSTED: it has no room even for what every model needs.
-  static absl::StatusOr<std::unique_ptr<CudaDevice>> Open(int threads);
+  static absl::StatusOr<std::unique_ptr<CudaDevice>> Open(int threads, int index);
   ~CudaDevice() override;
 
   // "NVIDIA H200 (CUDA 13.0, sm_90, 140 GiB)".

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/communicator.h"
 #include "kernels/device.h"
 #include "kernels/kernels.h"
 
@@ -21,13 +22,17 @@ struct CudaModule {
   const Kernels* kernels = nullptr;
   // Bytes of the device's memory that nobody uses, and all of them.
   void (*memory)(int64_t* free, int64_t* total) = nullptr;
+  int num_devices = 0;  // that the driver shows
+  // Makes the communicators of ranks 0 ... size - 1, of which each is a device: their owner is who
+  // has asked. False: why not stands in `why_not`, as below.
+  bool (*connect)(int size, Communicator** ranks, char* why_not, size_t why_not_bytes) = nullptr;
   // Why there is no device, 0-terminated.
   char why_not[256] = {};
 };
 
-// The module's one function, kOpenCudaModule. Of another version than its own it fills in nothing
-// but `version`.
-using OpenCudaModule = void (*)(uint64_t version, int threads, CudaModule* module);
+// The module's one function, kOpenCudaModule: opens device number `index`, for the calling thread.
+// Of another version than its own it fills in nothing but `version`.
+using OpenCudaModule = void (*)(uint64_t version, int threads, int index, CudaModule* module);
 inline constexpr char kOpenCudaModule[] = "PregateOpenCudaModule";
 
 // For the tests of kernels, which give tables plain memory: some of the host's that the device can

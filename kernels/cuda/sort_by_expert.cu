@@ -34,6 +34,7 @@ __device__ Votes CountVotes(bool yes, int* room) {
 __global__ void SortKernel(const int32_t* ids, int64_t count, int32_t k, ExpertOrder order) {
   int* const room = SharedArray<int>();
   const auto expert = static_cast<int32_t>(blockIdx.x);
+  const bool here = (expert >= order.first && expert < order.end) || expert == order.shared;
   const int64_t tiles = (count + kThreads - 1) / kThreads;
   int32_t next = 0;  // where the expert's rows start, then where the next tile's go
   for (int64_t tile = 0; tile < tiles; ++tile) {
@@ -47,7 +48,7 @@ __global__ void SortKernel(const int32_t* ids, int64_t count, int32_t k, ExpertO
     const Votes votes = CountVotes(own, room);
     if (own) {
       order.rows[next + votes.before] = static_cast<int32_t>(i / k);
-      order.positions[i] = next + votes.before;
+      order.positions[i] = here ? next + votes.before : -1;
     }
     next += votes.all;
   }

@@ -3,7 +3,7 @@
 #include "kernels/cuda/module.h"
 
 extern "C" __attribute__((visibility("default"))) void PregateOpenCudaModule(
-    uint64_t version, int, pregate::CudaModule* module) {
+    uint64_t version, int, int, pregate::CudaModule* module) {
   module->version = pregate::kCudaModuleVersion;
   // What a program reads of another layout.
   if (version != pregate::kCudaModuleVersion)

@@ -79,6 +79,36 @@ TEST_P(ExpertOrderTest, RowsStandByExpertInTheirOrder) {
   }
 }
 
+// Some of the experts are elsewhere: their rows have no place, the others the same as ever.
+TEST_P(ExpertOrderTest, RowsOfExpertsElsewhereHaveNoPlace) {
+  constexpr int64_t kRows = 130;
+  constexpr int32_t kChosen = 3, kExperts = 9;
+  const std::vector<int32_t> ids = ChooseExperts(kRows, kChosen, kExperts, 2);
+  Order all(kRows, kChosen, kExperts);
+  kernels().sort_by_expert(*device_, ids.data(), kRows, kChosen, kExperts,
+                           {all.start.data(), all.rows.data(), all.positions.data()});
+  struct Case {
+    int32_t first, end, shared;
+  };
+  for (const auto& [first, end, shared] :
+       std::vector<Case>{{0, 9, -1}, {0, 4, -1}, {4, 8, 8}, {3, 5, 8}, {8, 8, 8}}) {
+    Order some(kRows, kChosen, kExperts);
+    kernels().sort_by_expert(*device_, ids.data(), kRows, kChosen, kExperts,
+                             {.start = some.start.data(),
+                              .rows = some.rows.data(),
+                              .positions = some.positions.data(),
+                              .first = first,
+                              .end = end,
+                              .shared = shared});
+    EXPECT_EQ(some.start, all.start);
+    EXPECT_EQ(some.rows, all.rows);
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const bool here = (ids[i] >= first && ids[i] < end) || ids[i] == shared;
+      EXPECT_EQ(some.positions[i], here ? all.positions[i] : -1) << i << ": expert " << ids[i];
+    }
+  }
+}
+
 class GroupedProductTest : public WeightTest {};
 INSTANTIATE_TEST_SUITE_P(Tables, GroupedProductTest, TablesAndTypes(), TableAndTypeName);
 

@@ -1,5 +1,5 @@
 // Stands in for the CUDA Toolkit's header of this name where the CUDA device is compiled for tests
-// without a GPU: as much of the runtime as kernels/cuda/{cuda_copy_lane,cuda_device,staging}.cc
+// without a GPU: as much of the runtime as kernels/cuda/{cuda_copy_lane,cuda_device,nccl,staging}.cc
 // call. What is issued runs as late as it may, on the host (fake_cudart.cc).
 #ifndef PREGATE_TESTS_KERNELS_FAKE_CUDART_CUDA_RUNTIME_H_
 #define PREGATE_TESTS_KERNELS_FAKE_CUDART_CUDA_RUNTIME_H_
@@ -17,7 +17,11 @@ enum cudaError_t {
   cudaErrorStreamCaptureUnsupported = 900,
   cudaErrorStreamCaptureWrongThread = 908,
 };
-enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
+enum cudaMemcpyKind {
+  cudaMemcpyHostToDevice = 1,
+  cudaMemcpyDeviceToHost = 2,
+  cudaMemcpyDeviceToDevice = 3,
+};
 enum cudaStreamCaptureMode {
   cudaStreamCaptureModeGlobal = 0,
   cudaStreamCaptureModeThreadLocal = 1,
@@ -56,6 +60,9 @@ cudaError_t cudaFreeHost(void* data);
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream);
+cudaError_t cudaMemcpy2DAsync(void* dst, size_t dst_pitch, const void* src, size_t src_pitch,
+                              size_t width, size_t height, cudaMemcpyKind kind,
+                              cudaStream_t stream);
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
@@ -76,5 +83,12 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph,
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
+
+// For what stands in for libraries on top of it: issues body(argument), and runs all that is issued
+// in a stream up to the first thing that makes `done(argument)` true.
+extern "C" {
+void FakeCudartIssue(cudaStream_t stream, void (*body)(void*), void* argument);
+void FakeCudartRunUntil(cudaStream_t stream, bool (*done)(void*), void* argument);
+}
 
 #endif  // PREGATE_TESTS_KERNELS_FAKE_CUDART_CUDA_RUNTIME_H_

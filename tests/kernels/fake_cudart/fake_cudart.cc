@@ -32,7 +32,8 @@ struct FakeStream {
     while (done < end) {
       if (running) std::abort();
       running = true;
-      issued[done]();
+      const Operation next = issued[done];  // it may issue more
+      next();
       running = false;
       ++done;
       ++operations_done;
@@ -60,6 +61,9 @@ struct FakeGraphExec {
 namespace {
 
 constexpr size_t kTotalBytes = size_t{1} << 30;
+constexpr int kDevices = 3;
+
+thread_local int current_device = 0;
 
 // Of the one stream that may be recording.
 FakeStream* recording = nullptr;
@@ -87,7 +91,7 @@ cudaError_t WaitFor(FakeStream* stream, size_t end) {
 const char* cudaGetErrorString(cudaError_t) { return "an error"; }
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = kDevices;
   return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int* version) {
@@ -98,11 +102,15 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {"Fake", kTotalBytes, 9, 0, 4, 200 << 10};
   return cudaSuccess;
 }
-cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+cudaError_t cudaSetDevice(int device) {
+  Require(device >= 0 && device < kDevices, "there is no such device");
+  current_device = device;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+cudaError_t cudaGetDevice(int* device) {
+  *device = current_device;
+  return cudaSuccess;
+}
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
   Require(recording == nullptr || mode == cudaStreamCaptureModeRelaxed,
@@ -140,6 +148,18 @@ cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpy
                             cudaStream_t stream) {
   Require(stream->recorded == nullptr, "copies from memory that changes, in a graph");
   stream->Issue([=] { std::memcpy(dst, src, bytes); });
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpy2DAsync(void* dst, size_t dst_pitch, const void* src, size_t src_pitch,
+                              size_t width, size_t height, cudaMemcpyKind kind,
+                              cudaStream_t stream) {
+  Require(kind == cudaMemcpyDeviceToDevice, "copies from memory that changes, perhaps in a graph");
+  stream->Issue([=] {
+    for (size_t row = 0; row < height; ++row) {
+      std::memcpy(static_cast<char*>(dst) + row * dst_pitch,
+                  static_cast<const char*>(src) + row * src_pitch, width);
+    }
+  });
   return cudaSuccess;
 }
 
@@ -226,11 +246,21 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   return cudaSuccess;
 }
 
+void FakeCudartIssue(cudaStream_t stream, void (*body)(void*), void* argument) {
+  stream->Issue([=] { body(argument); });
+}
+void FakeCudartRunUntil(cudaStream_t stream, bool (*done)(void*), void* argument) {
+  while (!done(argument)) {
+    Require(stream->done < stream->issued.size(), "waits for what nobody has issued");
+    stream->RunTo(stream->done + 1);
+  }
+}
+
 namespace pregate {
 
 std::unique_ptr<Blas> MakeCudaBlas(CudaDevice*) { return nullptr; }
 
-absl::StatusOr<std::unique_ptr<Device>> OpenDeviceUnderTest() { return CudaDevice::Open(1); }
+absl::StatusOr<std::unique_ptr<Device>> OpenDeviceUnderTest() { return CudaDevice::Open(1, 0); }
 
 bool RunsLate() { return true; }
 
