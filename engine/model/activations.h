@@ -24,7 +24,7 @@ struct Activations {
   Tensor rope, local_rope;  // [R, rotated]
   Tensor quantized;         // kQ16Act: all that one call quantises
   Tensor head_rows;         // [L, H]
-  Tensor logits;            // [L, vocab]
+  Tensor logits;            // [L, vocab]; of ranks but the first [L, their rows of the head]
 
   // Where rows are sorted by expert; E experts of a row, the shared one included.
   Tensor gathered;                      // [R * E, H]

@@ -35,11 +35,14 @@ int32_t ExpertsPerRow(const FfnWeights& ffn, const MixtureConfig& mixture) {
 void RowsByExpert::Sort(absl::Span<const int32_t> ids, int32_t per_row, int32_t num_experts) {
   k = per_row;
   start.assign(static_cast<size_t>(num_experts) + 1, 0);
-  rows.resize(ids.size());
-  positions.resize(ids.size());
-  for (const int32_t id : ids) ++start[static_cast<size_t>(id) + 1];
+  positions.assign(ids.size(), -1);
+  for (const int32_t id : ids) {
+    if (id >= 0) ++start[static_cast<size_t>(id) + 1];
+  }
   for (size_t e = 1; e < start.size(); ++e) start[e] += start[e - 1];
+  rows.resize(static_cast<size_t>(start.back()));
   for (size_t i = 0; i < ids.size(); ++i) {  // start[e] runs to the end of e
+    if (ids[i] < 0) continue;
     positions[i] = start[static_cast<size_t>(ids[i])]++;
     rows[static_cast<size_t>(positions[i])] = static_cast<int32_t>(i) / k;
   }
@@ -120,6 +123,12 @@ void Ffn::ChooseExperts(const FfnWeights& ffn, const Activations& a) {
   if (!device_.host_memory()) return;
   const int32_t per_row = ExpertsPerRow(ffn, config_.mixture);
   chosen_.assign(ids, ids + rows * per_row);
+  // By their numbers here: the shared expert, the gate's last, is the last of every rank.
+  for (int32_t& id : chosen_) {
+    const int32_t own = id - ffn.first_expert;
+    const bool here = own >= 0 && own < ffn.num_routed();
+    id = id == ffn.num_choices() ? ffn.shared_expert : here ? own : -1;
+  }
   // Here the layer's demand becomes known, and not before. A store of experts that do not all fit
   // is told of it at this point, by a callback (layer, ids, rows), and awaited in RunExperts before
   // the groups that need what it loads.
@@ -151,11 +160,15 @@ void Ffn::GroupByExpert(const FfnWeights& ffn, const Activations& a) {
 // The same where the gate's choice stays on the device: experts of one layer have one shape.
 void Ffn::GroupOnDevice(const FfnWeights& ffn, const Activations& a) {
   const int64_t rows = a.normed.rows, sorted = rows * config_.mixture.gate.k;
-  const ExpertOrder order = {a.expert_start.Row<int32_t>(0), a.sorted_rows.Row<int32_t>(0),
-                             a.mixed_positions.Row<int32_t>(0)};
+  const int32_t shared = ffn.shared_expert < 0 ? 0 : 1, choices = ffn.num_choices();
+  const ExpertOrder order = {.start = a.expert_start.Row<int32_t>(0),
+                             .rows = a.sorted_rows.Row<int32_t>(0),
+                             .positions = a.mixed_positions.Row<int32_t>(0),
+                             .first = ffn.first_expert,
+                             .end = ffn.first_expert + ffn.num_routed(),
+                             .shared = shared == 0 ? -1 : choices};
   kernels_.sort_by_expert(device_, static_cast<const int32_t*>(a.expert_ids.data), rows,
-                          ExpertsPerRow(ffn, config_.mixture),
-                          static_cast<int32_t>(ffn.experts.size()), order);
+                          ExpertsPerRow(ffn, config_.mixture), choices + shared, order);
   const Tensor gathered = Rows(a.gathered, 0, sorted);
   kernels_.gather_rows(device_, a.normed, order.rows, gathered);
   const int64_t width = ffn.experts[0].width;
@@ -163,7 +176,7 @@ void Ffn::GroupOnDevice(const FfnWeights& ffn, const Activations& a) {
   routed_.hidden = MakeView(a.gate.data, DType::kF32, sorted, width);
   routed_.up = MakeView(a.up.data, DType::kF32, sorted, width);
   routed_.out = Rows(a.mixed, 0, sorted);
-  routed_.row_start = order.start;
+  routed_.row_start = order.start + ffn.first_expert;
   routed_.max_rows = rows;
   for (std::vector<PackedWeight>* weights : {&routed_.gates, &routed_.ups, &routed_.downs}) {
     weights->clear();
@@ -182,9 +195,11 @@ void Ffn::GroupOnDevice(const FfnWeights& ffn, const Activations& a) {
 }
 
 void Ffn::Upload(const Activations& a) {
-  const size_t bytes = sorted_.rows.size() * sizeof(int32_t);
-  device_.CopyToDevice(a.sorted_rows.data, sorted_.rows.data(), bytes);
-  device_.CopyToDevice(a.mixed_positions.data, sorted_.positions.data(), bytes);
+  const auto copy = [this](const Tensor& to, const std::vector<int32_t>& from) {
+    device_.CopyToDevice(to.data, from.data(), from.size() * sizeof(int32_t));
+  };
+  copy(a.sorted_rows, sorted_.rows);
+  copy(a.mixed_positions, sorted_.positions);
 }
 
 void Ffn::AddGroup(const Expert& expert, ConstTensor x, Tensor out, const Activations& a) {

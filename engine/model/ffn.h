@@ -20,12 +20,14 @@ namespace pregate {
 
 // The rows of a step by expert: a permutation for the FFN alone, attention keeps rows by sequence.
 struct RowsByExpert {
-  int32_t k = 0;                   // experts of a row
-  std::vector<int32_t> start;      // [experts + 1] into rows
-  std::vector<int32_t> rows;       // [R * k] row indices, ascending for each expert
-  std::vector<int32_t> positions;  // [R, k] where in `rows` the j-th expert of a row has it
+  int32_t k = 0;               // experts of a row
+  std::vector<int32_t> start;  // [experts + 1] into rows
+  std::vector<int32_t> rows;   // [R * k or fewer] row indices, ascending for each expert
+  // [R, k] where in `rows` the j-th expert of a row has it; -1: the expert is another rank's
+  std::vector<int32_t> positions;
 
-  // `ids` [R, per_row], each in [0, num_experts), those of a row different.
+  // `ids` [R, per_row], those of a row different; negative: of another rank, to be left out; others
+  // in [0, num_experts).
   void Sort(absl::Span<const int32_t> ids, int32_t per_row, int32_t num_experts);
 };
 

@@ -36,6 +36,8 @@ struct FfnWeights {
   // One: dense, it runs for every row. More: a gate in the layer or the plan chooses among the
   // first num_routed().
   std::vector<Expert> experts;
+  // A gate's number of the first: others run on other ranks, where experts are dealt out.
+  int32_t first_expert = 0;
   Linear gate;                 // [routed experts, H]; none: dense, or the plan's expert_ids choose
   int32_t shared_expert = -1;  // the last of `experts`, if not negative: runs for every row
   Linear shared_gate;          // [1, H]: its output is multiplied by sigmoid(W x); none: by 1
@@ -43,7 +45,11 @@ struct FfnWeights {
   int32_t num_routed() const {
     return static_cast<int32_t>(experts.size()) - (shared_expert < 0 ? 0 : 1);
   }
-  bool dense() const { return experts.size() == 1; }
+  // Experts that the gate chooses among, or the plan.
+  int32_t num_choices() const {
+    return gate ? static_cast<int32_t>(gate.weight.rows) : num_routed();
+  }
+  bool dense() const { return experts.size() == 1 && !gate; }
 };
 
 // What the largest FFN of a model takes of scratch memory, for each row of a step.
@@ -67,7 +73,7 @@ struct FfnShape {
         shared ? ffn.experts[static_cast<size_t>(ffn.shared_expert)].width : 0;
     experts = std::max<int64_t>(experts, top_k + (shared ? 1 : 0));
     neurons = std::max(neurons, top_k * widest + shared_width);
-    num_routed = std::max<int64_t>(num_routed, ffn.num_routed());
+    num_routed = std::max<int64_t>(num_routed, ffn.num_choices());
   }
 };
 

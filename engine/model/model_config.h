@@ -28,6 +28,27 @@ struct MixtureConfig {
   }
 };
 
+// Which part of a model a configuration is of, where several ranks run it together
+// (model_share.h): heads and widths are then the rank's own.
+struct ShardConfig {
+  int32_t rank = 0;
+  int32_t size = 1;
+  // Rows of the head, and so columns of the logits: rank r has [head_begin[r], head_begin[r + 1]).
+  std::vector<int64_t> head_begin;  // [size + 1]; empty: there is one rank
+  // Whole experts are dealt out; otherwise a rank has some neurons of each.
+  bool by_expert = false;
+
+  int64_t head_rows(int64_t vocab) const {
+    const auto r = static_cast<size_t>(rank);
+    return head_begin.empty() ? vocab : head_begin[r + 1] - head_begin[r];
+  }
+  // Of the `experts` of a layer this rank has [ExpertBegin(experts, rank), ... rank + 1).
+  int32_t ExpertBegin(int32_t experts, int32_t of_rank) const {
+    if (!by_expert) return of_rank > rank ? experts : 0;
+    return static_cast<int32_t>(int64_t{experts} * of_rank / size);
+  }
+};
+
 struct ModelConfig {
   std::string architecture;  // in GGUF's words: "llama", "qwen2", "qwen3moe", "gemma3", ...
   std::string name;          // the file's own name of the model; may be empty
@@ -53,6 +74,7 @@ struct ModelConfig {
   bool norms_by_head = true;
   MixtureConfig mixture;
   ReadMeConfig read_me;
+  ShardConfig shard;
   EncoderConfig encoder;  // if present, nothing below and no expert is
 
   // Rotary embedding. inv_freq[i] = frequency of pair i with every scaling rule (linear, llama3,

@@ -70,7 +70,9 @@ ConstTensor ModelFile::Find(std::string_view name) const {
   if (tensor == nullptr) return {};
   int64_t rows = 1;
   for (size_t i = 0; i + 1 < tensor->shape.size(); ++i) rows *= tensor->shape[i];
-  return MakeView(tensor->data, tensor->dtype, rows, tensor->shape.back());
+  ConstTensor view = MakeView(tensor->data, tensor->dtype, rows, tensor->shape.back());
+  if (tensor->stride > 0) view.stride = tensor->stride;
+  return view;
 }
 
 absl::StatusOr<ConstTensor> ModelFile::Require(std::string_view name, int64_t rows,

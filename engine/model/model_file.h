@@ -22,6 +22,7 @@ struct TensorInfo {
   std::vector<int64_t> shape;  // 1 to 4 dimensions
   const void* data;            // in the mapping
   int64_t bytes;
+  int64_t stride = 0;  // bytes from row to row; 0: rows are densely packed
 };
 
 class ModelFile {

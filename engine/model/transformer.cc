@@ -34,6 +34,11 @@ class Decoder : public Transformer {
         inputs_(device),
         ffn_(config, device, kernels, options.activations, weights_.memory.experts.get()) {}
 
+  absl::StatusOr<std::unique_ptr<KvStorage>> MakeKv(DType dtype, int32_t block_tokens,
+                                                    int32_t num_blocks) override {
+    return KvStorage::Create(&device_, config_, dtype, block_tokens, num_blocks);
+  }
+
   absl::StatusOr<Tensor> Forward(const BatchPlan& plan, const KvStorage& kv) override {
     assert(plan.rows() > 0 && plan.rows() <= options_.max_rows);
     assert(plan.logits() <= options_.max_logits);
@@ -87,8 +92,22 @@ class Decoder : public Transformer {
     if (a.logits.rows == 0) return absl::OkStatus();
     kernels_.gather_rows(device_, a.hidden, inputs_.logit_rows(), a.head_rows);
     Norm(a.head_rows, weights_.output_norm, a.head_rows);
-    Project(a.head_rows, {{&weights_.head, a.logits}});
+    ProjectHead(a);
     return absl::OkStatus();
+  }
+
+  // Each rank's rows of the head are columns of the logits, which all come to rank 0.
+  void ProjectHead(const Activations& a) {
+    Tensor own = a.logits;
+    own.cols = weights_.head.weight.rows;
+    Project(a.head_rows, {{&weights_.head, own}});
+    if (options_.communicator == nullptr) return;
+    options_.communicator->GatherColumns(device_, a.logits, config_.shard.head_begin);
+  }
+
+  // What a rank's part of a sublayer gives, or all of it, becomes what all parts give together.
+  void Reduce(Tensor projected) {
+    if (options_.communicator != nullptr) options_.communicator->AllReduceSum(device_, projected);
   }
 
   // What RunLayers issues for this plan: the same key, the same calls (Device::Replay). Steps in
@@ -122,6 +141,7 @@ class Decoder : public Transformer {
     kernels_.attention(device_, a.query, kv, inputs_.attention(), params, a.attended);
 
     Project(a.attended, {{&layer.attention_output, a.projected}});
+    Reduce(a.projected);
     if (layer.post_attention_norm) Norm(a.projected, layer.post_attention_norm, a.projected);
     kernels_.add(device_, a.hidden, a.projected, a.hidden);
   }
@@ -130,6 +150,7 @@ class Decoder : public Transformer {
   absl::Status FeedForward(const LayerWeights& layer, int32_t index, const Activations& a) {
     Norm(a.hidden, layer.ffn_norm, a.normed);
     if (absl::Status status = ffn_.Run(layer.ffn, index, a); !status.ok()) return status;
+    Reduce(a.projected);
     if (layer.post_ffn_norm) Norm(a.projected, layer.post_ffn_norm, a.projected);
     kernels_.add(device_, a.hidden, a.projected, a.hidden);
     return absl::OkStatus();
@@ -198,6 +219,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelFile
                                                                  const Options& options) {
   assert(options.max_rows > 0 && options.max_logits > 0);
   const ModelConfig& config = file.config();
+  assert((options.communicator != nullptr) == (config.shard.size > 1));
   if (config.final_logit_soft_cap != 0.0f) {
     return absl::UnimplementedError(
         absl::StrCat("final_logit_softcapping: must be absent; got ", config.final_logit_soft_cap));

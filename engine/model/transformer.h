@@ -13,6 +13,7 @@
 #include "engine/model/model_config.h"
 #include "engine/model/model_file.h"
 #include "engine/plan/batch_plan.h"
+#include "kernels/communicator.h"
 #include "kernels/device.h"
 #include "kernels/kernels.h"
 
@@ -35,6 +36,9 @@ class Transformer {
     DType activations = DType::kQ16Act;
     ExpertStorage expert_storage = ExpertStorage::kAuto;  // of a Read-ME model
     ExpertMemory expert_memory;                           // of a Read-ME model
+    // Where `file` is a ModelShare, of its rank: sums what the ranks' sublayers add to the stream,
+    // and brings the logits to rank 0. Must outlive the device. Null: the model is whole.
+    Communicator* communicator = nullptr;
     std::function<void(double)> progress;  // share of the weights that is loaded; may be empty
   };
 
@@ -45,6 +49,10 @@ class Transformer {
                                                              const Kernels* kernels,
                                                              const Options& options);
   virtual ~Transformer() = default;
+
+  // The cache that Forward is to be called with; the errors of KvStorage::Create.
+  virtual absl::StatusOr<std::unique_ptr<KvStorage>> MakeKv(DType dtype, int32_t block_tokens,
+                                                            int32_t num_blocks) = 0;
 
   // Runs the plan: writes keys and values of its rows into `kv`, returns the logits of
   // plan.logit_rows, [logits, vocab] kF32, valid until the next call. DATA_LOSS: an expert that it
@@ -65,6 +73,8 @@ class Transformer {
   virtual const PackedWeight& embedding() const = 0;
   // Bytes of weights that steps read, the embedding table's rows not counted.
   virtual int64_t weight_bytes() const = 0;
+  // The same of each rank.
+  virtual std::vector<int64_t> rank_weight_bytes() const { return {weight_bytes()}; }
   virtual int64_t num_parameters() const = 0;
   // Bytes of them that a step of `rows` rows reads on average, if gates inside the layers favour no
   // expert, and parameters that one row meets.

@@ -27,7 +27,10 @@ void LoadFfn(const ModelConfig& config, int layer, WeightLoader& load, Weights& 
   const std::string prefix = absl::StrCat("blk.", layer, ".ffn_");
   const int64_t hidden = config.hidden_size;
   const MixtureConfig& mixture = config.mixture;
-  const auto routed = static_cast<size_t>(mixture.NumExperts(layer));
+  const int32_t experts = mixture.NumExperts(layer);
+  const int32_t first = config.shard.ExpertBegin(experts, config.shard.rank);
+  const auto routed =
+      static_cast<size_t>(config.shard.ExpertBegin(experts, config.shard.rank + 1) - first);
   const bool shared = routed > 0 && mixture.shared_ffn_size > 0;
   ffn.blocks.resize(std::max<size_t>(1, routed + (shared ? 1 : 0)));
   ffn.experts.resize(ffn.blocks.size());
@@ -36,14 +39,16 @@ void LoadFfn(const ModelConfig& config, int layer, WeightLoader& load, Weights& 
     weights.ffn_shape.Cover(ffn, 1);
     return;
   }
-  load.Gate(prefix + "gate_inp", static_cast<int64_t>(routed), hidden, &ffn.gate);
+  ffn.first_expert = first;
+  load.Gate(prefix + "gate_inp", experts, hidden, &ffn.gate);
   const LoadedMemory& memory = load.memory();
   const int64_t bytes = memory.bytes, parameters = memory.parameters;
   for (size_t e = 0; e < routed; ++e) {
-    LoadExpert(prefix, absl::StrCat(".", e), mixture.expert_ffn_size, hidden, e, load, ffn);
+    LoadExpert(prefix, absl::StrCat(".", first + static_cast<int32_t>(e)), mixture.expert_ffn_size,
+               hidden, e, load, ffn);
   }
   weights.routed.push_back({memory.bytes - bytes, memory.parameters - parameters,
-                            static_cast<double>(mixture.gate.k) / static_cast<double>(routed)});
+                            static_cast<double>(mixture.gate.k) / experts});
   if (shared) {
     ffn.shared_expert = static_cast<int32_t>(routed);
     LoadExpert(prefix, "_shexp", mixture.shared_ffn_size, hidden, routed, load, ffn);
@@ -110,7 +115,7 @@ absl::StatusOr<Weights> LoadWeights(const ModelFile& file, Device* device, const
     load.Matrix("token_embd", vocab, hidden, &weights.head);
   } else {
     load.Table("token_embd", vocab, hidden, &weights.embedding);
-    load.Matrix("output", vocab, hidden, &weights.head);
+    load.Matrix("output", config.shard.head_rows(vocab), hidden, &weights.head);
   }
   std::optional<ReadMeFfns> experts;
   if (config.read_me.num_experts > 0) experts.emplace(file, options.expert_storage, device);

@@ -32,7 +32,8 @@ struct Weights {
   PackedWeight embedding;  // [vocab, H]
   std::vector<LayerWeights> layers;
   ConstTensor output_norm;  // [1, H]
-  Linear head;              // [vocab, H]: the embedding again when the two are tied
+  // [vocab, H]: the embedding again when the two are tied; or a rank's rows of it.
+  Linear head;
 
   LoadedMemory memory;  // tied parameters are counted once
   FfnShape ffn_shape;   // the largest FFN

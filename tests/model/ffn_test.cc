@@ -300,6 +300,10 @@ TEST(RowsByExpert, Sort) {
   EXPECT_THAT(sorted.start, testing::ElementsAre(0, 2, 2, 4, 6, 6));
   EXPECT_THAT(sorted.rows, testing::ElementsAre(0, 1, 0, 2, 1, 2));
   EXPECT_THAT(sorted.positions, testing::ElementsAre(2, 0, 1, 4, 5, 3));
+  sorted.Sort({-1, 1, 1, -1, -1, -1}, 2, 3);  // some are other ranks'
+  EXPECT_THAT(sorted.start, testing::ElementsAre(0, 0, 2, 2));
+  EXPECT_THAT(sorted.rows, testing::ElementsAre(0, 1));
+  EXPECT_THAT(sorted.positions, testing::ElementsAre(-1, 0, 1, -1, -1, -1));
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include "engine/model/sharded_transformer.h"
+
 namespace pregate {
 namespace {
 
@@ -30,7 +32,10 @@ ModelRunner::ModelRunner(const ModelFile& file, const Kernels& kernels,
   transformer_options.activations = options.activations;
   transformer_options.expert_storage = options.expert_storage;
   transformer_options.expert_memory = options.expert_memory;
-  transformer_ = OrAbort(Transformer::Create(file, device_.get(), &kernels, transformer_options));
+  transformer_ =
+      options.ranks > 1
+          ? MakeSharded(file, kernels, transformer_options)
+          : OrAbort(Transformer::Create(file, device_.get(), &kernels, transformer_options));
   if (file.config().read_me.num_experts > 0) {
     router_ = OrAbort(ExpertRouter::Create(file, device_.get(), &kernels, transformer_->embedding(),
                                            options.max_rows));
@@ -47,8 +52,29 @@ ModelRunner::ModelRunner(const ModelFile& file, const Kernels& kernels,
     experts_.emplace(config);
   }
   const int32_t blocks = (options.max_tokens + kBlockTokens - 1) / kBlockTokens;
-  kv_ = OrAbort(KvStorage::Create(device_.get(), file.config(), options.kv_dtype, kBlockTokens,
-                                  blocks * options.num_sequences));
+  kv_ =
+      OrAbort(transformer_->MakeKv(options.kv_dtype, kBlockTokens, blocks * options.num_sequences));
+}
+
+std::unique_ptr<Transformer> ModelRunner::MakeSharded(
+    const ModelFile& file, const Kernels& kernels,
+    const Transformer::Options& transformer_options) {
+  ShardedTransformer::Ranks ranks;
+  for (int32_t r = 0; r < options_.ranks; ++r) {
+    ranks.shares.push_back(
+        OrAbort(ModelShare::Create(file, {r, options_.ranks, options_.by_expert})));
+  }
+  ends_ = MakeHostCommunicators(options_.ranks, /*may_spin=*/false);
+  ranks.ends = ends_;
+  ranks.device = device_.get();
+  ranks.kernels = &kernels;
+  ranks.open = [&kernels, threads = options_.threads](const ModelShare&) {
+    Backend backend;
+    backend.device = MakeCpuDevice(threads);
+    backend.kernels = &kernels;
+    return backend;
+  };
+  return OrAbort(ShardedTransformer::Create(std::move(ranks), transformer_options));
 }
 
 BatchPlan ModelRunner::Plan(const std::vector<Piece>& pieces) {

@@ -13,6 +13,7 @@
 #include "engine/model/model_file.h"
 #include "engine/model/transformer.h"
 #include "engine/plan/expert_planner.h"
+#include "kernels/communicator.h"
 #include "kernels/device.h"
 #include "kernels/kernels.h"
 
@@ -29,6 +30,9 @@ class ModelRunner {
     int threads = 0;
     ExpertStorage expert_storage = ExpertStorage::kAuto;
     ExpertMemory expert_memory = {};  // 0 bytes: all experts stay
+    // Of the host, each with `threads`; more than one run the model together.
+    int32_t ranks = 1;
+    bool by_expert = false;
   };
   // Aborts the test when the model cannot be made. `file` must outlive the runner.
   ModelRunner(const ModelFile& file, const Kernels& kernels, const Options& options)
@@ -64,10 +68,13 @@ class ModelRunner {
   // Runs a plan, and brings the experts that it needs.
   Tensor Forward(BatchPlan plan);
 
+  std::unique_ptr<Transformer> MakeSharded(const ModelFile& file, const Kernels& kernels,
+                                           const Transformer::Options& options);
   // The rows of the next step.
   BatchPlan Plan(const std::vector<Piece>& pieces);
 
   Options options_;
+  std::vector<std::unique_ptr<Communicator>> ends_;
   std::unique_ptr<Device> device_;
   std::vector<float> logits_;  // of the last step
   std::unique_ptr<Transformer> transformer_;
