@@ -128,20 +128,46 @@ absl::StatusOr<std::string> CheckBackend(const ModelFile& file, const EngineOpti
   return absl::StrCat("the model needs ", Gigabytes(need), ", ", Gigabytes(free), " are free");
 }
 
+// Threads of the host for one device: ranks share them.
+int RankThreads(const EngineOptions& options) {
+  if (options.tensor_parallel_size == 1) return options.threads;
+  const int all = options.threads > 0 ? options.threads : UsableCpus();
+  return std::max(1, all / options.tensor_parallel_size);
+}
+
+// Connects the ranks, where there are several.
+absl::Status Connect(const EngineOptions& options, ChosenBackend& chosen) {
+  const int32_t ranks = options.tensor_parallel_size;
+  if (ranks == 1) return absl::OkStatus();
+  absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> ends =
+      ConnectRanks(chosen.backend, ranks);
+  if (!ends.ok()) return ends.status();
+  chosen.ends = *std::move(ends);
+  std::string& description = chosen.backend.description;
+  description = absl::StrCat(ranks, " ranks, each ", description);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<ChosenBackend> TakeCuda(const ModelFile& file, const EngineOptions& options,
                                        absl::StatusOr<Backend> (*open_cuda)(int)) {
   if (absl::Status status = CheckModel(file.config()); !status.ok()) return status;
-  absl::StatusOr<Backend> backend = open_cuda(options.threads);
+  absl::StatusOr<Backend> backend = open_cuda(RankThreads(options));
   if (!backend.ok()) return backend.status();
   const absl::StatusOr<std::string> room = CheckBackend(file, options, *backend);
   if (!room.ok()) return room.status();
-  return ChosenBackend{*std::move(backend), absl::StrCat("GPU: ", *room)};
+  ChosenBackend chosen{
+      .ends = {}, .backend = *std::move(backend), .why = absl::StrCat("GPU: ", *room)};
+  if (absl::Status status = Connect(options, chosen); !status.ok()) return status;
+  return chosen;
 }
 
 }  // namespace
 
 absl::StatusOr<ChosenBackend> ChooseBackend(const ModelFile& file, const EngineOptions& options,
                                             absl::StatusOr<Backend> (*open_cuda)(int)) {
+  if (file.config().encoder.present && options.tensor_parallel_size > 1) {
+    return absl::UnimplementedError("tensor-parallel-size: encoders run on one device");
+  }
   std::string why;
   if (options.device != "cpu") {
     absl::StatusOr<ChosenBackend> cuda = TakeCuda(file, options, open_cuda);
@@ -152,13 +178,25 @@ absl::StatusOr<ChosenBackend> ChooseBackend(const ModelFile& file, const EngineO
     if (cuda.ok()) return cuda;
     why = absl::StrCat("CPU: ", absl::StripPrefix(cuda.status().message(), "device: "));
   }
-  absl::StatusOr<Backend> cpu = OpenCpu(options.threads);
+  absl::StatusOr<Backend> cpu = OpenCpu(RankThreads(options));
   if (!cpu.ok()) return cpu.status();
-  return ChosenBackend{*std::move(cpu), std::move(why)};
+  ChosenBackend chosen{.ends = {}, .backend = *std::move(cpu), .why = std::move(why)};
+  if (absl::Status status = Connect(options, chosen); !status.ok()) return status;
+  return chosen;
 }
 
-int64_t DefaultKvCacheMemory(const Backend& backend) {
-  if (backend.memory == nullptr) return UsableMemory() / 4;
+absl::StatusOr<Backend> OpenPeer(const ModelFile& file, const EngineOptions& options,
+                                 bool host_memory) {
+  if (host_memory) return OpenCpu(RankThreads(options));
+  absl::StatusOr<Backend> backend = OpenCuda(RankThreads(options), file.config().shard.rank);
+  if (!backend.ok()) return backend;
+  const absl::StatusOr<std::string> room = CheckBackend(file, options, *backend);
+  if (!room.ok()) return room.status();
+  return backend;
+}
+
+int64_t DefaultKvCacheMemory(const Backend& backend, int32_t ranks) {
+  if (backend.memory == nullptr) return UsableMemory() / 4 / ranks;
   int64_t free = 0, total = 0;
   backend.memory(&free, &total);
   return free / 10 * 9;

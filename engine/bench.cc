@@ -160,7 +160,7 @@ absl::StatusOr<BenchReport> RunBench(std::unique_ptr<ModelFile> file, const Engi
   BenchReport report;
   report.model = setup->info;
   report.expert_bytes = ExpertBytes(*setup);
-  if (setup->device->host_memory()) {
+  if (setup->device->host_memory() && setup->ends.empty()) {  // of one rank it says little
     report.read_bytes_per_s = MeasureReadBandwidth(*setup->device);
     report.fma_flops_per_s = MeasureFmaRate(*setup->device);
     report.int8_ops_per_s = MeasureInt8Rate(*setup->device);

@@ -36,6 +36,11 @@ struct EngineOptions {
   std::string scheduling_policy = "fcfs";  // fcfs, priority
   std::string device = "auto";             // auto, cpu, cuda: see ChooseBackend
   int threads = 0;                         // 0: all usable CPUs
+  // Ranks that run the model together, each with its part of it: GPUs, or groups of threads that
+  // share `threads`. kv_cache_memory is of each. With enable_expert_parallel a rank has some of a
+  // mixture's experts whole instead of a part of each.
+  int32_t tensor_parallel_size = 1;
+  bool enable_expert_parallel = false;
   // Activations. auto: 16 bits; int8: 8 bits, faster and less exact; float32: not quantised.
   std::string dtype = "auto";
   // A folder with a router and masks to lay over a dense model; "": none. How experts that overlap
@@ -199,10 +204,11 @@ struct ModelInfo {
   std::string format;
   int64_t num_parameters = 0;
   int64_t weight_bytes = 0;
-  int32_t context_length = 0;     // of the file
-  int32_t max_model_len = 0;      // in force
-  int32_t vocab_size = 0;         // width of the logits
-  int64_t max_prompt_tokens = 0;  // of a prompt, or of a text to be read
+  std::vector<int64_t> rank_weight_bytes;  // of each rank; more than one: tensor_parallel_size
+  int32_t context_length = 0;              // of the file
+  int32_t max_model_len = 0;               // in force
+  int32_t vocab_size = 0;                  // width of the logits
+  int64_t max_prompt_tokens = 0;           // of a prompt, or of a text to be read
   int32_t kv_blocks = 0;
   int32_t block_tokens = 0;
   std::string device;         // "cpu (avx512vnni, 2 threads)"

@@ -8,6 +8,7 @@
 #include "engine/backend_choice.h"
 #include "engine/expert_setup.h"
 #include "engine/model/read_me_overlay.h"
+#include "engine/rank_setup.h"
 
 namespace pregate {
 namespace {
@@ -41,8 +42,9 @@ absl::StatusOr<ExpertStorage> ParseExpertStorage(const std::string& name) {
 absl::StatusOr<int32_t> CountKvBlocks(const EngineOptions& options, const Backend& backend,
                                       const ModelConfig& config, DType dtype,
                                       int32_t max_model_len) {
-  const int64_t memory =
-      options.kv_cache_memory > 0 ? options.kv_cache_memory : DefaultKvCacheMemory(backend);
+  const int64_t memory = options.kv_cache_memory > 0
+                             ? options.kv_cache_memory
+                             : DefaultKvCacheMemory(backend, options.tensor_parallel_size);
   const int64_t block_bytes = KvStorage::BlockBytes(config, dtype, kBlockTokens);
   const int64_t useful =
       static_cast<int64_t>(options.max_num_seqs) * (max_model_len / kBlockTokens + 1);
@@ -60,6 +62,7 @@ ModelInfo DescribeServed(const EngineSetup& setup) {
   info.format = std::string(setup.file->format());
   info.num_parameters = setup.transformer->num_parameters();
   info.weight_bytes = setup.transformer->weight_bytes();
+  info.rank_weight_bytes = setup.transformer->rank_weight_bytes();
   info.context_length = config.context_length;
   info.max_model_len = setup.scheduler_config.max_model_len;
   info.vocab_size = setup.tokenizer->vocab_size();
@@ -114,7 +117,7 @@ absl::Status ValidateOptions(const EngineOptions& options, const ModelConfig& co
     return absl::InvalidArgumentError(
         absl::StrCat("dtype: must be auto, int8 or float32; got ", options.dtype));
   }
-  return absl::OkStatus();
+  return ValidateRanks(options);
 }
 
 absl::StatusOr<SchedulingPolicy> ParsePolicy(const std::string& name) {
@@ -136,11 +139,15 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   if (!policy.ok()) return policy.status();
   const absl::StatusOr<ExpertStorage> expert_storage = ParseExpertStorage(options.expert_storage);
   if (!expert_storage.ok()) return expert_storage.status();
-  absl::StatusOr<ChosenBackend> chosen = ChooseBackend(*file, options);
+  absl::StatusOr<std::vector<std::unique_ptr<ModelShare>>> shares = DealOut(*file, options);
+  if (!shares.ok()) return shares.status();
+  const ModelFile& own = shares->empty() ? *file : *shares->front();  // what this device has of it
+  absl::StatusOr<ChosenBackend> chosen = ChooseBackend(own, options);
   if (!chosen.ok()) return chosen.status();
   Backend& backend = chosen->backend;
 
   EngineSetup setup;
+  setup.ends = std::move(chosen->ends);
   setup.device = std::move(backend.device);
   setup.info.device = backend.description;
   setup.info.device_choice = chosen->why;
@@ -166,12 +173,13 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
                                        options.expert_host_memory};
   if (progress) transformer_options.progress = [&](double share) { progress(0.1 + 0.8 * share); };
   absl::StatusOr<std::unique_ptr<Transformer>> transformer =
-      Transformer::Create(*file, setup.device.get(), backend.kernels, transformer_options);
+      MakeTransformer(*file, *std::move(shares), options, setup.ends, setup.device.get(),
+                      backend.kernels, transformer_options);
   if (!transformer.ok()) return transformer.status();
   setup.transformer = *std::move(transformer);
   if (config.read_me.num_experts > 0) {
     absl::StatusOr<std::unique_ptr<ExpertRouter>> router =
-        ExpertRouter::Create(*file, setup.device.get(), backend.kernels,
+        ExpertRouter::Create(own, setup.device.get(), backend.kernels,
                              setup.transformer->embedding(), options.max_num_batched_tokens);
     if (!router.ok()) return router.status();
     setup.router = *std::move(router);
@@ -181,10 +189,10 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
                                     ? options.max_model_len
                                     : std::min(config.context_length, kDefaultMaxModelLen);
   const absl::StatusOr<int32_t> num_blocks =
-      CountKvBlocks(options, backend, config, *kv_dtype, max_model_len);
+      CountKvBlocks(options, backend, own.config(), *kv_dtype, max_model_len);
   if (!num_blocks.ok()) return num_blocks.status();
   absl::StatusOr<std::unique_ptr<KvStorage>> kv =
-      KvStorage::Create(setup.device.get(), config, *kv_dtype, kBlockTokens, *num_blocks);
+      setup.transformer->MakeKv(*kv_dtype, kBlockTokens, *num_blocks);
   if (!kv.ok()) return kv.status();
   setup.kv = *std::move(kv);
   setup.sampler = std::make_unique<Sampler>(setup.device.get(), backend.kernels,

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
@@ -16,6 +17,7 @@
 #include "engine/model/transformer.h"
 #include "engine/plan/scheduler.h"
 #include "engine/trace_file.h"
+#include "kernels/communicator.h"
 #include "kernels/device.h"
 
 namespace pregate {
@@ -23,6 +25,7 @@ namespace pregate {
 // In the order in which they must be destroyed last to first: weights live in the mapping of
 // `file`, buffers on `device`.
 struct EngineSetup {
+  std::vector<std::unique_ptr<Communicator>> ends;  // of the ranks, where there are several
   std::unique_ptr<Device> device;
   std::unique_ptr<ModelFile> file;
   std::unique_ptr<Tokenizer> tokenizer;

@@ -306,6 +306,15 @@ int ServeModel(const ServeConfig& config, const ServedModelOptions& options,
   return 0;
 }
 
+// What each rank has of the weights.
+void SayRanks(const ModelInfo& info) {
+  std::string text;
+  for (const int64_t bytes : info.rank_weight_bytes) {
+    absl::StrAppendFormat(&text, "%s%.1f", text.empty() ? "" : ", ", bytes / 1e6);
+  }
+  Say(absl::StrCat("ranks    ", info.rank_weight_bytes.size(), ", with ", text, " MB of weights"));
+}
+
 }  // namespace
 
 int Serve(const ServeConfig& config) {
@@ -334,6 +343,7 @@ int Serve(const ServeConfig& config) {
   Say(absl::StrFormat("%s  %s, %.0fM parameters, %s, context %d", options.name, info.architecture,
                       info.num_parameters / 1e6, info.device, info.max_model_len));
   if (!info.device_choice.empty()) Say(absl::StrCat("device   ", info.device_choice));
+  if (info.rank_weight_bytes.size() > 1) SayRanks(info);
   if (config.engine.record_trace.empty()) {  // a trace has what was asked
     if (absl::Status status = WarmUp(engine->get()); !status.ok()) return Fail(status, kCannotUse);
   }

@@ -29,6 +29,11 @@ void AppendComputeFlags(EngineOptions* engine, std::vector<Flag>* flags) {
                             "auto: a GPU with room for the model, else the CPU", &engine->device));
   flags->push_back(
       IntegerFlag("threads", "CPU threads", &engine->threads, 1, 4096, "all usable CPUs"));
+  flags->push_back(IntegerFlag("tensor-parallel-size",
+                               "GPUs, or groups of threads, that share the model",
+                               &engine->tensor_parallel_size, 1, 64));
+  flags->push_back(SwitchFlag("enable-expert-parallel", "share a mixture by whole experts",
+                              &engine->enable_expert_parallel));
   flags->push_back(WordFlag("dtype", "auto|int8|float32",
                             "number format of activations; int8: fast, less exact",
                             &engine->dtype));
@@ -181,6 +186,7 @@ constexpr absl::string_view kRareServeFlags[] = {"query-prefix",
                                                  "health-port",
                                                  "otlp-traces-endpoint",
                                                  "trace-sample-ratio",
+                                                 "enable-expert-parallel",
                                                  "grpc-max-connection-age",
                                                  "grpc-max-connection-age-grace",
                                                  "overload-unready-after"};

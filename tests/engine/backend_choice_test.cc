@@ -197,11 +197,51 @@ TEST_F(BackendChoiceTest, EncodersAreForTheCpu) {
   const TinyModel encoder(root["cases"][0], TinyModel::Format::kSafetensors);
   file_ = *ModelFile::Open(encoder.path());
   ExpectCpu(absl::StatusCode::kUnimplemented, "encoders run on the CPU alone");
+  options_.tensor_parallel_size = 2;
+  EXPECT_EQ(Choose("cpu").status(),
+            absl::UnimplementedError("tensor-parallel-size: encoders run on one device"));
   EXPECT_EQ(opened, 0);
+}
+
+// As many GPUs as ranks, and something that connects them.
+TEST_F(BackendChoiceTest, RanksNeedGpus) {
+  options_.tensor_parallel_size = 2;
+  options_.threads = 4;
+  const std::string few = "tensor-parallel-size: must be at most the number of GPUs, 1; got 2";
+  EXPECT_EQ(Choose("cuda").status(), absl::FailedPreconditionError(few));
+  const absl::StatusOr<ChosenBackend> any = Choose("auto");
+  ASSERT_TRUE(any.ok()) << any.status();
+  EXPECT_EQ(any->why, "CPU: " + few);
+  EXPECT_EQ(any->ends.size(), 2u);
+  EXPECT_EQ(any->backend.device->num_threads(), 2);
+  EXPECT_THAT(any->backend.description, StartsWith("2 ranks, each cpu ("));
+
+  const auto two_gpus = [](int threads) {
+    absl::StatusOr<Backend> backend = FakeGpu(threads);
+    backend->num_devices = 2;
+    backend->connect = [](int size, Communicator** ranks, char* why_not, size_t bytes) {
+      if (fake_free < 10 * kGigabyte) {
+        absl::string_view("no NCCL").copy(why_not, bytes - 1);
+        return false;
+      }
+      for (auto& rank : MakeHostCommunicators(size, false)) *ranks++ = rank.release();
+      return true;
+    };
+    return backend;
+  };
+  const absl::StatusOr<ChosenBackend> cuda = Choose("cuda", two_gpus);
+  ASSERT_TRUE(cuda.ok()) << cuda.status();
+  EXPECT_EQ(cuda->backend.description, "2 ranks, each a GPU");
+  ASSERT_EQ(cuda->ends.size(), 2u);
+  EXPECT_EQ(cuda->ends[1]->rank(), 1);
+  fake_free = 9 * kGigabyte;
+  EXPECT_EQ(Choose("cuda", two_gpus).status(), absl::UnavailableError("no NCCL"));
+  EXPECT_EQ(Choose("auto", two_gpus)->why, "CPU: no NCCL");
 }
 
 TEST_F(BackendChoiceTest, KvCacheMemoryIsOfTheDevice) {
   EXPECT_EQ(DefaultKvCacheMemory(*OpenCpu(1)), UsableMemory() / 4);
+  EXPECT_EQ(DefaultKvCacheMemory(*OpenCpu(1), 4), UsableMemory() / 16);
   EXPECT_EQ(DefaultKvCacheMemory(*FakeGpu(1)), 45 * kGigabyte);
 }
 

@@ -136,7 +136,7 @@ template <typename MakeFile>
 void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& requests,
                       const std::vector<Setting>& settings,
                       const std::string& expert_storage = "auto",
-                      const std::string& device = "cpu") {
+                      const std::string& device = "cpu", int32_t ranks = 1) {
   auto make_engine = [&](const Setting& setting) {
     std::unique_ptr<ModelFile> file = make_file();
     EngineOptions options;
@@ -157,8 +157,9 @@ void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& 
     options.max_num_queued_tokens = 1 << 20;  // a small pool shall not make the queue small
     options.max_model_len = std::min(512, file->config().context_length);
     const DType dtype = options.kv_cache_dtype == "q8_0" ? DType::kQ8_0 : DType::kF16;
+    options.tensor_parallel_size = ranks;
     options.kv_cache_memory =
-        setting.pool_tokens / 16 * KvStorage::BlockBytes(file->config(), dtype, 16);
+        setting.pool_tokens / 16 * KvStorage::BlockBytes(file->config(), dtype, 16) / ranks;
     absl::StatusOr<EngineSetup> setup = SetUpEngine(std::move(file), options, nullptr);
     EXPECT_TRUE(setup.ok()) << setup.status();
     return MakeEngine(*std::move(setup));
@@ -230,6 +231,17 @@ TEST(Consistency, MixtureOfExperts) {
                     {"chunk 300, cache", 300, 64, true, 0, "f16"},
                     {"preemption, cache", 128, 64, true, 224, "f16"},
                     {"drafts", 128, 8, false, 0, "f16", "auto", 0, 0, "planned", 5}});
+}
+
+// Sums over ranks are taken in one order, whoever is in the step.
+TEST(Consistency, Ranks) {
+  RandomModelSpec spec;
+  spec.num_experts = 6;
+  spec.shared_ffn_size = 96;
+  CheckConsistency(
+      [&] { return MakeRandomModel(spec); }, RandomRequests(kRequests, spec.vocab_size, 150, 32, 5),
+      {{"chunk 16", 16, 16, false, 0, "f16"}, {"preemption, cache", 128, 64, true, 224, "f16"}},
+      "auto", "cpu", 2);
 }
 
 // Who waits for whose expert must change no token either.
