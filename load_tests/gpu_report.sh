@@ -6,7 +6,8 @@
 #                                                    the programs with their libraries, to be copied
 #                                                    there with this repository and named by
 #                                                    PREGATE_GPU_PROGRAMS=FOLDER
-# Writes roofs.json, tests.txt, sanitizer.txt, bench.jsonl, experts.jsonl, peers.jsonl and report.md.
+# Writes roofs.json, tests.txt, sanitizer.txt, bench.jsonl, experts.jsonl, ranks.txt, peers.jsonl
+# and report.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -91,6 +92,19 @@ step "experts in the host's memory"
 for case in experts-8b-{25,50,75}-{planned,demand}; do
   timeout 120 "$bin/gpu_bench" "$case" | tee -a "$out/experts.jsonl" || echo "$case: exit status $?"
 done
+
+step "the same on several GPUs"
+gpus="$(nvidia-smi --query-gpu=name --format=csv,noheader | wc -l)"
+for ranks in 2 4 8; do
+  if ((gpus < ranks)); then
+    echo "$ranks ranks: skipped, there are $gpus GPUs"
+    continue
+  fi
+  for case in llama-8b-bf16 qwen3-30b-a3b-bf16; do
+    timeout 90 "$bin/gpu_bench" "$case" --tensor-parallel-size "$ranks" |
+      tee -a "$out/bench.jsonl" || echo "$case, $ranks ranks: exit status $?"
+  done
+done | tee "$out/ranks.txt"
 
 step "transformers on the same shapes"
 if python3 -c 'import torch, transformers' 2>/dev/null; then

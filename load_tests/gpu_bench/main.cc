@@ -73,6 +73,7 @@ std::vector<Case> Cases() {
 nlohmann::ordered_json ToJson(const std::string& name, const ModelInfo& model,
                               const BenchRow& row) {
   return {{"case", name},
+          {"ranks", std::max<size_t>(1, model.rank_weight_bytes.size())},
           {"device", model.device},
           {"weight_bytes", model.weight_bytes},
           {"prompt_tokens", row.prompt_tokens},
@@ -83,12 +84,13 @@ nlohmann::ordered_json ToJson(const std::string& name, const ModelInfo& model,
           {"decode_bytes_per_s", row.decode_bytes_per_s}};
 }
 
-int Run(const std::vector<std::string>& names, const std::string& device) {
+int Run(const std::vector<std::string>& names, const std::string& device, int32_t ranks) {
   for (const Case& c : Cases()) {
     const bool wanted = std::find(names.begin(), names.end(), c.name) != names.end();
     if (!wanted) continue;
     EngineOptions options;
     options.device = device;
+    options.tensor_parallel_size = ranks;
     options.max_num_batched_tokens = 4096;
     const BenchOptions bench = {.prompt_tokens = c.prompt_tokens,
                                 .batch_sizes = c.batch_sizes,
@@ -121,8 +123,11 @@ int main(int argc, char** argv) {
   for (const std::string& name : pregate::ExpertCases()) known.push_back(name);
   app.add_option("cases", names, "What to measure")->required()->check(CLI::IsMember(known));
   app.add_option("--device", device, "cuda, cpu or auto")->capture_default_str();
+  int32_t ranks = 1;
+  app.add_option("--tensor-parallel-size", ranks, "GPUs that share the model")
+      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  if (const int status = pregate::Run(names, device); status != 0) return status;
+  if (const int status = pregate::Run(names, device, ranks); status != 0) return status;
   for (const std::string& name : pregate::ExpertCases()) {
     if (std::find(names.begin(), names.end(), name) == names.end()) continue;
     if (const int status = pregate::RunExpertCase(name, device); status != 0) return status;
