@@ -1,6 +1,7 @@
 #include "engine/backend_choice.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -151,6 +152,9 @@ absl::Status Connect(const EngineOptions& options, ChosenBackend& chosen) {
 absl::StatusOr<ChosenBackend> TakeCuda(const ModelFile& file, const EngineOptions& options,
                                        absl::StatusOr<Backend> (*open_cuda)(int)) {
   if (absl::Status status = CheckModel(file.config()); !status.ok()) return status;
+  // Before CUDA is there: a kernel that is loaded on first use may wait for a rank's sum while it
+  // keeps the other ranks from joining in.
+  if (options.tensor_parallel_size > 1) setenv("CUDA_MODULE_LOADING", "EAGER", /*overwrite=*/0);
   absl::StatusOr<Backend> backend = open_cuda(RankThreads(options));
   if (!backend.ok()) return backend.status();
   const absl::StatusOr<std::string> room = CheckBackend(file, options, *backend);
