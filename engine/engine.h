@@ -31,7 +31,7 @@ struct EngineOptions {
   int32_t max_num_queued_reqs = 1024;
   int64_t max_num_queued_tokens = 0;    // 0: four times the KV pool
   int64_t kv_cache_memory = 0;          // bytes; 0: see DefaultKvCacheMemory
-  std::string kv_cache_dtype = "auto";  // auto (f16), f16, q8_0
+  std::string kv_cache_dtype = "auto";  // auto (f16), f16, bf16, fp8, fp8_e4m3, q8_0, f32
   bool enable_prefix_caching = true;
   std::string scheduling_policy = "fcfs";  // fcfs, priority
   std::string device = "auto";             // auto, cpu, cuda: see ChooseBackend

@@ -24,10 +24,12 @@ absl::Status Refuse(absl::string_view flag, absl::string_view rule, int64_t got)
 
 absl::StatusOr<DType> ParseKvDtype(const std::string& name) {
   if (name == "auto" || name == "f16") return DType::kF16;
+  if (name == "bf16") return DType::kBF16;
   if (name == "q8_0") return DType::kQ8_0;
+  if (name == "fp8" || name == "fp8_e4m3") return DType::kF8E4M3;
   if (name == "f32") return DType::kF32;
-  return absl::InvalidArgumentError(
-      absl::StrCat("kv-cache-dtype: must be auto, f16, f32 or q8_0; got ", name));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "kv-cache-dtype: must be auto, f16, bf16, fp8, fp8_e4m3, q8_0 or f32; got ", name));
 }
 
 absl::StatusOr<ExpertStorage> ParseExpertStorage(const std::string& name) {

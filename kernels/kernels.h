@@ -110,7 +110,7 @@ enum class RopeStyle : uint8_t {
 // One layer's paged keys and values. Block b holds `block_tokens` consecutive positions of one
 // sequence: values as [kv_heads][block_tokens][head_dim], keys as
 // [kv_heads][head_dim][block_tokens] (kernels/kv_layout.h says it to the byte); blocks are
-// `block_stride` bytes apart. dtype kF32, kF16 or kQ8_0 (then head_dim % 32 == 0).
+// `block_stride` bytes apart. dtype kF32, kF16, kBF16, kQ8_0 (then head_dim % 32 == 0) or kF8E4M3.
 struct KvLayerView {
   void* keys = nullptr;
   void* values = nullptr;
@@ -120,6 +120,9 @@ struct KvLayerView {
   int32_t head_dim = 0;
   int64_t block_stride = 0;
 };
+
+// Bytes of one head's keys (or values) of one block, scales included.
+int64_t KvPartBytes(const KvLayerView& kv);
 
 // Which rows belong to which sequence and where its history lies: arrays of the batch plan, as the
 // device sees them; the counts alone are the host's to read. Sequence s owns rows [row_start[s],

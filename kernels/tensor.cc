@@ -7,7 +7,7 @@
 namespace pregate {
 namespace {
 
-// Block layouts of `ggml_type`; kQ16Act, kQ8Act: see ActivationGroup; kQ13: BlockQ13.
+// Block layouts of `ggml_type`; kQ16Act, kQ8Act: see ActivationGroup; kQ13, kF8Blocks: formats.h.
 constexpr std::array<DTypeInfo, kNumDTypes> kInfo = {{
     {"F32", 1, 4},
     {"F16", 1, 2},
@@ -24,6 +24,8 @@ constexpr std::array<DTypeInfo, kNumDTypes> kInfo = {{
     {"Q16_ACT", 32, 92},
     {"Q8_ACT", 32, 92},
     {"Q13", 128, 260},
+    {"F8_E4M3", 1, 1},
+    {"F8_BLOCKS", 32, 36},
 }};
 
 }  // namespace
@@ -83,6 +85,27 @@ uint16_t FloatToBFloat16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
   return static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+}
+
+// Sign, exponent and mantissa in the places of a half's, whose exponents are 8 higher.
+float E4M3ToFloat(uint8_t e4m3) {
+  const auto half = static_cast<uint16_t>((e4m3 & 0x80u) << 8 | (e4m3 & 0x7Fu) << 7);
+  return HalfToFloat(half) * 256.0f;
+}
+
+uint8_t FloatToE4M3(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = bits >> 24 & 0x80u, magnitude = bits & 0x7FFFFFFFu;
+  if (magnitude >= std::bit_cast<uint32_t>(kMaxE4M3)) return static_cast<uint8_t>(sign | 0x7Eu);
+  if (magnitude < std::bit_cast<uint32_t>(0x1p-6f)) {
+    // Adding 2^14 makes the float adder round to steps of 2^-9, ties to even.
+    const float shifted = std::bit_cast<float>(magnitude) + 0x1p14f;
+    const uint32_t steps = std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(0x1p14f);
+    return static_cast<uint8_t>(sign | steps);
+  }
+  const uint32_t rounded =
+      magnitude - (uint32_t{127 - 7} << 23) + 0x7FFFFu + (magnitude >> 20 & 1u);
+  return static_cast<uint8_t>(sign | rounded >> 20);
 }
 
 }  // namespace pregate

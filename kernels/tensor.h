@@ -16,7 +16,7 @@
 namespace pregate {
 
 // Element types of a tensor. The quantised ones are the block formats of the GGUF specification
-// (ggml docs/gguf.md and the block layouts of `ggml_type`); the last three are ours.
+// (ggml docs/gguf.md and the block layouts of `ggml_type`); those from kQ16Act to kQ13 are ours.
 enum class DType : uint8_t {
   kF32,
   kF16,
@@ -42,8 +42,14 @@ enum class DType : uint8_t {
   // them rounds its other operand alike and multiplies in integers, as fast as with bytes where a
   // processor has no instruction for those. Ours, in no file.
   kQ13,
+  // OCP's 8-bit floats of 4 exponent and 3 mantissa bits, "E4M3": in files, whose scales are
+  // tensors of their own, and in the KV cache. No product reads them, see kF8Blocks.
+  kF8E4M3,
+  // Weights of a file in kF8E4M3 with their scales: 32 such elements and a float (formats.h,
+  // BlockF8). A file's scales, whatever they are for, are repeated, so that nothing is rounded.
+  kF8Blocks,
 };
-inline constexpr int kNumDTypes = 15;
+inline constexpr int kNumDTypes = 17;
 
 // Static facts of an element type.
 struct DTypeInfo {
@@ -97,6 +103,11 @@ float HalfToFloat(uint16_t half);
 uint16_t FloatToHalf(float value);
 float BFloat16ToFloat(uint16_t bf16);
 uint16_t FloatToBFloat16(float value);
+// E4M3, whose largest is 448: larger numbers and NaN become that one, with their sign. What E4M3
+// calls NaN reads as 480 here as in every kernel.
+inline constexpr float kMaxE4M3 = 448.0f;
+float E4M3ToFloat(uint8_t e4m3);
+uint8_t FloatToE4M3(float value);
 
 }  // namespace pregate
 

@@ -13,7 +13,7 @@ constexpr int64_t kAlignment = 64;
 
 // Bytes of one layer's keys (or values) of one block.
 int64_t PartBytes(const KvLayerView& layer) {
-  const int64_t bytes = RowBytes(layer.dtype, layer.head_dim) * layer.kv_heads * layer.block_tokens;
+  const int64_t bytes = KvPartBytes(layer) * layer.kv_heads;
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
@@ -47,12 +47,11 @@ absl::StatusOr<std::unique_ptr<KvStorage>> KvStorage::Create(Device* device,
                                                              const ModelConfig& config, DType dtype,
                                                              int32_t block_tokens,
                                                              int32_t num_blocks) {
-  assert(dtype == DType::kF16 || dtype == DType::kQ8_0 || dtype == DType::kF32);
   assert(block_tokens > 0 && num_blocks > 0);
   if (config.head_dim % GetDTypeInfo(dtype).block_elements != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("kv-cache-dtype: must be f16 or f32 for a model whose head size is not a ",
-                     "multiple of 32; got ", std::string(GetDTypeInfo(dtype).name)));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "kv-cache-dtype: must be f16, bf16, fp8 or f32 for a model whose head size is ",
+        "not a multiple of 32; got ", std::string(GetDTypeInfo(dtype).name)));
   }
   const int64_t block_bytes = BlockBytes(config, dtype, block_tokens);
   absl::StatusOr<DeviceBuffer> memory = device->Allocate(block_bytes * num_blocks);

@@ -173,7 +173,7 @@ AttentionScratch SplitScratch(const AttentionCall& call, int64_t lines, float* m
 
 void RunAttention(Device& device, const AttentionRoutines& routines, ConstTensor q, KvLayerView kv,
                   const AttentionBatch& batch, const AttentionParams& params, Tensor out) {
-  assert(kv.dtype == DType::kF32 || kv.dtype == DType::kF16 || kv.dtype == DType::kQ8_0);
+  assert(IsKvType(kv.dtype));
   assert(params.num_heads % kv.kv_heads == 0);
   assert(q.cols == int64_t{params.num_heads} * kv.head_dim && q.cols == out.cols);
   const int64_t lanes = routines.lanes;

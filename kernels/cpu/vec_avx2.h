@@ -88,6 +88,59 @@ inline void StoreInt8(int8_t* p, Vec x) {
       _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(halves, halves));
 }
+inline Vec LoadBFloat16(const uint16_t* p) {
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+inline Vec LoadBFloat16Partial(const uint16_t* p, int64_t n) {
+  alignas(16) uint16_t copy[kLanes] = {};
+  for (int64_t i = 0; i < n; ++i) copy[i] = p[i];
+  return LoadBFloat16(copy);
+}
+// Words below 2^16 as 16 bits each.
+inline __m128i NarrowWords(__m256i words) {
+  return _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+}
+// Rounds to nearest even; a NaN stays one.
+inline void StoreBFloat16Partial(uint16_t* p, Vec x, int64_t n) {
+  const Vec number =
+      _mm256_blendv_ps(x, Set1(__builtin_nanf("")), _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+  const __m256i bits = _mm256_castps_si256(number);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF));
+  const __m128i halves = NarrowWords(_mm256_srli_epi32(_mm256_add_epi32(bits, half), 16));
+  if (n == kLanes) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), halves);
+    return;
+  }
+  alignas(16) uint16_t copy[kLanes];
+  _mm_store_si128(reinterpret_cast<__m128i*>(copy), halves);
+  for (int64_t i = 0; i < n; ++i) p[i] = copy[i];
+}
+// E4M3 in units of kE4M3Unit: its bits in the places of a half's, whose exponents are 8 higher.
+constexpr float kE4M3Unit = 256.0f;
+inline Vec LoadE4M3(const uint8_t* p) {
+  const __m128i words = _mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  return _mm256_cvtph_ps(
+      _mm_and_si128(_mm_slli_epi16(words, 7), _mm_set1_epi16(static_cast<int16_t>(0xBF80))));
+}
+// FloatToE4M3 of numbers in [-448, 448].
+inline void StoreE4M3(uint8_t* p, Vec x) {
+  const __m256i bits = _mm256_castps_si256(x);
+  const __m256i magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7FFFFFFF));
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(magnitude, 20), _mm256_set1_epi32(1));
+  // Less the difference of the exponents' biases, plus nearly half of a last bit.
+  const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFFF - (120 << 23)));
+  const __m256i normal = _mm256_srli_epi32(_mm256_add_epi32(magnitude, half), 20);
+  const Vec steps = _mm256_castsi256_ps(magnitude) + Set1(0x1p14f);  // of 2^-9
+  const __m256i small =
+      _mm256_sub_epi32(_mm256_castps_si256(steps), _mm256_castps_si256(Set1(0x1p14f)));
+  const __m256i is_small = _mm256_cmpgt_epi32(_mm256_set1_epi32(121 << 23), magnitude);  // 2^-6
+  const __m256i sign = _mm256_and_si256(_mm256_srli_epi32(bits, 24), _mm256_set1_epi32(0x80));
+  const __m256i all = _mm256_or_si256(_mm256_blendv_epi8(normal, small, is_small), sign);
+  const __m128i halves = NarrowWords(all);
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(halves, halves));
+}
 
 // Elements 2i and 2i + 1 of p[0, 2 * kLanes).
 inline void LoadPairs(const float* p, Vec* even, Vec* odd) {

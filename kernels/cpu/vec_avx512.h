@@ -61,6 +61,47 @@ inline Vec LoadInt8(const int8_t* p) {
 inline void StoreInt8(int8_t* p, Vec x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
 }
+inline Vec LoadBFloat16(const uint16_t* p) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+inline Vec LoadBFloat16Partial(const uint16_t* p, int64_t n) {
+  const __m256i bits = _mm256_maskz_loadu_epi16(FirstLanes(n), p);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+inline void StoreBFloat16Partial(uint16_t* p, Vec x, int64_t n) {
+  const Vec number =
+      _mm512_mask_mov_ps(x, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), Set1(__builtin_nanf("")));
+  const __m512i bits = _mm512_castps_si512(number);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF));
+  const __m256i halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(bits, half), 16));
+  if (n == kLanes) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), halves);
+    return;
+  }
+  _mm256_mask_storeu_epi16(p, FirstLanes(n), halves);
+}
+constexpr float kE4M3Unit = 256.0f;
+inline Vec LoadE4M3(const uint8_t* p) {
+  const __m256i words = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm512_cvtph_ps(_mm256_and_si256(_mm256_slli_epi16(words, 7),
+                                          _mm256_set1_epi16(static_cast<int16_t>(0xBF80))));
+}
+inline void StoreE4M3(uint8_t* p, Vec x) {
+  const __m512i bits = _mm512_castps_si512(x);
+  const __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFFFFFF));
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(magnitude, 20), _mm512_set1_epi32(1));
+  const __m512i half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFFF - (120 << 23)));
+  const __m512i normal = _mm512_srli_epi32(_mm512_add_epi32(magnitude, half), 20);
+  const Vec steps = _mm512_castsi512_ps(magnitude) + Set1(0x1p14f);
+  const __m512i small =
+      _mm512_sub_epi32(_mm512_castps_si512(steps), _mm512_castps_si512(Set1(0x1p14f)));
+  const __mmask16 is_small = _mm512_cmplt_epi32_mask(magnitude, _mm512_set1_epi32(121 << 23));
+  const __m512i sign = _mm512_and_si512(_mm512_srli_epi32(bits, 24), _mm512_set1_epi32(0x80));
+  const __m512i all = _mm512_or_si512(_mm512_mask_mov_epi32(normal, is_small, small), sign);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(all));
+}
 
 inline void LoadPairs(const float* p, Vec* even, Vec* odd) {
   const Vec a = Load(p), b = Load(p + kLanes);

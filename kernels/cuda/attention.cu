@@ -40,7 +40,9 @@ __global__ void __launch_bounds__(kMergeThreads)
 
 // One engine serves all rows of a kind of cache: bits of two would differ.
 void RunEngine(Device& device, const AttentionArgs& args, int64_t lines, bool wide) {
-  if (args.kv.dtype == DType::kF16 && args.head_dim % 16 == 0) {
+  const bool halves = args.kv.dtype == DType::kF16 || args.kv.dtype == DType::kBF16 ||
+                      args.kv.dtype == DType::kF8E4M3;
+  if (halves && args.head_dim % 16 == 0) {
     LaunchMmaAttention(device, args, lines, wide);
   } else {
     LaunchSimtAttention(device, args, lines);

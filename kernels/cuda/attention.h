@@ -252,8 +252,8 @@ void LaunchCacheAttention(Device& device, const AttentionArgs& args, int64_t lin
          args);
 }
 
-// The two engines over a cache: any head size and type; halves and head_dim % 16 == 0. `wide`:
-// blocks of many lines.
+// The two engines over a cache: any head size and type; kF16, kBF16 and kF8E4M3 with head_dim % 16
+// == 0. `wide`: blocks of many lines.
 void LaunchSimtAttention(Device& device, const AttentionArgs& args, int64_t lines);
 void LaunchMmaAttention(Device& device, const AttentionArgs& args, int64_t lines, bool wide);
 

@@ -1,6 +1,6 @@
-// The engine for caches of halves whose head_dim is a multiple of 16: tensor cores. Keys and values
-// are exact halves; the other operand of each product is split into two halves, the second of what
-// the first has rounded away, and multiplied twice.
+// The engine for caches of kF16, kBF16 and kF8E4M3 whose head_dim is a multiple of 16: tensor
+// cores. Keys and values are halves (attention_stage.h); the other operand of each product is split
+// into two halves, the second of what the first has rounded away, and multiplied twice.
 //
 // A query of floats may lie outside a half's range: each line is first multiplied by the power of
 // two that brings its largest element to 2^10, which the float factor of its scores undoes.
@@ -18,7 +18,7 @@
 #define PREGATE_KERNELS_CUDA_ATTENTION_MMA_H_
 
 #include "kernels/cuda/attention.h"
-#include "kernels/cuda/attention_sources.h"
+#include "kernels/cuda/attention_stage.h"
 
 namespace pregate::cuda {
 
@@ -65,16 +65,21 @@ PREGATE_DEVICE void LoadColumns(const char* const (&rows)[4], uint32_t (&b)[kTil
   }
 }
 
-// kChunks: of 64 elements, head_dim at most. kParts: 1, or 4 warps that share 16 lines.
-template <int kChunks, int kParts>
+// kChunks: of 64 elements, head_dim at most. kParts: 1, or 4 warps that share 16 lines. kType: of
+// the cache.
+template <int kChunks, int kParts, DType kType>
 class MmaEngine {
+  using Stage = MmaStage<kType>;
+
  public:
   static constexpr int kLines = 16 * kAttentionWarps / kParts;
   static constexpr int kBlocks = kParts > 1 ? (kChunks == 1 ? 5 : 4) : (kChunks == 1 ? 3 : 2);
-  static size_t SharedBytes(int head_dim) { return KeysAt(head_dim) + StageBytes(head_dim); }
+  static size_t SharedBytes(int head_dim) {
+    return StageAt(head_dim) + Stage::SharedBytes(head_dim);
+  }
 
   PREGATE_DEVICE MmaEngine(const AttentionArgs& args, const Lines& lines)
-      : args_(args), lines_(lines) {
+      : args_(args), lines_(lines), stage_(args, lines, SharedArray<char>(StageAt(args.head_dim))) {
     PREGATE_UNROLL
     for (int h = 0; h < 2; ++h) {
       seen_begin_[h] = lines.SeenBegin(Line(h));
@@ -86,11 +91,11 @@ class MmaEngine {
 
   PREGATE_DEVICE void Begin() {
     const int start = lines_.begin / kTile * kTile;
-    slot_ = start / kTile % 2;
-    if (Counts(start)) places(slot_)[thread_] = FindPlace(start);
+    if (stage_.Finds(start)) stage_.KeepPlace(stage_.FindPlace(start));
+    stage_.Turn();
     SplitQueries();
     __syncthreads();
-    IssueKeys(start);
+    stage_.IssueKeys(start);
     PREGATE_UNROLL
     for (int h = 0; h < 2; ++h) scale_[h] = scales()[Line(h)];
   }
@@ -155,32 +160,15 @@ class MmaEngine {
     uint16_t high[16][kTile + 4];  // weights; rows are in different banks
     uint16_t low[16][kTile + 4];
   };
-  static constexpr size_t kPlacesAt = kLines * sizeof(LineSums);
-  static constexpr size_t kScalesAt = kPlacesAt + 2 * kTile * sizeof(Place);
+  static constexpr size_t kScalesAt = kLines * sizeof(LineSums);
   static constexpr size_t kExchangeAt = kScalesAt + kLines * sizeof(float);
   static constexpr size_t kQueriesAt = kExchangeAt + (kParts > 1 ? sizeof(Exchange) : 0);
   static_assert(kQueriesAt % 16 == 0);
 
   // Queries as operands a: [16 lines][16 elements][high, low][lane].
   static constexpr size_t kQueryStepBytes = 2 * kWarp * sizeof(uint4);
-  PREGATE_HOST_DEVICE static size_t KeysAt(int head_dim) {
+  PREGATE_HOST_DEVICE static size_t StageAt(int head_dim) {
     return kQueriesAt + static_cast<size_t>(kLines / 16 * head_dim / 16) * kQueryStepBytes;
-  }
-  // Keys [head_dim][kTile] and values [kTile][head_dim]. Rows that lanes read together are in
-  // different banks: those of neighbouring elements, and those of values 16 positions apart.
-  static constexpr int kKeyBytes = kTile * 2 + 16;
-  static constexpr int kValueSkip = 32;
-  static size_t StageBytes(int head_dim) {
-    return static_cast<size_t>(head_dim * kKeyBytes + kTile * head_dim * 2 + 4 * kValueSkip);
-  }
-  PREGATE_DEVICE char* KeyAt(int i) const {
-    return SharedArray<char>(KeysAt(args_.head_dim)) + i * kKeyBytes;
-  }
-  PREGATE_DEVICE char* ValueAt(int t) const {
-    return KeyAt(args_.head_dim) + t * args_.head_dim * 2 + t / 16 * kValueSkip;
-  }
-  PREGATE_DEVICE Place* places(int slot) const {
-    return SharedArray<Place>(kPlacesAt) + slot * kTile;
   }
   PREGATE_DEVICE float* scales() const { return SharedArray<float>(kScalesAt); }
   PREGATE_DEVICE Exchange* exchange() const { return SharedArray<Exchange>(kExchangeAt); }
@@ -230,80 +218,27 @@ class MmaEngine {
     }
   }
 
-  // --- Keys and values: each is on its way while the other is used. ---
-
-  // Positions [lo, hi) of the tile count.
-  PREGATE_DEVICE int Lo(int start) const { return lines_.begin > start ? lines_.begin - start : 0; }
-  PREGATE_DEVICE int Hi(int start) const {
-    return lines_.end - start < kTile ? lines_.end - start : kTile;
-  }
-  // Whether this thread finds a place: that of an eight's first position serves for all of it.
-  PREGATE_DEVICE bool Counts(int start) const {
-    return thread_ >= Lo(start) / 8 * 8 && thread_ < Hi(start);
-  }
-  PREGATE_DEVICE Place FindPlace(int start) const {
-    return FindInCache(args_, lines_, start + thread_);
-  }
-
-  PREGATE_DEVICE void IssueKeys(int start) const {
-    const int lo = Lo(start), hi = Hi(start), tokens = args_.kv.block_tokens;
-    const Place* const of = places(slot_);
-    const char* const keys = static_cast<const char*>(args_.kv.keys);
-    if (tokens % 8 == 0) {  // eights of positions lie in one block, aligned
-      const int t = thread_ % 8 * 8;
-      if (t + 8 > lo && t < hi) {
-        const char* const from = keys + of[t].base + of[t].offset * 2;
-        for (int i = thread_ / 8; i < args_.head_dim; i += kAttentionThreads / 8) {
-          CopyAsync16(KeyAt(i) + t * 2, from + KeyIndex(i, tokens) * 2);
-        }
-      }
-    } else {
-      const int t = thread_ % kTile;
-      if (t >= lo && t < hi) {
-        const auto* const from = reinterpret_cast<const uint16_t*>(keys + of[t].base);
-        for (int i = thread_ / kTile; i < args_.head_dim; i += kAttentionThreads / kTile) {
-          reinterpret_cast<uint16_t*>(KeyAt(i))[t] = from[KeyIndex(i, tokens) + of[t].offset];
-        }
-      }
-    }
-    CommitCopies();
-  }
-
-  // Those that do not count become zeros: a weight of zero must find no NaN.
-  PREGATE_DEVICE void IssueValues(int start) const {
-    const int lo = Lo(start), hi = Hi(start);
-    const Place* const of = places(slot_);
-    const char* const values = static_cast<const char*>(args_.kv.values);
-    for (int t = thread_ / 8; t < kTile; t += kAttentionThreads / 8) {
-      const bool counts = t >= lo && t < hi;
-      const char* const from =
-          counts ? values + of[t].base + of[t].offset * args_.row_bytes : values;
-      for (int i = thread_ % 8; i < args_.head_dim / 8; i += 8) {
-        CopyAsync16(ValueAt(t) + i * 16, counts ? from + i * 16 : from, counts ? 16 : 0);
-      }
-    }
-    CommitCopies();
-  }
-
   // --- A tile. ---
 
   PREGATE_DEVICE void RunTile(int start) {
     WaitForCopies<0>();
+    stage_.ConvertKeys(start);
     __syncthreads();  // the keys are there; values and weights before are done with
-    IssueValues(start);
+    stage_.IssueValues(start);
     const int next = start + kTile;
-    const bool finds = next < lines_.end && Counts(next);
+    const bool finds = stage_.Finds(next);
     Place place = {};
-    if (finds) place = FindPlace(next);
+    if (finds) place = stage_.FindPlace(next);
     float scores[kTiles][4];
     float decay[2], total[2];
     Multiply(scores);
     Weigh(start, scores, decay, total);
-    if (finds) places(1 - slot_)[thread_] = place;
+    if (finds) stage_.KeepPlace(place);
     WaitForCopies<0>();
+    stage_.ConvertValues();
     __syncthreads();  // the values and all weights are there; the keys are done with
-    slot_ = 1 - slot_;
-    if (next < lines_.end) IssueKeys(next);
+    stage_.Turn();
+    if (next < lines_.end) stage_.IssueKeys(next);
     PREGATE_UNROLL
     for (int h = 0; h < 2; ++h) {
       if constexpr (kParts > 1) {
@@ -323,10 +258,11 @@ class MmaEngine {
       PREGATE_UNROLL
       for (int n = 0; n < 4; ++n) scores[j][n] = 0;
     }
-    const char* row = KeyAt(2 * t_) + OwnColumn() * 2;
-    for (int step = 0; step < args_.head_dim / 16; ++step, row += 16 * kKeyBytes) {
+    const char* row = stage_.KeyAt(2 * t_) + OwnColumn() * 2;
+    for (int step = 0; step < args_.head_dim / 16; ++step, row += 16 * Stage::kKeyBytes) {
       uint32_t b[kTiles][2];
-      LoadColumns<kTiles>({row, row + kKeyBytes, row + 8 * kKeyBytes, row + 9 * kKeyBytes}, b);
+      LoadColumns<kTiles>(
+          {row, row + Stage::kKeyBytes, row + 8 * Stage::kKeyBytes, row + 9 * Stage::kKeyBytes}, b);
       const uint4 high = Queries(step)[0], low = Queries(step)[kWarp];
       const uint32_t a_high[4] = {high.x, high.y, high.z, high.w};
       const uint32_t a_low[4] = {low.x, low.y, low.z, low.w};
@@ -457,8 +393,9 @@ class MmaEngine {
         // Columns behind the last are computed from others, and left out by Visit.
         const int at = column < args_.head_dim ? column * 2 : 0;
         uint32_t b[kTiles][2];
-        LoadColumns<kTiles>(
-            {ValueAt(t) + at, ValueAt(t + 1) + at, ValueAt(t + 2) + at, ValueAt(t + 3) + at}, b);
+        LoadColumns<kTiles>({stage_.ValueAt(t) + at, stage_.ValueAt(t + 1) + at,
+                             stage_.ValueAt(t + 2) + at, stage_.ValueAt(t + 3) + at},
+                            b);
         PREGATE_UNROLL
         for (int j = 0; j < kTiles; ++j) MmaSplit(mix_[c][j], high, low, b[j]);
       }
@@ -473,7 +410,7 @@ class MmaEngine {
   const int matrix_ = warp_ / kParts;  // of 16 lines
   const int part_ = warp_ % kParts;
   const int g_ = lane_ / 4, t_ = lane_ % 4;
-  int slot_ = 0;  // which half of the places the next copies take
+  Stage stage_;
   // Of lines g and g + 8.
   int seen_begin_[2], seen_end_[2];
   float scale_[2], max_[2], sum_[2];

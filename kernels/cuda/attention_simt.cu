@@ -23,7 +23,11 @@ void LaunchSimtAttention(Device& device, const AttentionArgs& args, int64_t line
   if (args.kv.dtype == DType::kF32) {
     LaunchFor<FloatsInCache>(device, args, lines);
   } else if (args.kv.dtype == DType::kF16) {
-    LaunchFor<HalvesInCache>(device, args, lines);
+    LaunchFor<SixteensInCache<Half>>(device, args, lines);
+  } else if (args.kv.dtype == DType::kBF16) {
+    LaunchFor<SixteensInCache<BFloat16>>(device, args, lines);
+  } else if (args.kv.dtype == DType::kF8E4M3) {
+    LaunchFor<E4M3InCache>(device, args, lines);
   } else {
     assert(args.kv.dtype == DType::kQ8_0);
     LaunchFor<BytesInCache>(device, args, lines);

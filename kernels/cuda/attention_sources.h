@@ -40,8 +40,9 @@ struct FloatsInCache {
                                   float (&x)[kCount]) {
     Read(reinterpret_cast<const float*>(part) + KeyIndex(i, args.kv.block_tokens) + offset, x);
   }
-  static PREGATE_DEVICE void Values(const char* row, int i, float (&x)[8]) {
-    Read(reinterpret_cast<const float*>(row) + i, x);
+  static PREGATE_DEVICE void Values(const AttentionArgs& args, const char* part, int offset, int i,
+                                    float (&x)[8]) {
+    Read(reinterpret_cast<const float*>(part + offset * args.row_bytes) + i, x);
   }
 
  private:
@@ -54,22 +55,40 @@ struct FloatsInCache {
   static PREGATE_DEVICE void Read(const float* from, float (&x)[1]) { x[0] = *from; }
 };
 
-PREGATE_DEVICE void UnpackHalves(const uint16_t* from, float (&x)[8]) {
+// Sixteen bits to a float.
+struct Half {
+  static PREGATE_DEVICE float ToFloat(uint16_t bits) { return FromHalf(bits); }
+};
+struct BFloat16 {
+  static PREGATE_DEVICE float ToFloat(uint16_t bits) {
+    return __uint_as_float(static_cast<uint32_t>(bits) << 16);
+  }
+};
+
+template <class Format>
+PREGATE_DEVICE void Unpack(const uint16_t* from, float (&x)[8]) {
   const uint4 words = __ldg(reinterpret_cast<const uint4*>(from));
   const uint32_t w[4] = {words.x, words.y, words.z, words.w};
-  for (int j = 0; j < 8; ++j) x[j] = FromHalf(static_cast<uint16_t>(w[j / 2] >> (j % 2 * 16)));
+  for (int j = 0; j < 8; ++j) {
+    x[j] = Format::ToFloat(static_cast<uint16_t>(w[j / 2] >> (j % 2 * 16)));
+  }
 }
-PREGATE_DEVICE void UnpackHalves(const uint16_t* from, float (&x)[1]) { x[0] = FromHalf(*from); }
+template <class Format>
+PREGATE_DEVICE void Unpack(const uint16_t* from, float (&x)[1]) {
+  x[0] = Format::ToFloat(*from);
+}
 
-struct HalvesInCache {
+template <class Format>
+struct SixteensInCache {
   template <int kCount>
   static PREGATE_DEVICE void Keys(const AttentionArgs& args, const char* part, int i, int offset,
                                   float (&x)[kCount]) {
-    UnpackHalves(
+    Unpack<Format>(
         reinterpret_cast<const uint16_t*>(part) + KeyIndex(i, args.kv.block_tokens) + offset, x);
   }
-  static PREGATE_DEVICE void Values(const char* row, int i, float (&x)[8]) {
-    UnpackHalves(reinterpret_cast<const uint16_t*>(row) + i, x);
+  static PREGATE_DEVICE void Values(const AttentionArgs& args, const char* part, int offset, int i,
+                                    float (&x)[8]) {
+    Unpack<Format>(reinterpret_cast<const uint16_t*>(part + offset * args.row_bytes) + i, x);
   }
 };
 
@@ -79,13 +98,14 @@ struct BytesInCache {  // Q8_0
                                   float (&x)[kCount]) {
     const int64_t tokens = args.kv.block_tokens;
     const auto* const scales = reinterpret_cast<const uint16_t*>(part + args.head_dim * tokens);
-    UnpackHalves(scales + KeyScaleIndex(i, tokens) + offset, x);
+    Unpack<Half>(scales + KeyScaleIndex(i, tokens) + offset, x);
     Scale(reinterpret_cast<const int8_t*>(part) + KeyIndex(i, tokens) + offset, x);
   }
   // A row is aligned to two bytes only.
-  static PREGATE_DEVICE void Values(const char* row, int i, float (&x)[8]) {
-    const auto* const block =
-        reinterpret_cast<const uint16_t*>(row + i / 32 * static_cast<int>(sizeof(Q8Block)));
+  static PREGATE_DEVICE void Values(const AttentionArgs& args, const char* part, int offset, int i,
+                                    float (&x)[8]) {
+    const auto* const block = reinterpret_cast<const uint16_t*>(
+        part + offset * args.row_bytes + i / 32 * static_cast<int>(sizeof(Q8Block)));
     const float scale = FromHalf(block[0]);
     for (int j = 0; j < 8; j += 2) {
       const uint32_t pair = block[1 + (i % 32 + j) / 2];
@@ -104,6 +124,40 @@ struct BytesInCache {  // Q8_0
   }
   static PREGATE_DEVICE void Scale(const int8_t* quants, float (&x)[1]) {
     x[0] *= static_cast<float>(*quants);
+  }
+};
+
+struct E4M3InCache {
+  template <int kCount>
+  static PREGATE_DEVICE void Keys(const AttentionArgs& args, const char* part, int i, int offset,
+                                  float (&x)[kCount]) {
+    Unpack<Half>(Scales(args, part) + offset, x);
+    const char* const elements = part + KeyIndex(i, args.kv.block_tokens) + offset;
+    if constexpr (kCount == 1) {
+      Multiply(static_cast<uint8_t>(*elements), 0, &x[0]);
+    } else {
+      MultiplyEight(elements, x);
+    }
+  }
+  static PREGATE_DEVICE void Values(const AttentionArgs& args, const char* part, int offset, int i,
+                                    float (&x)[8]) {
+    const float scale = FromHalf(Scales(args, part)[offset]);
+    for (float& element : x) element = scale;
+    MultiplyEight(part + offset * args.row_bytes + i, x);
+  }
+
+ private:
+  static PREGATE_DEVICE const uint16_t* Scales(const AttentionArgs& args, const char* part) {
+    return reinterpret_cast<const uint16_t*>(part + int64_t{args.head_dim} * args.kv.block_tokens);
+  }
+  // By byte i of a word.
+  static PREGATE_DEVICE void Multiply(uint32_t word, int i, float* x) {
+    const uint32_t half = HalvesOfE4M3((word >> (8 * i) & 0xFF) << 8);
+    *x *= FromHalf(static_cast<uint16_t>(half)) * kE4M3Unit;
+  }
+  static PREGATE_DEVICE void MultiplyEight(const char* from, float (&x)[8]) {
+    const uint2 words = __ldg(reinterpret_cast<const uint2*>(from));
+    for (int j = 0; j < 8; ++j) Multiply(j < 4 ? words.x : words.y, j % 4, &x[j]);
   }
 };
 
@@ -134,7 +188,7 @@ struct CacheSource {
     for (int t = lo + static_cast<int>(threadIdx.x) / kEights; t < hi;
          t += kAttentionThreads / kEights) {
       float x[8];
-      Elements::Values(values + places[t].base + places[t].offset * args.row_bytes, i, x);
+      Elements::Values(args, values + places[t].base, places[t].offset, i, x);
       auto* const to = reinterpret_cast<float4*>(stage + (t - from) * kDims + i);
       to[0] = {x[0], x[1], x[2], x[3]};
       to[1] = {x[4], x[5], x[6], x[7]};

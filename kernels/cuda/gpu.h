@@ -200,6 +200,17 @@ __device__ __forceinline__ uint32_t PackHalves(float low, float high) {
   return ToHalf(low) | static_cast<uint32_t>(ToHalf(high)) << 16;
 }
 
+// E4M3 as halves in units of 256: sign, exponent and mantissa in a half's places, exact.
+inline constexpr float kE4M3Unit = 256.0f;
+// Two that lie in the upper bytes of a word's halves.
+__device__ __forceinline__ uint32_t HalvesOfE4M3(uint32_t word) {
+  return (word & 0x80008000u) | (word & 0x7F007F00u) >> 1;
+}
+// Bytes 0 and 1, or 2 and 3, of a word there.
+__device__ __forceinline__ uint32_t PairOfE4M3(uint32_t word, bool second) {
+  return __byte_perm(word, 0, second ? 0x3424 : 0x1404);
+}
+
 // Sums and maxima over a warp, in one order; every lane gets the result.
 __device__ __forceinline__ float WarpSum(float value) {
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {

@@ -5,6 +5,7 @@
 // written by neighbouring threads.
 #include <algorithm>
 #include <cassert>
+#include <type_traits>
 
 #include "kernels/cuda/entries.h"
 #include "kernels/cuda/gpu.h"
@@ -27,11 +28,18 @@ struct Append {
   bool wide_input, wide_values;   // four elements at once
 };
 
-// The element type of a cache: float, uint16_t (halves) or int8_t (quants of Q8_0).
+// The element type of a cache: float, uint16_t (halves), BFloat16, int8_t (quants of Q8_0) or E4M3.
+struct BFloat16 {
+  uint16_t bits;
+};
+struct E4M3 {
+  uint8_t bits;
+};
+
 template <typename Element>
 struct Encoded {
   Element e[4];
-  uint16_t scale;  // Q8_0: of the 32 elements that lanes 8n .. 8n + 7 have
+  uint16_t scale;  // Q8_0: of the 32 elements that lanes 8n .. 8n + 7 have; E4M3: of the row's
 };
 
 __device__ __forceinline__ void Encode(const Quad& x, Encoded<float>* out) {
@@ -42,6 +50,38 @@ __device__ __forceinline__ void Encode(const Quad& x, Encoded<uint16_t>* out) {
   for (int i = 0; i < 4; ++i) {
     const float value = x.e[i];  // a NaN stays one
     out->e[i] = ToHalf(value > kMaxHalf ? kMaxHalf : value < -kMaxHalf ? -kMaxHalf : value);
+  }
+}
+
+__device__ __forceinline__ void Encode(const Quad& x, Encoded<BFloat16>* out) {
+  for (int i = 0; i < 4; ++i) {
+    const float value = x.e[i];
+    const float kept = value > kMaxBFloat16    ? kMaxBFloat16
+                       : value < -kMaxBFloat16 ? -kMaxBFloat16
+                                               : value;
+    const uint32_t bits = __float_as_uint(kept);
+    const uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
+    out->e[i] = {static_cast<uint16_t>(kept == kept ? rounded : 0x7FC0u)};
+  }
+}
+
+// FloatToE4M3 of a number that is at most 448.
+__device__ __forceinline__ uint8_t ToE4M3(float value) {
+  const uint32_t bits = __float_as_uint(value);
+  const uint32_t sign = bits >> 24 & 0x80u, magnitude = bits & 0x7FFFFFFFu;
+  const uint32_t normal = (magnitude - (120u << 23) + 0x7FFFFu + (magnitude >> 20 & 1u)) >> 20;
+  const uint32_t steps =  // of 2^-9
+      __float_as_uint(__fadd_rn(__uint_as_float(magnitude), 0x1p14f)) - __float_as_uint(0x1p14f);
+  return static_cast<uint8_t>(sign | (magnitude < 121u << 23 ? steps : normal));
+}
+
+// out->scale is what the row is divided by.
+__device__ __forceinline__ void Encode(const Quad& x, Encoded<E4M3>* out) {
+  const uint32_t exponent = out->scale >> 10;  // plus 15
+  const float power = __uint_as_float((127 + 15 - exponent) << 23);
+  for (int i = 0; i < 4; ++i) {
+    const float scaled = __fmul_rn(x.e[i], power);
+    out->e[i] = {ToE4M3(fminf(fmaxf(scaled, -kMaxE4M3), kMaxE4M3))};
   }
 }
 
@@ -79,6 +119,25 @@ __device__ __forceinline__ void StoreValues(const Encoded<uint16_t>& x, char* ro
   }
 }
 
+__device__ __forceinline__ void StoreValues(const Encoded<BFloat16>& x, char* row, int column,
+                                            int dim, bool wide) {
+  StoreValues(Encoded<uint16_t>{{x.e[0].bits, x.e[1].bits, x.e[2].bits, x.e[3].bits}, 0}, row,
+              column, dim, wide);
+}
+
+__device__ __forceinline__ void StoreValues(const Encoded<E4M3>& x, char* row, int column, int dim,
+                                            bool wide) {
+  if (wide && column + 4 <= dim) {
+    *reinterpret_cast<uint32_t*>(row + column) = x.e[0].bits | uint32_t{x.e[1].bits} << 8 |
+                                                 uint32_t{x.e[2].bits} << 16 |
+                                                 uint32_t{x.e[3].bits} << 24;
+    return;
+  }
+  for (int i = 0; i < 4; ++i) {
+    if (column + i < dim) row[column + i] = static_cast<char>(x.e[i].bits);
+  }
+}
+
 __device__ __forceinline__ void StoreValues(const Encoded<int8_t>& x, char* row, int column, int,
                                             bool) {
   Q8Block& block = reinterpret_cast<Q8Block*>(row)[column / 32];
@@ -86,15 +145,20 @@ __device__ __forceinline__ void StoreValues(const Encoded<int8_t>& x, char* row,
   for (int i = 0; i < 4; ++i) block.quants[column % 32 + i] = x.e[i];
 }
 
+template <typename Element>
+constexpr bool kByRow = std::is_same_v<Element, E4M3>;  // a row has one scale
+
 // A tile of keys in shared memory, turned: [head_dim][kPitch] elements, then, in Q8_0, scales
-// [head_dim / 32][kTileRows]. The pitch spreads a row's elements over the banks.
+// [head_dim / 32][kTileRows], in E4M3 [kTileRows] of keys or values. The pitch spreads a row's
+// elements over the banks.
 template <typename Element>
 struct KeyTile {
   static constexpr int kPitch = kTileRows + 4 / static_cast<int>(sizeof(Element));
-  static constexpr bool kScaled = sizeof(Element) == 1;
+  static constexpr bool kScaled = std::is_same_v<Element, int8_t>;
   static size_t Bytes(int dim) {
+    const int scales = kScaled ? dim / 32 : kByRow<Element> ? 1 : 0;
     return static_cast<size_t>(dim) * kPitch * sizeof(Element) +
-           (kScaled ? static_cast<size_t>(dim / 32) * kTileRows * sizeof(uint16_t) : 0);
+           static_cast<size_t>(scales) * kTileRows * sizeof(uint16_t);
   }
 
   Element* elements;
@@ -125,13 +189,32 @@ struct KeyTile {
       to[KeyIndex(i, kv.block_tokens)] = elements[i * kPitch + row];
     }
     if constexpr (kScaled) {
-      uint16_t* const to_scales = Q8KeyScales(kv, part) + slot % kv.block_tokens;
+      uint16_t* const to_scales = KvScales(kv, part) + slot % kv.block_tokens;
       for (int b = begin; b < kv.head_dim / 32; b += kStep) {
         to_scales[KeyScaleIndex(32 * b, kv.block_tokens)] = scales[b * kTileRows + row];
       }
     }
   }
 };
+
+// Finds the scales of a tile's rows, and stores them.
+__device__ __forceinline__ void ScaleRows(const Append& call, const ConstTensor& x, void* base,
+                                          int64_t first, int rows, int64_t head, uint16_t* scales) {
+  const KvLayerView& kv = call.kv;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  for (int row = static_cast<int>(threadIdx.x) / kWarp; row < rows; row += kThreads / kWarp) {
+    const float* const from = x.Row<float>(first + row) + head * kv.head_dim;
+    float max = 0;
+    for (int i = lane; i < kv.head_dim; i += kWarp) max = fmaxf(max, fabsf(from[i]));
+    const uint16_t scale = F8Scale(F8Exponent(__float_as_uint(WarpMax(max))));
+    if (lane > 0) continue;
+    scales[row] = scale;
+    const int32_t slot = call.slots[first + row];
+    char* const part = KvPart(kv, base, call.part_bytes, slot / kv.block_tokens, head);
+    KvScales(kv, part)[slot % kv.block_tokens] = scale;
+  }
+  __syncthreads();
+}
 
 template <typename Element>
 __global__ void __launch_bounds__(kThreads) KvAppendKernel(Append call) {
@@ -142,6 +225,9 @@ __global__ void __launch_bounds__(kThreads) KvAppendKernel(Append call) {
   const int dim = kv.head_dim, quads = (dim + 3) / 4;
   const int rows = x.rows - first < kTileRows ? static_cast<int>(x.rows - first) : kTileRows;
   const KeyTile<Element> tile(dim);
+  if constexpr (kByRow<Element>) {
+    ScaleRows(call, x, keys ? kv.keys : kv.values, first, rows, head, tile.scales);
+  }
   // Whole warps: lanes that share a block of Q8_0 meet in Encode.
   for (int base = 0; base < rows * quads; base += kThreads) {
     const int item = base + static_cast<int>(threadIdx.x);
@@ -151,6 +237,7 @@ __global__ void __launch_bounds__(kThreads) KvAppendKernel(Append call) {
         any ? LoadQuad(x.Row<float>(first + row) + head * dim, column, dim, call.wide_input)
             : Quad{};
     Encoded<Element> encoded;
+    if constexpr (kByRow<Element>) encoded.scale = any ? tile.scales[row] : 0;
     Encode(quad, &encoded);
     if (!any) continue;
     if (keys) {
@@ -197,6 +284,10 @@ void KvAppend(Device& device, ConstTensor k, ConstTensor v, const int32_t* slots
     LaunchAppend<float>(device, call);
   } else if (kv.dtype == DType::kF16) {
     LaunchAppend<uint16_t>(device, call);
+  } else if (kv.dtype == DType::kBF16) {
+    LaunchAppend<BFloat16>(device, call);
+  } else if (kv.dtype == DType::kF8E4M3) {
+    LaunchAppend<E4M3>(device, call);
   } else {
     assert(kv.dtype == DType::kQ8_0 && kv.head_dim % 32 == 0);
     LaunchAppend<int8_t>(device, call);

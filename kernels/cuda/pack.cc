@@ -208,6 +208,8 @@ int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols) {
     case DType::kQ16Act:
     case DType::kQ8Act:
     case DType::kQ13:
+    case DType::kF8E4M3:
+    case DType::kF8Blocks:
       return 0;
     default: {
       const QuantForm form = QuantFormOf(dtype);
@@ -244,6 +246,8 @@ void Pack(Device& device, ConstTensor weight, bool /*by_tiles*/, void* out) {
     case DType::kQ16Act:
     case DType::kQ8Act:
     case DType::kQ13:
+    case DType::kF8E4M3:
+    case DType::kF8Blocks:
       break;
   }
   assert(false && "not a type that this table multiplies by");

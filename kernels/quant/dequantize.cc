@@ -114,6 +114,8 @@ void DequantizeRow(DType dtype, const void* src, int64_t cols, float* out) {
     case DType::kI32:
     case DType::kQ16Act:
     case DType::kQ8Act:
+    case DType::kF8E4M3:
+    case DType::kF8Blocks:
       break;
   }
   assert(false && "not a weight type");

@@ -184,6 +184,8 @@ PanelFormat FormatOf(DType dtype) {
     case DType::kQ16Act:
     case DType::kQ8Act:
     case DType::kQ13:  // see wide.h
+    case DType::kF8E4M3:
+    case DType::kF8Blocks:
       break;
   }
   return {0, nullptr};

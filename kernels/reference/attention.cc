@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <cmath>
 #include <cstring>
@@ -14,13 +15,18 @@ namespace {
 // whose product with a weight of zero would be NaN.
 constexpr float kMaxHalf = 65504.0f;
 
-// Stores `dim` floats as one row of values.
+// Stores `dim` floats as one row of values, of a type whose scales, if any, are inside the row.
 void StoreRow(const float* x, DType dtype, int64_t dim, void* row) {
   if (dtype == DType::kF32) {
     std::memcpy(row, x, static_cast<size_t>(dim) * sizeof(float));
   } else if (dtype == DType::kF16) {
     for (int64_t i = 0; i < dim; ++i) {
       static_cast<uint16_t*>(row)[i] = FloatToHalf(std::clamp(x[i], -kMaxHalf, kMaxHalf));
+    }
+  } else if (dtype == DType::kBF16) {
+    for (int64_t i = 0; i < dim; ++i) {
+      const float value = std::clamp(x[i], -kMaxBFloat16, kMaxBFloat16);
+      static_cast<uint16_t*>(row)[i] = FloatToBFloat16(value);
     }
   } else {
     assert(dtype == DType::kQ8_0 && dim % 32 == 0);
@@ -46,6 +52,8 @@ void LoadRow(const void* row, DType dtype, int64_t dim, double* x) {
       x[i] = static_cast<const float*>(row)[i];
     } else if (dtype == DType::kF16) {
       x[i] = HalfToFloat(static_cast<const uint16_t*>(row)[i]);
+    } else if (dtype == DType::kBF16) {
+      x[i] = BFloat16ToFloat(static_cast<const uint16_t*>(row)[i]);
     } else {
       assert(dtype == DType::kQ8_0);
       const Q8Block& block = static_cast<const Q8Block*>(row)[i / 32];
@@ -54,8 +62,43 @@ void LoadRow(const void* row, DType dtype, int64_t dim, double* x) {
   }
 }
 
+// F8_E4M3, keys and values alike: the elements of position `offset` are bytes from `first` on,
+// `step` apart.
+void StoreF8(const float* x, const KvLayerView& kv, char* part, int64_t offset, int64_t first,
+             int64_t step) {
+  float max = 0;
+  for (int64_t i = 0; i < kv.head_dim; ++i) max = std::max(max, std::abs(x[i]));
+  const int exponent = F8Exponent(std::bit_cast<uint32_t>(max));
+  KvScales(kv, part)[offset] = F8Scale(exponent);
+  for (int64_t i = 0; i < kv.head_dim; ++i) {
+    part[first + i * step] = static_cast<char>(FloatToE4M3(std::ldexp(x[i], -exponent)));
+  }
+}
+
+void LoadF8(const KvLayerView& kv, char* part, int64_t offset, int64_t first, int64_t step,
+            double* x) {
+  const double scale = HalfToFloat(KvScales(kv, part)[offset]);
+  for (int64_t i = 0; i < kv.head_dim; ++i) {
+    x[i] = scale * E4M3ToFloat(static_cast<uint8_t>(part[first + i * step]));
+  }
+}
+
+// The value at `offset` of a part, and the key.
+void StoreValue(const float* x, const KvLayerView& kv, char* part, int64_t offset) {
+  const int64_t first = offset * RowBytes(kv.dtype, kv.head_dim);
+  if (kv.dtype == DType::kF8E4M3) return StoreF8(x, kv, part, offset, first, 1);
+  StoreRow(x, kv.dtype, kv.head_dim, part + first);
+}
+
+void LoadValue(const KvLayerView& kv, char* part, int64_t offset, double* x) {
+  const int64_t first = offset * RowBytes(kv.dtype, kv.head_dim);
+  if (kv.dtype == DType::kF8E4M3) return LoadF8(kv, part, offset, first, 1, x);
+  LoadRow(part + first, kv.dtype, kv.head_dim, x);
+}
+
 // Keys are stored as values are, then each element goes to its place: see kv_layout.h.
 void StoreKey(const float* x, const KvLayerView& kv, char* part, int64_t offset) {
+  if (kv.dtype == DType::kF8E4M3) return StoreF8(x, kv, part, offset, offset, kv.block_tokens);
   const int64_t dim = kv.head_dim;
   std::vector<char> row(static_cast<size_t>(RowBytes(kv.dtype, dim)));
   StoreRow(x, kv.dtype, dim, row.data());
@@ -64,7 +107,7 @@ void StoreKey(const float* x, const KvLayerView& kv, char* part, int64_t offset)
     if (kv.dtype == DType::kQ8_0) {
       const Q8Block& block = reinterpret_cast<const Q8Block*>(row.data())[i / 32];
       reinterpret_cast<int8_t*>(part)[at] = block.quants[i % 32];
-      Q8KeyScales(kv, part)[KeyScaleIndex(i, kv.block_tokens) + offset] = block.scale;
+      KvScales(kv, part)[KeyScaleIndex(i, kv.block_tokens) + offset] = block.scale;
     } else {
       const int64_t size = GetDTypeInfo(kv.dtype).block_bytes;
       std::memcpy(part + at * size, row.data() + i * size, static_cast<size_t>(size));
@@ -73,15 +116,14 @@ void StoreKey(const float* x, const KvLayerView& kv, char* part, int64_t offset)
 }
 
 void LoadKey(const KvLayerView& kv, char* part, int64_t offset, double* x) {
+  if (kv.dtype == DType::kF8E4M3) return LoadF8(kv, part, offset, offset, kv.block_tokens, x);
   for (int64_t i = 0; i < kv.head_dim; ++i) {
     const int64_t at = KeyIndex(i, kv.block_tokens) + offset;
-    if (kv.dtype == DType::kF32) {
-      x[i] = reinterpret_cast<const float*>(part)[at];
-    } else if (kv.dtype == DType::kF16) {
-      x[i] = HalfToFloat(reinterpret_cast<const uint16_t*>(part)[at]);
-    } else {
-      const uint16_t scale = Q8KeyScales(kv, part)[KeyScaleIndex(i, kv.block_tokens) + offset];
+    if (kv.dtype == DType::kQ8_0) {
+      const uint16_t scale = KvScales(kv, part)[KeyScaleIndex(i, kv.block_tokens) + offset];
       x[i] = double{HalfToFloat(scale)} * reinterpret_cast<const int8_t*>(part)[at];
+    } else {
+      LoadRow(part + at * GetDTypeInfo(kv.dtype).block_bytes, kv.dtype, 1, x + i);
     }
   }
 }
@@ -90,7 +132,6 @@ void LoadKey(const KvLayerView& kv, char* part, int64_t offset, double* x) {
 void AttendHead(const float* q, const KvLayerView& kv, const int32_t* blocks, int64_t kv_head,
                 int64_t begin, int64_t end, const AttentionParams& params, float* out) {
   const int64_t dim = kv.head_dim;
-  const int64_t row_bytes = RowBytes(kv.dtype, dim);
   const auto part = [&](void* base, int64_t position) {
     return KvPart(kv, base, KvPartBytes(kv), blocks[position / kv.block_tokens], kv_head);
   };
@@ -111,7 +152,7 @@ void AttendHead(const float* q, const KvLayerView& kv, const int32_t* blocks, in
   for (int64_t p = begin; p < end; ++p) {
     const double weight = std::exp(weights[static_cast<size_t>(p - begin)] - max);
     sum += weight;
-    LoadRow(part(kv.values, p) + p % kv.block_tokens * row_bytes, kv.dtype, dim, element.data());
+    LoadValue(kv, part(kv.values, p), p % kv.block_tokens, element.data());
     for (size_t i = 0; i < mix.size(); ++i) mix[i] += weight * element[i];
   }
   for (size_t i = 0; i < mix.size(); ++i) out[i] = static_cast<float>(mix[i] / sum);
@@ -121,14 +162,13 @@ void AttendHead(const float* q, const KvLayerView& kv, const int32_t* blocks, in
 
 void KvAppend(Device&, ConstTensor k, ConstTensor v, const int32_t* slots, KvLayerView kv) {
   assert(k.rows == v.rows && k.cols == v.cols && k.cols == int64_t{kv.kv_heads} * kv.head_dim);
-  const int64_t row_bytes = RowBytes(kv.dtype, kv.head_dim);
   for (int64_t r = 0; r < k.rows; ++r) {
     const int64_t block = slots[r] / kv.block_tokens, offset = slots[r] % kv.block_tokens;
     for (int64_t head = 0; head < kv.kv_heads; ++head) {
       StoreKey(k.Row<float>(r) + head * kv.head_dim, kv,
                KvPart(kv, kv.keys, KvPartBytes(kv), block, head), offset);
-      StoreRow(v.Row<float>(r) + head * kv.head_dim, kv.dtype, kv.head_dim,
-               KvPart(kv, kv.values, KvPartBytes(kv), block, head) + offset * row_bytes);
+      StoreValue(v.Row<float>(r) + head * kv.head_dim, kv,
+                 KvPart(kv, kv.values, KvPartBytes(kv), block, head), offset);
     }
   }
 }

@@ -37,8 +37,8 @@ void AppendComputeFlags(EngineOptions* engine, std::vector<Flag>* flags) {
   flags->push_back(WordFlag("dtype", "auto|int8|float32",
                             "number format of activations; int8: fast, less exact",
                             &engine->dtype));
-  flags->push_back(WordFlag("kv-cache-dtype", "auto|f16|f32|q8_0", "number format of the KV cache",
-                            &engine->kv_cache_dtype));
+  flags->push_back(WordFlag("kv-cache-dtype", "auto|f16|bf16|fp8|fp8_e4m3|q8_0|f32",
+                            "number format of the KV cache", &engine->kv_cache_dtype));
   flags->push_back(TextFlag("read-me", "FOLDER",
                             "router and expert masks to lay over a dense model", &engine->read_me));
   flags->push_back(WordFlag("expert-storage", "auto|tied|copies",

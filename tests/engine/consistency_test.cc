@@ -156,7 +156,9 @@ void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& 
     options.expert_cache_dir = ::testing::TempDir();
     options.max_num_queued_tokens = 1 << 20;  // a small pool shall not make the queue small
     options.max_model_len = std::min(512, file->config().context_length);
-    const DType dtype = options.kv_cache_dtype == "q8_0" ? DType::kQ8_0 : DType::kF16;
+    const DType dtype = options.kv_cache_dtype == "q8_0"  ? DType::kQ8_0
+                        : options.kv_cache_dtype == "fp8" ? DType::kF8E4M3
+                                                          : DType::kF16;
     options.tensor_parallel_size = ranks;
     options.kv_cache_memory =
         setting.pool_tokens / 16 * KvStorage::BlockBytes(file->config(), dtype, 16) / ranks;
@@ -164,7 +166,7 @@ void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& 
     EXPECT_TRUE(setup.ok()) << setup.status();
     return MakeEngine(*std::move(setup));
   };
-  for (const char* kv_dtype : {"f16", "q8_0"}) {
+  for (const char* kv_dtype : {"f16", "bf16", "q8_0", "fp8"}) {
     const auto has_dtype = [&](const Setting& s) { return s.kv_cache_dtype == kv_dtype; };
     if (std::none_of(settings.begin(), settings.end(), has_dtype)) continue;
     std::vector<std::vector<Answer>> alone;
@@ -215,6 +217,9 @@ TEST(Consistency, RandomModel) {
        {"preemption, cache", 128, 64, true, 224, "f16"},
        {"q8_0, chunk 100, cache", 100, 64, true, 0, "q8_0"},
        {"q8_0, preemption", 256, 64, false, 224, "q8_0"},
+       {"bf16, chunk 100, cache", 100, 64, true, 0, "bf16"},
+       {"fp8, chunk 100, cache", 100, 64, true, 0, "fp8"},
+       {"fp8, preemption", 256, 64, false, 224, "fp8"},
        {"drafts, cache", 128, 8, true, 0, "f16", "auto", 0, 0, "planned", 4},
        {"one draft, preemption", 256, 64, true, 224, "f16", "auto", 0, 0, "planned", 1},
        {"drafts, q8_0", 300, 4, false, 0, "q8_0", "auto", 0, 0, "planned", 7}});

@@ -26,7 +26,8 @@ double HistoryBytes(const AttentionCase& c) {
   for (const SequenceCase& s : c.sequences) {
     positions += c.window > 0 ? std::min(s.context, c.window + s.rows - 1) : s.context;
   }
-  return positions * 2 * c.kv_heads * static_cast<double>(RowBytes(c.dtype, c.head_dim));
+  const KvLayerView view = {nullptr, nullptr, c.dtype, c.block_tokens, c.kv_heads, c.head_dim, 0};
+  return positions * 2 * c.kv_heads * static_cast<double>(KvPartBytes(view)) / c.block_tokens;
 }
 
 void RegisterCase(const Kernels* kernels, const AttentionCase& c) {

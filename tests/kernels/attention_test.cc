@@ -98,12 +98,14 @@ TEST_P(AttentionTest, MatchesTheReference) {
 TEST_P(AttentionTest, ChunksBatchesAndThreadsDoNotChangeBits) {
   AttentionCase base = {"chunks", {{700, 300}, {90, 90}, {1300, 1}}, 9, 3, 64};
   if (GetParam().slow) base = {"chunks", {{550, 80}, {30, 30}, {1300, 1}}, 3, 1, 64};
-  std::vector<AttentionCase> cases(4, base);
+  std::vector<AttentionCase> cases(6, base);
   cases[1].window = 130;
   cases[2].dtype = DType::kQ8_0;
   cases[3].soft_cap = 20;
+  cases[4].dtype = DType::kBF16;
+  cases[5].dtype = DType::kF8E4M3;
   if (&kernels() == &reference()) cases = {cases[1]};  // slow
-  if (GetParam().slow) cases = {cases[1], cases[2]};
+  if (GetParam().slow) cases = {cases[1], cases[2], cases[5]};
   const auto [context, rows] = base.sequences[0];
   for (const AttentionCase& c : cases) {
     PagedKv kv(c, 3);
@@ -138,7 +140,7 @@ TEST_P(AttentionTest, ChunksBatchesAndThreadsDoNotChangeBits) {
 // Blocks whose positions fill vectors are read as they lie, others are converted first: the chains
 // of arithmetic are the same.
 TEST_P(AttentionTest, BlockSizesDoNotChangeBits) {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kQ8_0}) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kF8E4M3}) {
     AttentionCase c = {"blocks", {{300, 1}, {77, 2}, {40, 40}, {131, 5}}, 6, 2, 64, dtype, 16, 90};
     const auto run = [&](int32_t block_tokens) {
       c.block_tokens = block_tokens;

@@ -30,12 +30,15 @@ PagedKv::PagedKv(const AttentionCase& c, uint64_t seed) {
       slots_.back().push_back(block * c.block_tokens + p % c.block_tokens);
     }
   }
-  const int64_t half = c.kv_heads * c.block_tokens * RowBytes(c.dtype, c.head_dim);
+  view_ = {nullptr, nullptr, c.dtype, c.block_tokens, c.kv_heads, c.head_dim, 0};
+  const int64_t half = c.kv_heads * KvPartBytes(view_);
   const int64_t stride = 2 * half + 64;
   memory_ = device_->Allocate(static_cast<size_t>(blocks * stride)).value();
   std::memset(memory_.data(), 0xFF, memory_.size());
   char* keys = static_cast<char*>(memory_.data());
-  view_ = {keys, keys + half, c.dtype, c.block_tokens, c.kv_heads, c.head_dim, stride};
+  view_.keys = keys;
+  view_.values = keys + half;
+  view_.block_stride = stride;
 }
 
 void PagedKv::Append(Device& device, const Kernels& kernels) {

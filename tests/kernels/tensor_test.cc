@@ -68,5 +68,26 @@ TEST(BFloat16Test, RoundsToNearestEven) {
   EXPECT_TRUE(std::isnan(BFloat16ToFloat(FloatToBFloat16(std::bit_cast<float>(0x7F800001u)))));
 }
 
+TEST(E4M3Test, EveryOneSurvivesAndMidpointsGoToEven) {
+  EXPECT_EQ(E4M3ToFloat(0x38), 1.0f);
+  EXPECT_EQ(E4M3ToFloat(0xC4), -3.0f);
+  EXPECT_EQ(E4M3ToFloat(0x01), 0x1p-9f);
+  EXPECT_EQ(E4M3ToFloat(0x08), 0x1p-6f);
+  EXPECT_EQ(E4M3ToFloat(0x7E), 448.0f);
+  for (uint32_t bits = 0; bits < 0x7F; ++bits) {
+    const auto e4m3 = static_cast<uint8_t>(bits);
+    const float value = E4M3ToFloat(e4m3);
+    ASSERT_EQ(FloatToE4M3(value), e4m3);
+    ASSERT_EQ(FloatToE4M3(-value), e4m3 | 0x80);
+    if (bits + 1 == 0x7F) break;
+    const float middle = (value + E4M3ToFloat(static_cast<uint8_t>(bits + 1))) / 2;  // exact
+    ASSERT_EQ(FloatToE4M3(middle), bits + bits % 2);
+    ASSERT_EQ(FloatToE4M3(std::nextafter(middle, 0.0f)), bits);
+    ASSERT_EQ(FloatToE4M3(std::nextafter(middle, INFINITY)), bits + 1);
+  }
+  EXPECT_EQ(FloatToE4M3(1e9f), 0x7E);
+  EXPECT_EQ(FloatToE4M3(-INFINITY), 0xFE);
+}
+
 }  // namespace
 }  // namespace pregate

@@ -121,6 +121,8 @@ void CheckModel(const std::string& model) {
       {"float", DType::kF32, DType::kF32, kWindows, 0.0005, 0.999},
       {"16 bits", DType::kQ16Act, DType::kF16, kWindows, 0.005, 0.99},
       {"16 bits, q8_0 kv", DType::kQ16Act, DType::kQ8_0, 1, 0.005, 0.98},
+      {"16 bits, bf16 kv", DType::kQ16Act, DType::kBF16, 1, 0.005, 0.98},
+      {"16 bits, fp8 kv", DType::kQ16Act, DType::kF8E4M3, 1, 0.02, 0.93},
       {"8 bits", DType::kQ8Act, DType::kF16, kWindows, 0.01, 0.95},
   };
   const auto kernels = CpuKernels();
