@@ -6,6 +6,7 @@
 #include "engine/model/file_error.h"
 #include "engine/model/hf_encoder.h"
 #include "engine/model/hf_mixture.h"
+#include "engine/model/hf_quantization.h"
 #include "engine/model/hf_rope.h"
 #include "engine/model/json_fields.h"
 #include "engine/model/model_limits.h"
@@ -217,8 +218,9 @@ absl::StatusOr<ModelConfig> ReadHuggingFaceConfig(std::string_view config_json) 
   const nlohmann::json* text = fields.OptionalObject("text_config");
   if (!fields.status().ok()) return fields.status();
   if (quantization != nullptr) {
-    return NotServed("config.json: quantization_config",
-                     "quantised weights are served from GGUF files only", "an object");
+    absl::Status status =
+        CheckHuggingFaceQuantization(JsonFields(quantization, "config.json: quantization_config."));
+    if (!status.ok()) return status;
   }
   if (model_type == "gemma3" && text != nullptr) {
     const nlohmann::json complete = CompleteGemma3Text(*text);

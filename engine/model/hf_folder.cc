@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "engine/model/f8_weights.h"
 #include "engine/model/file_error.h"
 #include "engine/model/hf_names.h"
 #include "engine/model/json_fields.h"
@@ -116,9 +117,12 @@ class TensorCollector {
                              (name->starts_with("cls.") && !scores);
     if (name->empty() || unused_head) return absl::OkStatus();
     if (!tensor.dtype) {
-      return NotServed(field, "type must be F32, F16 or BF16", Quoted(tensor.type));
+      return NotServed(field, "type must be F32, F16, BF16 or F8_E4M3", Quoted(tensor.type));
     }
-    if (tensor.shape.empty() || tensor.data.empty()) {
+    std::vector<int64_t> shape = tensor.shape;
+    if (name->ends_with(kF8ScaleSuffix) && shape.size() < 2)
+      shape.resize(2, 1);  // see f8_weights.h
+    if (shape.empty() || tensor.data.empty()) {
       return Malformed(field, "must have dimensions, none of them zero",
                        absl::StrCat(tensor.data.size(), " bytes"));
     }
@@ -126,8 +130,8 @@ class TensorCollector {
     if (!inserted) {
       return Malformed(field, "tensors must be unique", Quoted(first->second));
     }
-    contents_->tensors.push_back({*std::move(name), *tensor.dtype, tensor.shape, Aligned(tensor),
-                                  static_cast<int64_t>(tensor.data.size())});
+    contents_->tensors.push_back({*std::move(name), *tensor.dtype, std::move(shape),
+                                  Aligned(tensor), static_cast<int64_t>(tensor.data.size())});
     return absl::OkStatus();
   }
 

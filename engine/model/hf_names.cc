@@ -54,6 +54,10 @@ constexpr std::string_view kExpertPrefixes[] = {"mlp.experts.", "block_sparse_mo
 constexpr std::string_view kOtherParts[] = {"vision_tower.", "multi_modal_projector.",
                                             "model.vision_tower.", "model.multi_modal_projector."};
 
+// Scales for activations, and for keys and values, that are rounded to 8 bits: here neither is by a
+// scale of the file.
+constexpr std::string_view kRanges[] = {".input_scale", ".output_scale", ".k_scale", ".v_scale"};
+
 // Prefixes of the decoder, the longest first.
 constexpr std::string_view kDecoderPrefixes[] = {"model.language_model.", "language_model.model.",
                                                  "model."};
@@ -129,6 +133,7 @@ std::optional<std::string> CanonicalTensorName(std::string_view name,
   if (dot == std::string_view::npos) return std::nullopt;
   std::string_view stem = name.substr(0, dot);
   const std::string_view kind = name.substr(dot);  // ".weight", ".bias", ".inv_freq"
+  if (std::find(std::begin(kRanges), std::end(kRanges), kind) != std::end(kRanges)) return "";
   std::optional<std::string> ours;
   if (stem == "lm_head" || stem == "language_model.lm_head") {
     ours = "output";
@@ -143,6 +148,9 @@ std::optional<std::string> CanonicalTensorName(std::string_view name,
     }
   }
   if (!ours || ours->empty()) return ours;
+  if (kind == ".weight_scale" || kind == ".weight_scale_inv") {
+    return absl::StrCat(*ours, ".weight_scale");
+  }
   if (kind != ".weight" && kind != ".bias") return std::nullopt;
   return absl::StrCat(*ours, ToAbsl(kind));
 }

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "absl/container/flat_hash_set.h"
+#include "engine/model/f8_weights.h"
 #include "engine/model/file_error.h"
 #include "engine/model/model_contents.h"
 #include "engine/model/read_me_tensors.h"
@@ -169,11 +170,15 @@ class Checker {
   // The tensor is one that the architecture has, and has its shape.
   absl::Status Check(const TensorInfo& tensor) {
     const std::string field = absl::StrCat("tensor ", absl::CHexEscape(tensor.name));
-    const TensorRule* rule = FindRule(tensor.name);
+    std::string_view name = tensor.name;
+    const bool scales = name.ends_with(kF8ScaleSuffix);
+    if (scales) name.remove_suffix(kF8ScaleSuffix.size());
+    const TensorRule* rule = FindRule(name);
     if (rule == nullptr) {
       return DoesNotFit(field, "the architecture has no such tensor", DescribeShape(tensor.shape));
     }
-    if (!HasShape(tensor, *rule)) {
+    if (absl::Status status = CheckF8(tensor, *rule, field, scales); !status.ok()) return status;
+    if (!scales && !HasShape(tensor, *rule)) {
       return DoesNotFit(field, absl::StrCat("must be [", rule->rows, ", ", rule->cols, "]"),
                         DescribeShape(tensor.shape));
     }
@@ -186,7 +191,8 @@ class Checker {
 
   // Every tensor that must be there has been checked.
   absl::Status CheckComplete() const {
-    absl::Status status = CheckPresent("", globals_, "");
+    absl::Status status = CheckScales();
+    if (status.ok()) status = CheckPresent("", globals_, "");
     for (int layer = 0; layer < config_.num_layers && status.ok(); ++layer) {
       const std::string prefix = absl::StrCat("blk.", layer, ".");
       status = CheckPresent(prefix, layers_[static_cast<size_t>(layer)], "");
@@ -198,6 +204,46 @@ class Checker {
   }
 
  private:
+  // A tensor of kF8E4M3, or what are scales by its name.
+  absl::Status CheckF8(const TensorInfo& tensor, const TensorRule& rule, const std::string& field,
+                       bool scales) {
+    const bool elements = tensor.dtype == DType::kF8E4M3;
+    if (!elements && !scales) return absl::OkStatus();
+    const std::string type(GetDTypeInfo(tensor.dtype).name);
+    if (config_.encoder.present || config_.read_me.num_experts > 0) {
+      return NotServed(field, "encoders and Read-ME models have no weights of 8-bit floats", type);
+    }
+    if (scales) {
+      if (elements) return NotServed(field, "scales must be F32, F16 or BF16", type);
+      scales_.insert(tensor.name);
+      if (AreF8Scales(tensor, rule.rows, rule.cols)) return absl::OkStatus();
+      return DoesNotFit(
+          field,
+          absl::StrCat("must be one number, [", rule.rows, ", 1], or one for each ", kF8BlockSize,
+                       " x ", kF8BlockSize, " elements of [", rule.rows, ", ", rule.cols, "]"),
+          DescribeShape(tensor.shape));
+    }
+    if (rule.cols % 32 != 0 || !tensor.name.ends_with(".weight") || tensor.shape.size() != 2) {
+      return NotServed(field, "8-bit floats must be a matrix with a multiple of 32 columns",
+                       DescribeShape(tensor.shape));
+    }
+    f8_.insert(tensor.name);
+    return absl::OkStatus();
+  }
+
+  // Weights of 8-bit floats have scales, and others have none.
+  absl::Status CheckScales() const {
+    for (const std::string_view name : f8_) {
+      const std::string scales = absl::StrCat(ToAbsl(name), ToAbsl(kF8ScaleSuffix));
+      if (!scales_.contains(scales)) {
+        return DoesNotFit("tensor " + scales, "must be given", "no such tensor");
+      }
+    }
+    if (scales_.size() == f8_.size()) return absl::OkStatus();
+    return DoesNotFit("tensors", absl::StrCat("must have ", f8_.size(), " scales of F8_E4M3"),
+                      absl::StrCat(scales_.size()));
+  }
+
   const TensorRule* FindRule(std::string_view name) const {
     constexpr std::string_view kPrefix = "blk.";
     if (!name.starts_with(kPrefix)) return FindIn(globals_, name);
@@ -234,6 +280,7 @@ class Checker {
   const std::vector<TensorRule> expert_;
   std::vector<std::vector<TensorRule>> layers_;
   absl::flat_hash_set<std::string_view> present_;
+  absl::flat_hash_set<std::string_view> f8_, scales_;  // tensors of kF8E4M3, and of scales
 };
 
 }  // namespace

@@ -30,6 +30,7 @@ std::optional<DType> ServedType(std::string_view type) {
   if (type == "F32") return DType::kF32;
   if (type == "F16") return DType::kF16;
   if (type == "BF16") return DType::kBF16;
+  if (type == "F8_E4M3") return DType::kF8E4M3;
   return std::nullopt;
 }
 

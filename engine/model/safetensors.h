@@ -17,7 +17,7 @@ namespace pregate {
 struct SafetensorsTensor {
   std::string name;
   std::string type;            // as the file spells it: "BF16", "I64", ...
-  std::optional<DType> dtype;  // F32, F16 and BF16; nullopt for the types that are not served
+  std::optional<DType> dtype;  // F32, F16, BF16 and F8_E4M3; nullopt for types that are not served
   std::vector<int64_t> shape;  // outermost first; may be empty, dimensions may be zero
   std::string_view data;       // in the file; not necessarily aligned
 };

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/model/device_expert_store.h"
+#include "engine/model/f8_weights.h"
 
 namespace pregate {
 namespace {
@@ -80,11 +81,27 @@ int64_t WeightLoader::Table(const std::string& name, int64_t rows, int64_t cols,
                             PackedWeight* packed) {
   const ConstTensor source = Require(name + ".weight", rows, cols);
   if (!source) return 0;
+  if (source.dtype == DType::kF8E4M3) return F8Table(name + ".weight", source, packed);
   if (kernels_.packed_bytes(source.dtype, rows, cols) == 0) {
     Refuse(name + ".weight", source.dtype);
     return 0;
   }
   return Place({.source = source, .write = nullptr, .packed = packed});
+}
+
+int64_t WeightLoader::F8Table(const std::string& name, ConstTensor elements, PackedWeight* packed) {
+  const ConstTensor scales = file_.Find(absl::StrCat(name, std::string(kF8ScaleSuffix)));
+  const ConstTensor shape =
+      MakeView(static_cast<const void*>(nullptr), DType::kF8Blocks, elements.rows, elements.cols);
+  if (!scales || kernels_.packed_bytes(shape.dtype, shape.rows, shape.cols) == 0) {
+    Refuse(name, elements.dtype);
+    return 0;
+  }
+  const auto write = [this, elements, scales](char* rows) {
+    WriteF8Blocks(elements, scales, *device_, rows);
+    file_.Release(elements);
+  };
+  return Place({.source = shape, .write = write, .packed = packed});
 }
 
 void WeightLoader::Built(DType dtype, int64_t out, int64_t in, bool by_tiles, Linear* linear,

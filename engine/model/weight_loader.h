@@ -79,6 +79,8 @@ class WeightLoader {
 
   ConstTensor Require(const std::string& name, int64_t rows, int64_t cols);
   void Refuse(const std::string& name, DType dtype);
+  // As Table, of a tensor of kF8E4M3 and its scales.
+  int64_t F8Table(const std::string& name, ConstTensor elements, PackedWeight* packed);
   int64_t Place(Unpacked matrix);
   int64_t PlaceBytes(const PackedWeight& weight) const;  // with what aligns the next one
   void MakeStore(const ExpertMemory& experts);

@@ -60,7 +60,7 @@ struct LaneWeights {
   static constexpr bool kMinimum = kForm.minimum;            // and there is a number to add
   static constexpr int kLowWords = kForm.bits == 8 ? 8 : 4;  // of quants
   static constexpr int kHighWords = kForm.bits == 5 ? 1 : 2;
-  static constexpr int kScaleWords = kForm.minimum && !kForm.super ? 4 : 2;
+  static constexpr int kScaleWords = (kForm.minimum && !kForm.super) || kForm.e4m3 ? 4 : 2;
   static constexpr int kSuperWords = kForm.minimum ? 4 : 2;
 
   uint32_t low[kLowWords];
@@ -96,6 +96,8 @@ struct LaneWeights {
       return __fmul_rn(HalfOf(super, i), static_cast<float>(scale));
     } else if constexpr (kForm.super) {
       return __fmul_rn(HalfOf(super, i), SmallInteger(ByteOf(scales[0], i), 0));
+    } else if constexpr (kForm.e4m3) {
+      return __uint_as_float(scales[i]);
     } else {
       return HalfOf(scales, i);
     }
@@ -123,7 +125,9 @@ struct LaneWeights {
     constexpr uint32_t kAdd = (0xD400u + 16u * kForm.offset % 1024) * kBoth;  // -64 - offset
     PREGATE_UNROLL
     for (int p = 0; p < 4; ++p) {
-      if constexpr (kForm.bits == 8) {
+      if constexpr (kForm.e4m3) {
+        pairs[p] = HalvesOfE4M3(PairOfE4M3(low[i * 2 + p / 2], p % 2 != 0));
+      } else if constexpr (kForm.bits == 8) {
         const uint32_t word = low[i * 2 + p / 2];
         pairs[p] =
             SubHalves(__byte_perm(word, 0x64646464, p % 2 == 0 ? 0x4140 : 0x4342), kSubtract);
@@ -142,9 +146,11 @@ struct LaneWeights {
   // The values of row i, in the order of LaneColumn, rounded as DequantizeRow rounds them.
   __device__ __forceinline__ void Values(int i, float (&values)[kLaneColumns]) const {
     const float minimum = Minimum(i);
+    uint32_t pairs[4];
+    if constexpr (kForm.e4m3) Pairs(i, pairs);
     PREGATE_UNROLL
     for (int j = 0; j < kLaneColumns; ++j) {
-      const float quant = SmallInteger(Quant(i, j), kForm.offset);
+      const float quant = kForm.e4m3 ? HalfOf(pairs, j) : SmallInteger(Quant(i, j), kForm.offset);
       const float scaled = __fmul_rn(Scale(i, j / 4), quant);
       values[j] = kMinimum ? __fadd_rn(scaled, minimum) : scaled;
     }

@@ -54,6 +54,11 @@ void PutScales(const BlockQ6_K& b, int group, int g, int i, char* scales, char* 
   Put(b.d, super + g * 8 + i * 2);
 }
 
+void PutScales(const BlockF8& b, int /*group*/, int g, int i, char* scales, char* /*super*/) {
+  const float d = b.d * 256.0f;
+  std::memcpy(scales + g * 16 + i * 4, &d, sizeof(d));
+}
+
 // --- Quants. ---
 
 // Quants of row g + 8 i into a record.
@@ -209,7 +214,6 @@ int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols) {
     case DType::kQ8Act:
     case DType::kQ13:
     case DType::kF8E4M3:
-    case DType::kF8Blocks:
       return 0;
     default: {
       const QuantForm form = QuantFormOf(dtype);
@@ -242,12 +246,13 @@ void Pack(Device& device, ConstTensor weight, bool /*by_tiles*/, void* out) {
       return PackTiles<DType::kQ5_K, BlockQ5_K>(device, weight, to);
     case DType::kQ6_K:
       return PackTiles<DType::kQ6_K, BlockQ6_K>(device, weight, to);
+    case DType::kF8Blocks:
+      return PackTiles<DType::kF8Blocks, BlockF8>(device, weight, to);
     case DType::kI32:
     case DType::kQ16Act:
     case DType::kQ8Act:
     case DType::kQ13:
     case DType::kF8E4M3:
-    case DType::kF8Blocks:
       break;
   }
   assert(false && "not a type that this table multiplies by");

@@ -13,7 +13,7 @@ const Kernels& CudaKernels() {
     std::fill_n(kernels.activation_dtype, kNumDTypes, DType::kF32);
     for (const DType dtype :
          {DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
-          DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
+          DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kF8Blocks}) {
       kernels.activation_dtype[static_cast<int>(dtype)] = DType::kQ16Act;
     }
     kernels.packed_bytes = cuda::PackedBytes;

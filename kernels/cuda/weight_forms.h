@@ -16,14 +16,15 @@
 // plain matrix, of which each lane reads 8 elements in a row.
 //
 // A record: [lane][i] a word of the low four bits of 8 quants, element j at bit 16 (j % 2) + 4 (j /
-// 2), so that two elements become two halves with few instructions; Q8_0 has bytes instead, plus
-// 128, [i / 2][lane][i % 2][j]. Then the fifth bits, [lane] a word, at bit 16 (j % 2) + 4 i + j /
-// 2; or bits five and six, [lane][i / 2] a word, at bit 16 (j % 2) + 8 (i % 2) + 2 (j / 2). Then
-// scales, rows g + 8 i beside each other:
+// 2), so that two elements become two halves with few instructions; Q8_0, plus 128, and F8_BLOCKS
+// have bytes instead, [i / 2][lane][i % 2][j]. Then the fifth bits, [lane] a word, at bit 16 (j %
+// 2) + 4 i + j / 2; or bits five and six, [lane][i / 2] a word, at bit 16 (j % 2) + 8 (i % 2) + 2
+// (j / 2). Then scales, rows g + 8 i beside each other:
 //   Q4_0, Q5_0, Q8_0   [g][i] halves d
 //   Q4_1, Q5_1         [g][d, m][i] halves
 //   Q4_K, Q5_K         [g][scale, min][i] bytes
 //   Q6_K               [g][first 16 columns, last 16][i] signed bytes
+//   F8_BLOCKS          [g][i] floats d, times 256: the unit of what its bytes become as halves
 // Behind all records stand, for each tile and 256 columns, [g][d, dmin][i] halves of Q4_K and Q5_K,
 // [g][i] halves d of Q6_K.
 #ifndef PREGATE_KERNELS_CUDA_WEIGHT_FORMS_H_
@@ -45,6 +46,7 @@ struct QuantForm {
   int offset = 0;        // value = d (q - offset), or d q + m
   bool minimum = false;  // the latter
   bool super = false;    // d and m are products of two numbers, one of them for 256 columns
+  bool e4m3 = false;     // value = d E4M3(q)
 };
 
 PREGATE_HOST_DEVICE constexpr QuantForm QuantFormOf(DType dtype) {
@@ -65,6 +67,8 @@ PREGATE_HOST_DEVICE constexpr QuantForm QuantFormOf(DType dtype) {
       return {5, 0, true, true};
     case DType::kQ6_K:
       return {6, 32, false, true};
+    case DType::kF8Blocks:
+      return {8, 0, false, false, true};
     default:
       return {};
   }
@@ -76,7 +80,7 @@ PREGATE_HOST_DEVICE constexpr int ScalesAt(QuantForm form) {
   return HighBitsAt(form) + (form.bits == 5 ? 128 : form.bits == 6 ? 256 : 0);
 }
 PREGATE_HOST_DEVICE constexpr int RecordBytes(QuantForm form) {
-  return ScalesAt(form) + (form.minimum && !form.super ? 128 : 64);
+  return ScalesAt(form) + ((form.minimum && !form.super) || form.e4m3 ? 128 : 64);
 }
 // Of the numbers for 256 columns of a tile.
 PREGATE_HOST_DEVICE constexpr int SuperBytes(QuantForm form) {

@@ -20,7 +20,8 @@ void CallForTypeAmong(DType dtype, const F& f) {
 template <typename F>
 void CallForHalvesType(DType dtype, const F& f) {
   CallForTypeAmong<DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
-                   DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K>(dtype, f);
+                   DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K,
+                   DType::kF8Blocks>(dtype, f);
 }
 // All types of weights.
 template <typename F>

@@ -61,6 +61,10 @@ void Dequantize(const BlockQ13& b, float* out) {
   for (int i = 0; i < 128; ++i) out[i] = b.d * static_cast<float>(b.q[i]);
 }
 
+void Dequantize(const BlockF8& b, float* out) {
+  for (int i = 0; i < 32; ++i) out[i] = b.d * E4M3ToFloat(b.q[i]);
+}
+
 template <typename Block>
 void DequantizeBlocks(const void* src, int64_t cols, int block_elements, float* out) {
   const char* bytes = static_cast<const char*>(src);
@@ -111,11 +115,12 @@ void DequantizeRow(DType dtype, const void* src, int64_t cols, float* out) {
       return DequantizeBlocks<BlockQ6_K>(src, cols, block, out);
     case DType::kQ13:
       return DequantizeBlocks<BlockQ13>(src, cols, block, out);
+    case DType::kF8Blocks:
+      return DequantizeBlocks<BlockF8>(src, cols, block, out);
     case DType::kI32:
     case DType::kQ16Act:
     case DType::kQ8Act:
     case DType::kF8E4M3:
-    case DType::kF8Blocks:
       break;
   }
   assert(false && "not a weight type");

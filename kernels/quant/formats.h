@@ -89,6 +89,13 @@ static_assert(sizeof(BlockQ13) == 260);
 inline constexpr int kMaxQ13 = 4095;
 static_assert(int64_t{kMaxQ13} * kMaxQ13 * 128 < int64_t{1} << 31);
 
+// 32 elements: value = d * E4M3ToFloat(q). Ours, see kF8Blocks.
+struct BlockF8 {
+  float d;
+  uint8_t q[32];
+};
+static_assert(sizeof(BlockF8) == 36);
+
 }  // namespace pregate
 
 #endif  // PREGATE_KERNELS_QUANT_FORMATS_H_

@@ -119,6 +119,11 @@ void SetLane(const BlockQ6_K& b, int lane, PanelQ6_K<kLanes>* out) {
   }
 }
 template <int kLanes>
+void SetLane(const BlockF8& b, int lane, PanelF8<kLanes>* out) {
+  for (int i = 0; i < 32; ++i) out->q[i][lane] = b.q[i];
+  out->d[lane] = b.d;
+}
+template <int kLanes>
 void SetLane(uint32_t bits, int lane, Panel32<kLanes>* out) {
   out->bits[lane] = bits;
 }
@@ -180,12 +185,13 @@ PanelFormat FormatOf(DType dtype) {
       return Format<kLanes, BlockQ5_K, PanelQ5_K<kLanes>>();
     case DType::kQ6_K:
       return Format<kLanes, BlockQ6_K, PanelQ6_K<kLanes>>();
+    case DType::kF8Blocks:
+      return Format<kLanes, BlockF8, PanelF8<kLanes>>();
     case DType::kI32:
     case DType::kQ16Act:
     case DType::kQ8Act:
     case DType::kQ13:  // see wide.h
     case DType::kF8E4M3:
-    case DType::kF8Blocks:
       break;
   }
   return {0, nullptr};

@@ -91,6 +91,11 @@ struct PanelQ6_K {
     SixthBits<kLanes> sixth;
   } group[8];
 };
+template <int kLanes>
+struct PanelF8 {
+  uint8_t q[32][kLanes];
+  float d[kLanes];
+};
 // One element of each row, of a plain type.
 template <int kLanes>
 struct Panel32 {

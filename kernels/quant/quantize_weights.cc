@@ -161,4 +161,16 @@ void QuantizeRow(DType dtype, const float* x, int64_t cols, void* out) {
   }
 }
 
+void JoinF8Row(const uint8_t* elements, const float* scales, int64_t cols, void* out) {
+  assert(cols % 32 == 0);
+  for (int64_t b = 0; b < cols / 32; ++b) {
+    BlockF8 block;
+    std::memcpy(block.q, elements + b * 32, sizeof(block.q));
+    bool nan = false;
+    for (const uint8_t q : block.q) nan |= (q & 0x7F) == 0x7F;
+    block.d = nan ? std::numeric_limits<float>::quiet_NaN() : scales[b];
+    std::memcpy(static_cast<char*>(out) + b * int64_t{sizeof(block)}, &block, sizeof(block));
+  }
+}
+
 }  // namespace pregate

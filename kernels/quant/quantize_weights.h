@@ -20,6 +20,10 @@ bool CanQuantize(DType dtype);
 // the elements opposite to the largest may be off by a whole step, as their quants reach one less.
 void QuantizeRow(DType dtype, const float* x, int64_t cols, void* out);
 
+// Writes a row of kF8E4M3 with its scales, one for each 32 elements, as kF8Blocks. Nothing is
+// rounded. What E4M3 calls NaN makes its 32 elements NaN.
+void JoinF8Row(const uint8_t* elements, const float* scales, int64_t cols, void* out);
+
 }  // namespace pregate
 
 #endif  // PREGATE_KERNELS_QUANT_QUANTIZE_WEIGHTS_H_

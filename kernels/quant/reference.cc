@@ -38,7 +38,7 @@ std::vector<double> ToDouble(ConstTensor x) {
 // Packed: the rows as the file has them, one behind the other.
 int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols) {
   const bool weight = dtype != DType::kI32 && dtype != DType::kQ16Act && dtype != DType::kQ8Act &&
-                      dtype != DType::kF8E4M3 && dtype != DType::kF8Blocks;
+                      dtype != DType::kF8E4M3;
   return weight ? rows * RowBytes(dtype, cols) : 0;
 }
 

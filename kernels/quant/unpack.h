@@ -25,6 +25,9 @@ inline void AddFifthBits(const uint8_t* bits, uint8_t* out) {
 inline void UnpackQuants(const BlockQ8_0& b, int /*group*/, uint8_t* out) {
   for (int i = 0; i < 32; ++i) out[i] = static_cast<uint8_t>(b.q[i] + 128);
 }
+inline void UnpackQuants(const BlockF8& b, int /*group*/, uint8_t* out) {
+  for (int i = 0; i < 32; ++i) out[i] = b.q[i];
+}
 inline void UnpackQuants(const BlockQ4_0& b, int /*group*/, uint8_t* out) {
   UnpackNibbles(b.q, out);
 }

@@ -20,13 +20,14 @@ struct WeightCase {
 
 // SmolLM2 135M, Gemma 3 270M, a Llama of 1.5 B, MiniLM, and plain types.
 const std::vector<WeightCase> kWeightCases = {
-    {DType::kQ4_1, 576, 576},   {DType::kQ4_1, 192, 576},   {DType::kQ4_1, 1536, 576},
-    {DType::kQ4_1, 576, 1536},  {DType::kQ8_0, 49152, 576}, {DType::kQ5_0, 2048, 640},
-    {DType::kQ8_0, 256, 640},   {DType::kQ4_K, 640, 1024},  {DType::kQ6_K, 640, 2048},
-    {DType::kQ4_K, 2048, 2048}, {DType::kQ4_K, 8192, 2048}, {DType::kQ6_K, 2048, 8192},
-    {DType::kQ13, 384, 384},    {DType::kQ13, 1536, 384},   {DType::kQ13, 384, 1536},
-    {DType::kF32, 384, 384},    {DType::kF32, 1536, 384},   {DType::kF32, 384, 1536},
-    {DType::kF16, 2048, 2048},  {DType::kBF16, 2048, 2048}, {DType::kF32, 2048, 2048},
+    {DType::kQ4_1, 576, 576},       {DType::kQ4_1, 192, 576},   {DType::kQ4_1, 1536, 576},
+    {DType::kQ4_1, 576, 1536},      {DType::kQ8_0, 49152, 576}, {DType::kQ5_0, 2048, 640},
+    {DType::kQ8_0, 256, 640},       {DType::kQ4_K, 640, 1024},  {DType::kQ6_K, 640, 2048},
+    {DType::kQ4_K, 2048, 2048},     {DType::kQ4_K, 8192, 2048}, {DType::kQ6_K, 2048, 8192},
+    {DType::kQ13, 384, 384},        {DType::kQ13, 1536, 384},   {DType::kQ13, 384, 1536},
+    {DType::kF32, 384, 384},        {DType::kF32, 1536, 384},   {DType::kF32, 384, 1536},
+    {DType::kF16, 2048, 2048},      {DType::kBF16, 2048, 2048}, {DType::kF32, 2048, 2048},
+    {DType::kF8Blocks, 2048, 2048},
 };
 const std::vector<int64_t> kBatches = {1, 4, 8, 32, 128, 512};
 

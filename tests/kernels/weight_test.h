@@ -46,8 +46,8 @@ class WeightTest : public testing::TestWithParam<std::tuple<TestTable, DType>> {
 
   // On a slow table the laws are checked with one type of each kind of kernel.
   bool AnotherTypeWillDo() const {
-    const std::vector<DType> kinds = {DType::kF32, DType::kBF16, DType::kQ8_0, DType::kQ5_1,
-                                      DType::kQ6_K};
+    const std::vector<DType> kinds = {DType::kF32,  DType::kBF16, DType::kQ8_0,
+                                      DType::kQ5_1, DType::kQ6_K, DType::kF8Blocks};
     return table().slow && std::find(kinds.begin(), kinds.end(), dtype()) == kinds.end();
   }
 

@@ -75,6 +75,10 @@ void FillBlock(DType dtype, WeightStyle style, Numbers* numbers, char* block) {
   for (int i = 0; i < bytes; ++i) {
     block[i] = static_cast<char>(QuantByte(style, numbers->Next()));
   }
+  if (dtype == DType::kF8Blocks) {
+    const float scale = ScaleOf(style, 448, numbers->Next());
+    std::memcpy(block + offsetof(BlockF8, d), &scale, sizeof(scale));
+  }
   for (const size_t at : shape.halves) {
     const uint16_t half = FloatToHalf(ScaleOf(style, shape.largest, numbers->Next()));
     std::memcpy(block + at, &half, sizeof(half));
@@ -97,6 +101,7 @@ void ClearQuants(DType dtype, char* block) {
   size_t first = ShapeOf(dtype).halves.size() * 2;
   size_t end = bytes;
   if (dtype == DType::kQ4_K || dtype == DType::kQ5_K) first += sizeof(BlockQ4_K::scales);
+  if (dtype == DType::kF8Blocks) first = sizeof(BlockF8::d);
   if (dtype == DType::kQ6_K) {
     first = 0;
     end = offsetof(BlockQ6_K, scales);

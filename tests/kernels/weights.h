@@ -11,7 +11,7 @@ namespace pregate {
 
 inline const std::vector<DType> kWeightTypes = {
     DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
-    DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K,
+    DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kF8Blocks,
 };
 
 enum class WeightStyle : uint8_t {

@@ -203,7 +203,6 @@ std::vector<WrongMember> WrongMembers() {
       {"llama", "model_type", "gpt_neox", kNotServed, "model_type"},
       {"llama", "model_type", 3, kMalformed, "model_type: must be a string; got number"},
       {"llama", "model_type", nullptr, kMalformed, "model_type: must be given"},
-      {"llama", "quantization_config", json::object(), kNotServed, "quantization_config"},
       {"llama", "hidden_act", "relu", kNotServed, "hidden_act"},
       {"llama", "head_dim", 512, kMalformed, "head_dim: must be in [1, 256]; got 512"},
       {"llama", "rms_norm_eps", "1e-5", kMalformed, "rms_norm_eps"},
@@ -247,6 +246,40 @@ std::vector<WrongMember> WrongMembers() {
   };
 }
 
+std::vector<WrongMember> WrongQuantizations() {
+  constexpr StatusCode kMalformed = StatusCode::kInvalidArgument;
+  constexpr StatusCode kNotServed = StatusCode::kUnimplemented;
+  return {
+      {"llama", "quantization_config", json::object(), kMalformed, "quant_method: must be given"},
+      {"llama", "quantization_config", {{"quant_method", "gptq"}}, kNotServed, "quant_method"},
+      {"llama",
+       "quantization_config",
+       {{"quant_method", "fp8"}, {"weight_block_size", {64, 128}}},
+       kNotServed,
+       "weight_block_size: must be [128, 128]"},
+      {"llama",
+       "quantization_config",
+       {{"quant_method", "compressed-tensors"}, {"format", "pack-quantized"}},
+       kNotServed,
+       "format: must be float-quantized"},
+      {"llama",
+       "quantization_config",
+       {{"quant_method", "compressed-tensors"},
+        {"format", "float-quantized"},
+        {"config_groups", {{"g", {{"weights", {{"num_bits", 4}, {"type", "float"}}}}}}}},
+       kNotServed,
+       "config_groups.g.weights.type: weights must be floats of 8 bits"},
+      {"llama",
+       "quantization_config",
+       {{"quant_method", "compressed-tensors"},
+        {"format", "float-quantized"},
+        {"config_groups",
+         {{"g", {{"weights", {{"num_bits", 8}, {"type", "float"}, {"strategy", "group"}}}}}}}},
+       kNotServed,
+       "strategy"},
+  };
+}
+
 // Sizes as anything but a size.
 std::vector<WrongMember> WrongSizes(const std::string& model_type,
                                     const std::vector<std::string>& members) {
@@ -265,7 +298,8 @@ std::vector<WrongMember> WrongSizes(const std::string& model_type,
 TEST(HfConfig, WrongMembersAreNamed) {
   std::vector<WrongMember> cases = WrongMembers();
   for (const auto& more :
-       {WrongSizes("qwen2", {"num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size",
+       {WrongQuantizations(),
+        WrongSizes("qwen2", {"num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size",
                              "max_position_embeddings", "num_attention_heads"}),
         WrongSizes("qwen3_moe", {"num_experts", "num_experts_per_tok", "moe_intermediate_size"})}) {
     cases.insert(cases.end(), more.begin(), more.end());
