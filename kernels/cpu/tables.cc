@@ -2,6 +2,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/cpu_tables.h"
 #include "kernels/quant/matmul.h"
 
@@ -21,6 +22,12 @@ bool HasAvx512() {
 
 bool HasAvx512Vnni() { return HasAvx512() && __builtin_cpu_supports("avx512vnni"); }
 
+bool HasAmx() {
+  return HasAvx512Vnni() && __builtin_cpu_supports("amx-tile") &&
+         __builtin_cpu_supports("amx-bf16") && __builtin_cpu_supports("amx-int8") &&
+         AmxPermitted();
+}
+
 Kernels MakeTable(std::string_view name, void (*fill_rest)(Kernels*),
                   void (*fill_matmul)(Kernels*)) {
   Kernels kernels = ReferenceKernels();
@@ -36,7 +43,11 @@ std::vector<CpuTable> AllCpuTables() {
   static const Kernels avx2 = MakeTable("avx2", FillCpuAvx2, FillMatmulAvx2);
   static const Kernels avx512 = MakeTable("avx512", FillCpuAvx512, FillMatmulAvx512);
   static const Kernels vnni = MakeTable("avx512vnni", FillCpuAvx512, FillMatmulAvx512Vnni);
-  return {{&avx2, HasAvx2()}, {&avx512, HasAvx512()}, {&vnni, HasAvx512Vnni()}};
+  static const Kernels amx = MakeTable("amx", FillCpuAvx512, FillMatmulAmx);
+  return {{&avx2, HasAvx2()},
+          {&avx512, HasAvx512()},
+          {&vnni, HasAvx512Vnni()},
+          {&amx, HasAmx()}};
 }
 
 absl::StatusOr<const Kernels*> CpuKernels(std::string_view isa) {

@@ -5,6 +5,7 @@
 #include "absl/types/span.h"
 #include "kernels/device.h"
 #include "kernels/kernels.h"
+#include "kernels/quant/tiles.h"
 #include "kernels/quant/wide.h"
 
 namespace pregate {
@@ -15,6 +16,9 @@ void QuantizeRowsAvx512(Device& device, absl::Span<const Quantization> matrices)
 
 // What products with kQ13 weights round their rows with.
 void QuantizeWideAvx2(const float* x, int64_t stride, int rows, int64_t groups, WideRowGroup* out);
+
+// The tiles of the table of that name, for one that has others beside them.
+const TileSet& TilesAvx512Vnni();
 
 }  // namespace pregate
 

@@ -13,6 +13,7 @@ void FillMatmulReference(Kernels* table);
 void FillMatmulAvx2(Kernels* table);        // AVX2, FMA, F16C
 void FillMatmulAvx512(Kernels* table);      // AVX-512 F, BW, DQ, VL
 void FillMatmulAvx512Vnni(Kernels* table);  // the same and VNNI
+void FillMatmulAmx(Kernels* table);         // the same and AMX's tiles of bfloat16 and int8
 
 }  // namespace pregate
 

@@ -24,6 +24,7 @@ namespace {
 #include "kernels/quant/loads.inc"
 #include "kernels/quant/dot_pairs.inc"
 #include "kernels/quant/decoders.inc"
+#include "kernels/quant/store_sum.inc"
 #include "kernels/quant/integer_tile.inc"
 #include "kernels/quant/joined_tile.inc"
 #include "kernels/quant/float_tile.inc"

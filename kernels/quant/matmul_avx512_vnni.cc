@@ -27,6 +27,7 @@ namespace {
 #include "kernels/quant/loads.inc"
 #include "kernels/quant/dot_vnni.inc"
 #include "kernels/quant/decoders.inc"
+#include "kernels/quant/store_sum.inc"
 #include "kernels/quant/integer_tile.inc"
 #include "kernels/quant/joined_tile.inc"
 #include "kernels/quant/float_tile.inc"
@@ -40,6 +41,8 @@ namespace {
 #pragma GCC pop_options
 
 namespace pregate {
+
+const TileSet& TilesAvx512Vnni() { return kTiles; }
 
 void FillMatmulAvx512Vnni(Kernels* table) { FillMatmul(table); }
 

@@ -28,14 +28,25 @@ void RunTiles(Device& device, const TileSet& tiles, absl::Span<const Product> pr
 
 void RunMatmul(Device& device, const TileSet& tiles, absl::Span<const Product> products) {
   const auto is_wide = [](const Product& product) { return product.weight.dtype == DType::kQ13; };
-  if (std::none_of(products.begin(), products.end(), is_wide)) {
+  const auto has_many_rows = [&](const Product& product) {
+    return tiles.many_rows != nullptr && !is_wide(product) &&
+           HasManyRows(*tiles.many_rows, product);
+  };
+  const auto others = [&](const Product& product) {
+    return !is_wide(product) && !has_many_rows(product);
+  };
+  if (std::all_of(products.begin(), products.end(), others)) {
     return RunTiles(device, tiles, products);
   }
   absl::InlinedVector<Product, 4> sorted(products.begin(), products.end());
-  const auto others = std::stable_partition(sorted.begin(), sorted.end(), is_wide);
-  const auto count = static_cast<size_t>(others - sorted.begin());
-  RunWide(device, tiles.wide, tiles.quantize_wide, absl::MakeConstSpan(sorted).first(count));
-  RunTiles(device, tiles, absl::MakeConstSpan(sorted).subspan(count));
+  const auto wide_end = std::stable_partition(sorted.begin(), sorted.end(), is_wide);
+  const auto many_end = std::stable_partition(wide_end, sorted.end(), has_many_rows);
+  const auto part = [](auto begin, auto end) {
+    return absl::MakeConstSpan(begin, static_cast<size_t>(end - begin));
+  };
+  RunWide(device, tiles.wide, tiles.quantize_wide, part(sorted.begin(), wide_end));
+  if (wide_end != many_end) RunManyRows(device, *tiles.many_rows, part(wide_end, many_end));
+  RunTiles(device, tiles, part(many_end, sorted.end()));
 }
 
 void RunEmbed(Device& device, const TileSet& tiles, const PackedWeight& table, const int32_t* ids,

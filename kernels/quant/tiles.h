@@ -14,6 +14,7 @@
 #include "kernels/device.h"
 #include "kernels/kernels.h"
 #include "kernels/quant/activations.h"
+#include "kernels/quant/many_rows.h"
 #include "kernels/quant/wide.h"
 #include "kernels/tensor.h"
 
@@ -87,6 +88,8 @@ struct TileSet {
   // Of kQ13.
   WideFunction wide = nullptr;
   WideQuantizer quantize_wide = nullptr;
+  // For products with many rows, or null; the bits are those of the tiles above.
+  const ManyRowsSet* many_rows = nullptr;
   // out[0, cols) = the weights of one lane of a panel.
   void (*decode_lane[kNumDTypes])(const void* panel, int64_t cols, int lane, float* out) = {};
 };

@@ -120,7 +120,7 @@ TEST(CpuKernelsTest, PicksByNameAndEnvironment) {
   const absl::Status unknown = CpuKernels("avx1024").status();
   EXPECT_EQ(unknown.code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(std::string(unknown.message()),
-            "isa: must be one of reference, avx2, avx512, avx512vnni; got avx1024");
+            "isa: must be one of reference, avx2, avx512, avx512vnni, amx; got avx1024");
 }
 
 TEST(CpuKernelsTest, EveryTableIsComplete) {

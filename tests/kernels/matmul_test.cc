@@ -17,10 +17,11 @@
 namespace pregate {
 namespace {
 
-// Around tiles of 8 and 16 columns, blocks of 64 rows and register tiles of 6 and 8 rows.
-const std::vector<int64_t> kRows = {1, 2, 3, 7, 8, 9, 16, 17, 33, 64, 65};
+// Around tiles of 8, 16 and 64 columns, blocks of 16, 64 and 96 rows and register tiles of 6 and 8
+// rows.
+const std::vector<int64_t> kRows = {1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 64, 65, 97};
 const std::vector<int64_t> kColumns = {1, 7, 8, 9, 15, 16, 17, 63, 64, 65, 192};
-constexpr int64_t kMostRows = 65;
+constexpr int64_t kMostRows = 97;
 constexpr int64_t kMostColumns = 192;
 
 // For slow tables: each of their kernels, and a tile that is not full.
@@ -159,6 +160,34 @@ TEST_P(MatmulTest, EveryShapeGivesTheSameBits) {
           const size_t bytes = static_cast<size_t>(columns) * sizeof(float);
           ASSERT_EQ(std::memcmp(part.Row(r), whole.Row(first + r), bytes), 0)
               << rows << " x " << columns << ", row " << r;
+        }
+      }
+    }
+  }
+}
+
+// The same where sums are as large as they get: however a table adds many rows' products.
+TEST_P(MatmulTest, ExtremesGiveTheSameBitsInAnyBatch) {
+  if (AnotherTypeWillDo()) GTEST_SKIP() << "another type of this kind is taken";
+  constexpr int64_t kDepth = 512, kManyRows = 50, kFew = 2;
+  for (const WeightStyle style : {WeightStyle::kOnes, WeightStyle::kTopBits}) {
+    const PackedMatrix weight = Pack(MakeWeights(dtype(), 35, kDepth, 16, style));
+    GuardedMatrix x = RandomMatrix(kManyRows, kDepth, 17);
+    for (int64_t r = 0; r + 1 < kManyRows; ++r) {
+      // Quants of 32512 and of all sizes below, of one sign or of mixed ones.
+      for (int64_t k = 0; k < kDepth; ++k) {
+        const float quant = static_cast<float>(32512 - (k % 32) * r);
+        x.view().Row<float>(r)[k] = r % 3 == 0 ? quant : r % 3 == 1 ? -quant : k % 2 ? quant : -quant;
+      }
+    }
+    for (const DType type : ActivationTypes()) {
+      GuardedMatrix many(DType::kF32, kManyRows, 35);
+      Multiply(Activations(type, x.view()).view(), weight, nullptr, many.view());
+      for (int64_t r = 0; r < kManyRows; r += kFew) {
+        GuardedMatrix few(DType::kF32, kFew, 35);
+        Multiply(Activations(type, SomeRows(x, r, kFew)).view(), weight, nullptr, few.view());
+        for (int64_t i = 0; i < kFew; ++i) {
+          ASSERT_EQ(std::memcmp(few.Row(i), many.Row(r + i), 35 * sizeof(float)), 0) << r + i;
         }
       }
     }
