@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/amx.h"
+
 namespace pregate {
 namespace {
 
@@ -125,6 +127,33 @@ uint64_t VnniLoop(int64_t rounds) {
 }  // namespace avx512
 #pragma GCC pop_options
 
+#pragma GCC push_options
+#pragma GCC target("amx-tile,amx-int8")
+namespace amx {
+
+// Tiles of 16 x 64 by 64 x 16 bytes, into four that do not wait for each other.
+uint64_t TileLoop(int64_t rounds) {
+  // Palette 1, eight registers of 16 rows of 64 bytes: Intel's manual, LDTILECFG.
+  struct Config {
+    uint8_t head[16];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+  };
+  static constexpr Config kConfig = {
+      {1}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+  asm volatile("ldtilecfg %0" ::"m"(kConfig));
+  for (int64_t i = 0; i < rounds; ++i) {
+    asm volatile(
+        "tdpbssd %tmm6, %tmm4, %tmm0\n\ttdpbssd %tmm7, %tmm5, %tmm1\n\t"
+        "tdpbssd %tmm6, %tmm5, %tmm2\n\ttdpbssd %tmm7, %tmm4, %tmm3");
+  }
+  asm volatile("tilerelease");
+  return static_cast<uint64_t>(rounds);
+}
+
+}  // namespace amx
+#pragma GCC pop_options
+
 double MeasureReadBandwidth(Device& device) {
   const absl::StatusOr<DeviceBuffer> buffer = device.Allocate(kReadBytes);
   if (!buffer.ok()) return 0;
@@ -152,6 +181,7 @@ double MeasureFmaRate(Device& device) {
 }
 
 double MeasureInt8Rate(Device& device) {
+  if (UsableAmx()) return RegisterRate(device, 4 * 16 * 16 * 64 * 2, amx::TileLoop);
   if (__builtin_cpu_supports("avx512vnni")) {
     return RegisterRate(device, 10 * 64 * 2, avx512::VnniLoop);
   }

@@ -15,7 +15,7 @@ double MeasureReadBandwidth(Device& device);
 double MeasureFmaRate(Device& device);
 
 // int8 operations a second (two in each multiply-accumulate), as MeasureFmaRate, with the widest
-// integer dot product that this machine has (VNNI, else maddubs).
+// integer dot product that this machine has (AMX, else VNNI, else maddubs).
 double MeasureInt8Rate(Device& device);
 
 }  // namespace pregate

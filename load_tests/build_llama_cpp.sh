@@ -11,6 +11,7 @@ cache="${XDG_CACHE_HOME:-$HOME/.cache}/pregate/llama.cpp/$version"
 source="$cache/source"
 build="$cache/release"
 targets=("${@:-llama-batched-bench}")
+repository="$(cd "$(dirname "$0")/.." && pwd)"
 
 fetch_source() {
   mkdir -p "$cache"
@@ -20,6 +21,8 @@ fetch_source() {
   "$work/venv/bin/pip" download -q --disable-pip-version-check --no-deps \
     --no-binary llama-cpp-python -d "$work" "llama-cpp-python==$version" >&2
   tar -xzf "$work"/llama_cpp_python-*.tar.gz -C "$work"
+  cat "$repository/load_tests/llama_cpp_amx.h" >> \
+    "$work"/llama_cpp_python-*/vendor/llama.cpp/ggml/src/ggml-cpu/amx/common.h
   mv "$work"/llama_cpp_python-*/vendor/llama.cpp "$source"
 }
 

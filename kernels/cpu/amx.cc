@@ -12,10 +12,12 @@ constexpr int kXfeatureXtiledata = 18;
 
 }  // namespace
 
-bool AmxPermitted() {
-  static const bool permitted =
-      syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureXtiledata) == 0;
-  return permitted;
+bool UsableAmx() {
+  static const bool usable = __builtin_cpu_supports("amx-tile") &&
+                             __builtin_cpu_supports("amx-bf16") &&
+                             __builtin_cpu_supports("amx-int8") &&
+                             syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureXtiledata) == 0;
+  return usable;
 }
 
 }  // namespace pregate

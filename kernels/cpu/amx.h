@@ -4,10 +4,10 @@
 
 namespace pregate {
 
-// Whether this process may use tile registers, which Linux grants to a process that asks; the first
-// call asks. Threads that are there and those to come may use them then. False where the kernel, or
-// what it runs under, refuses.
-bool AmxPermitted();
+// Whether this processor has tile registers and multiplies bytes and bfloat16 in them, and this
+// process may use them: Linux grants that to a process that asks, for all of its threads; the first
+// call asks. False where the kernel, or what it runs under, refuses.
+bool UsableAmx();
 
 }  // namespace pregate
 

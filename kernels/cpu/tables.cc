@@ -22,11 +22,7 @@ bool HasAvx512() {
 
 bool HasAvx512Vnni() { return HasAvx512() && __builtin_cpu_supports("avx512vnni"); }
 
-bool HasAmx() {
-  return HasAvx512Vnni() && __builtin_cpu_supports("amx-tile") &&
-         __builtin_cpu_supports("amx-bf16") && __builtin_cpu_supports("amx-int8") &&
-         AmxPermitted();
-}
+bool HasAmx() { return HasAvx512Vnni() && UsableAmx(); }
 
 Kernels MakeTable(std::string_view name, void (*fill_rest)(Kernels*),
                   void (*fill_matmul)(Kernels*)) {
@@ -44,10 +40,7 @@ std::vector<CpuTable> AllCpuTables() {
   static const Kernels avx512 = MakeTable("avx512", FillCpuAvx512, FillMatmulAvx512);
   static const Kernels vnni = MakeTable("avx512vnni", FillCpuAvx512, FillMatmulAvx512Vnni);
   static const Kernels amx = MakeTable("amx", FillCpuAvx512, FillMatmulAmx);
-  return {{&avx2, HasAvx2()},
-          {&avx512, HasAvx512()},
-          {&vnni, HasAvx512Vnni()},
-          {&amx, HasAmx()}};
+  return {{&avx2, HasAvx2()}, {&avx512, HasAvx512()}, {&vnni, HasAvx512Vnni()}, {&amx, HasAmx()}};
 }
 
 absl::StatusOr<const Kernels*> CpuKernels(std::string_view isa) {

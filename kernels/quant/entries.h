@@ -15,7 +15,7 @@ void QuantizeRowsAvx2(Device& device, absl::Span<const Quantization> matrices);
 void QuantizeRowsAvx512(Device& device, absl::Span<const Quantization> matrices);
 
 // What products with kQ13 weights round their rows with.
-void QuantizeWideAvx2(const float* x, int64_t stride, int rows, int64_t groups, WideRowGroup* out);
+void QuantizeWideAvx2(const float* x, int64_t stride, int rows, int64_t groups, void* out);
 
 // The tiles of the table of that name, for one that has others beside them.
 const TileSet& TilesAvx512Vnni();

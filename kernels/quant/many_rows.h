@@ -3,9 +3,9 @@
 //
 // Quants are small integers, exact in bfloat16: a weight's without its offset, an activation's two
 // bytes as 256 times the high one and the low one. Tiles add in float, in which sums of 32 such
-// products stay integers below 2^24 and therefore exact in any order. From there an output is made by
-// the operations of the integer tiles (integer_tile.inc), in their order: the bits are theirs, so
-// that a row may meet either.
+// products stay integers below 2^24 and therefore exact in any order. From there an output is made
+// by the operations of the integer tiles (integer_tile.inc), in their order: the bits are theirs,
+// so that a row may meet either.
 //
 // The walk is ordinary code (many_rows.cc), a tile is the instruction set's (amx_tile.inc).
 #ifndef PREGATE_KERNELS_QUANT_MANY_ROWS_H_
@@ -21,8 +21,8 @@
 
 namespace pregate {
 
-inline constexpr int kTileRows = 16;       // rows of x that a tile register holds
-inline constexpr int kManyPanels = 4;      // panels of weights that meet them at once
+inline constexpr int kTileRows = 16;   // rows of x that a tile register holds
+inline constexpr int kManyPanels = 4;  // panels of weights that meet them at once
 
 // 32 columns of 16 rows of x.
 struct alignas(64) TileRows {
@@ -52,8 +52,8 @@ struct ManyTile {
   const int32_t* in_tiles;          // as in Tile, or null
   int64_t depth;                    // groups of 32 columns
   const TileRows* x;                // [blocks][depth]
-  int blocks;   // of kTileRows rows
-  float* sums;  // [blocks][kManyPanels][kTileRows][16]: memory for them
+  int blocks;                       // of kTileRows rows
+  float* sums;                      // [blocks][kManyPanels][kTileRows][16]: memory for them
   int rows;
   const float* bias;  // [columns], or null
   float* out;         // [rows][columns], out_stride bytes apart

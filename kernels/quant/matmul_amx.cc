@@ -14,11 +14,13 @@
 #include "kernels/quant/matmul.h"
 #include "kernels/quant/panels.h"
 #include "kernels/quant/tiles.h"
+#include "kernels/quant/wide.h"
 
 // The target covers this file's own functions only, all of them without a name outside: code that
 // other files may share was compiled above, for every machine.
 #pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-bf16")
+#pragma GCC target( \
+    "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-bf16,amx-int8")
 
 namespace pregate {
 namespace {
@@ -31,6 +33,7 @@ namespace {
 #include "kernels/quant/decoders.inc"
 #include "kernels/quant/store_sum.inc"
 #include "kernels/quant/amx_tile.inc"
+#include "kernels/quant/amx_wide_tile.inc"
 // clang-format on
 
 constexpr ManyRowsSet MakeManyRows() {
@@ -53,6 +56,10 @@ constexpr ManyRowsSet MakeManyRows() {
 }
 constexpr ManyRowsSet kManyRows = MakeManyRows();
 
+constexpr WideForm kWideByBytes = {kWideTileRows,     kWideTileBlocks, sizeof(WideRowBytes),
+                                   MultiplyWideBytes, MakeWideRows,    EnterTiles,
+                                   LeaveTiles};
+
 }  // namespace
 }  // namespace pregate
 
@@ -63,11 +70,17 @@ namespace {
 
 const TileSet& Tiles() {
   static const TileSet tiles = [] {
-    TileSet with_many_rows = TilesAvx512Vnni();
-    with_many_rows.many_rows = &kManyRows;
-    return with_many_rows;
+    TileSet set = TilesAvx512Vnni();
+    set.many_rows = &kManyRows;
+    set.wide = kWideByBytes;
+    return set;
   }();
   return tiles;
+}
+
+void Pack(Device& device, ConstTensor weight, bool by_tiles, void* out) {
+  if (weight.dtype == DType::kQ13) return PackWide(device, weight, SetWideBytes, out);
+  PackPanels(device, kLanes, weight, by_tiles, out);
 }
 
 void Matmul(Device& device, absl::Span<const Product> products) {
@@ -78,6 +91,7 @@ void Matmul(Device& device, absl::Span<const Product> products) {
 
 void FillMatmulAmx(Kernels* table) {
   FillMatmulAvx512Vnni(table);
+  table->pack = Pack;
   table->matmul = Matmul;
 }
 

@@ -211,7 +211,7 @@ int64_t PackedBytes(DType dtype, int64_t rows, int64_t cols) {
 
 template <int kLanes>
 void Pack(Device& device, ConstTensor weight, bool by_tiles, void* out) {
-  if (weight.dtype == DType::kQ13) return PackWide(device, weight, out);
+  if (weight.dtype == DType::kQ13) return PackWide(device, weight, SetWidePairs, out);
   const PanelFormat format = FormatOf<kLanes>(weight.dtype);
   const int64_t panel_bytes = PanelBytes(weight.dtype, weight.cols, kLanes);
   const int64_t tile_bytes = PanelBytes(weight.dtype, 32, kLanes);
@@ -236,6 +236,10 @@ int64_t GroupPanels(int64_t rows, int lanes) {
   int64_t group = std::max<int64_t>(1, std::min<int64_t>(kMaxGroupRows / lanes, panels / 2));
   while (panels % group != 0) --group;
   return group;
+}
+
+void PackPanels(Device& device, int lanes, ConstTensor weight, bool by_tiles, void* out) {
+  lanes == 8 ? Pack<8>(device, weight, by_tiles, out) : Pack<16>(device, weight, by_tiles, out);
 }
 
 void FillPanels(int lanes, Kernels* table) {

@@ -116,6 +116,9 @@ inline constexpr int kMaxGroupRows = 320;
 // How many panels make a group of a matrix of `rows` rows that is packed by tiles.
 int64_t GroupPanels(int64_t rows, int lanes);
 
+// Kernels::pack for a table of panels of `lanes` rows; kQ13 as WidePanel.
+void PackPanels(Device& device, int lanes, ConstTensor weight, bool by_tiles, void* out);
+
 // Sets Kernels::packed_bytes and Kernels::pack to those of panels of `lanes` rows.
 void FillPanels(int lanes, Kernels* table);
 

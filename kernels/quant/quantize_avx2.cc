@@ -140,8 +140,8 @@ void QuantizeWide(const float* x, int64_t stride, int rows, int64_t groups, Wide
 
 }  // namespace
 
-void QuantizeWideAvx2(const float* x, int64_t stride, int rows, int64_t groups, WideRowGroup* out) {
-  QuantizeWide(x, stride, rows, groups, out);
+void QuantizeWideAvx2(const float* x, int64_t stride, int rows, int64_t groups, void* out) {
+  QuantizeWide(x, stride, rows, groups, static_cast<WideRowGroup*>(out));
 }
 
 void QuantizeRowsAvx2(Device& device, absl::Span<const Quantization> matrices) {

@@ -44,7 +44,7 @@ void RunMatmul(Device& device, const TileSet& tiles, absl::Span<const Product> p
   const auto part = [](auto begin, auto end) {
     return absl::MakeConstSpan(begin, static_cast<size_t>(end - begin));
   };
-  RunWide(device, tiles.wide, tiles.quantize_wide, part(sorted.begin(), wide_end));
+  RunWide(device, tiles.wide, part(sorted.begin(), wide_end));
   if (wide_end != many_end) RunManyRows(device, *tiles.many_rows, part(wide_end, many_end));
   RunTiles(device, tiles, part(many_end, sorted.end()));
 }

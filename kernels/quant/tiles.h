@@ -86,8 +86,7 @@ struct TileSet {
   JoinedFunction joined_q16[kNumDTypes] = {};
   JoinedFunction joined_q8[kNumDTypes] = {};
   // Of kQ13.
-  WideFunction wide = nullptr;
-  WideQuantizer quantize_wide = nullptr;
+  WideForm wide;
   // For products with many rows, or null; the bits are those of the tiles above.
   const ManyRowsSet* many_rows = nullptr;
   // out[0, cols) = the weights of one lane of a panel.

@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 #include "kernels/device.h"
 #include "kernels/kernels.h"
+#include "kernels/quant/formats.h"
 #include "kernels/tensor.h"
 
 namespace pregate {
@@ -36,29 +37,45 @@ struct WideRowGroup {
 
 // One panel and some blocks of rows.
 struct WideTile {
-  const WidePanel* panel;  // [groups]
-  int64_t groups;          // K / 128
-  const WideRowGroup* x;   // [blocks][groups]
-  int rows;                // 1 .. kWideBlocks * kWideRows
-  const float* bias;       // [columns] or null
-  float* out;              // [rows][columns], out_stride bytes apart
+  const void* panel;  // [groups], as WideForm::set_lane has made them
+  int64_t groups;     // K / 128
+  const void* x;      // [blocks][groups], as WideForm::quantize has
+  int rows;           // 1 .. WideForm::blocks * WideForm::rows
+  const float* bias;  // [columns] or null
+  float* out;         // [rows][columns], out_stride bytes apart
   int64_t out_stride;
   int columns;  // outputs that exist, 1 .. kWideLanes
   bool accumulate;
 };
 using WideFunction = void (*)(const WideTile&);
 
-// Rows of x, at most kWideRows, as [groups]; what lacks of a block becomes zero.
-using WideQuantizer = void (*)(const float* x, int64_t stride, int rows, int64_t groups,
-                               WideRowGroup* out);
+// Rows of x, at most a block's, as [groups]; what lacks of a block becomes zero.
+using WideQuantizer = void (*)(const float* x, int64_t stride, int rows, int64_t groups, void* out);
+
+// One row's part of 128 columns of a panel.
+using WideLaneSetter = void (*)(const BlockQ13& block, int lane, void* group);
+
+// How an instruction set multiplies: the pairs above, or a form of its own of the same size.
+struct WideForm {
+  int rows = 0;             // of a block
+  int blocks = 0;           // that a tile meets
+  int64_t group_bytes = 0;  // of 128 columns of a block
+  WideFunction multiply = nullptr;
+  WideQuantizer quantize = nullptr;
+  // What a thread does before and after tiles, or null.
+  void (*enter)() = nullptr;
+  void (*leave)() = nullptr;
+};
 
 // Kernels::packed_bytes and pack for kQ13.
 int64_t WideBytes(int64_t rows, int64_t cols);
-void PackWide(Device& device, ConstTensor weight, void* out);
+void PackWide(Device& device, ConstTensor weight, WideLaneSetter set_lane, void* out);
+
+// As WidePanel.
+void SetWidePairs(const BlockQ13& block, int lane, void* group);
 
 // Kernels::matmul for products that all have such weights, without lists of tiles.
-void RunWide(Device& device, WideFunction run, WideQuantizer quantize,
-             absl::Span<const Product> products);
+void RunWide(Device& device, const WideForm& form, absl::Span<const Product> products);
 
 }  // namespace pregate
 

@@ -177,7 +177,10 @@ TEST_P(MatmulTest, ExtremesGiveTheSameBitsInAnyBatch) {
       // Quants of 32512 and of all sizes below, of one sign or of mixed ones.
       for (int64_t k = 0; k < kDepth; ++k) {
         const float quant = static_cast<float>(32512 - (k % 32) * r);
-        x.view().Row<float>(r)[k] = r % 3 == 0 ? quant : r % 3 == 1 ? -quant : k % 2 ? quant : -quant;
+        x.view().Row<float>(r)[k] = r % 3 == 0   ? quant
+                                    : r % 3 == 1 ? -quant
+                                    : k % 2      ? quant
+                                                 : -quant;
       }
     }
     for (const DType type : ActivationTypes()) {

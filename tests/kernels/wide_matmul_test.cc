@@ -19,8 +19,8 @@
 namespace pregate {
 namespace {
 
-// Around register tiles of 6 rows, tiles of 48 rows and panels of 16 outputs.
-const std::vector<int64_t> kRows = {1, 5, 6, 7, 12, 47, 48, 49, 97};
+// Around register tiles of 6 and 16 rows, tiles of 48 and 128 rows and panels of 16 outputs.
+const std::vector<int64_t> kRows = {1, 5, 6, 7, 12, 17, 47, 48, 49, 97, 129};
 const std::vector<int64_t> kOutputs = {1, 7, 8, 9, 15, 16, 17, 33, 96};
 const std::vector<int64_t> kDepths = {128, 256, 384, 1536};
 
