@@ -103,6 +103,11 @@ class ShareMaker {
     if (config.encoder.present) {
       return absl::UnimplementedError(absl::StrCat(kFlag, ": encoders run on one device"));
     }
+    for (const TensorInfo& tensor : file_.tensors()) {
+      if (tensor.dtype != DType::kF8E4M3) continue;
+      return absl::UnimplementedError(absl::StrCat(
+          kFlag, ": ", tensor.name, " has its scales in another tensor, which runs on one device"));
+    }
     if (!config.norms_by_head) {
       return absl::UnimplementedError(absl::StrCat(
           kFlag, ": queries and keys of this model have a norm over all heads, which run on one ",

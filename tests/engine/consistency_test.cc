@@ -135,8 +135,8 @@ void ExpectSame(const Answer& alone, const Answer& together, const std::string& 
 template <typename MakeFile>
 void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& requests,
                       const std::vector<Setting>& settings,
-                      const std::string& expert_storage = "auto",
-                      const std::string& device = "cpu", int32_t ranks = 1) {
+                      const std::string& expert_storage = "auto", const std::string& device = "cpu",
+                      int32_t ranks = 1) {
   auto make_engine = [&](const Setting& setting) {
     std::unique_ptr<ModelFile> file = make_file();
     EngineOptions options;

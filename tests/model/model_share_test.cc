@@ -7,6 +7,8 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -157,6 +159,27 @@ TEST(ModelShare, ExpertsAreCutOrDealtOutWhole) {
   EXPECT_EQ(whole[1]->config().mixture.shared_ffn_size, 64);
 }
 
+// A file with a matrix of 8-bit floats.
+class F8File : public ModelFile {
+ public:
+  explicit F8File(std::unique_ptr<ModelFile> file) : file_(std::move(file)) {
+    tensors_ = file_->tensors();
+    for (TensorInfo& tensor : tensors_) {
+      if (tensor.name == "blk.1.attn_q.weight") tensor.dtype = DType::kF8E4M3;
+    }
+  }
+  const ModelConfig& config() const override { return file_->config(); }
+  const TokenizerSpec& tokenizer() const override { return file_->tokenizer(); }
+  const std::string& chat_template() const override { return file_->chat_template(); }
+  std::string_view format() const override { return file_->format(); }
+  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
+  void Release(ConstTensor tensor) const override { file_->Release(tensor); }
+
+ private:
+  const std::unique_ptr<ModelFile> file_;
+  std::vector<TensorInfo> tensors_;
+};
+
 TEST(ModelShare, SaysWhatCannotBeCut) {
   constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
   RandomModelSpec spec;
@@ -184,6 +207,11 @@ TEST(ModelShare, SaysWhatCannotBeCut) {
   spec.num_experts = 3;
   EXPECT_EQ(Refusal(*MakeRandomModel(spec), 4, true, kInvalid),
             "tensor-parallel-size: must be at most the experts of a layer, 3; got 4");
+  EXPECT_EQ(
+      Refusal(F8File(MakeRandomModel(RandomModelSpec())), 2, false,
+              absl::StatusCode::kUnimplemented),
+      "tensor-parallel-size: blk.1.attn_q.weight has its scales in another tensor, which runs on "
+      "one device");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Stands in for the CUDA Toolkit's header of this name where the CUDA device is compiled for tests
-// without a GPU: as much of the runtime as kernels/cuda/{cuda_copy_lane,cuda_device,nccl,staging}.cc
-// call. What is issued runs as late as it may, on the host (fake_cudart.cc).
+// without a GPU: as much of the runtime as
+// kernels/cuda/{cuda_copy_lane,cuda_device,nccl,staging}.cc call. What is issued runs as late as it
+// may, on the host (fake_cudart.cc).
 #ifndef PREGATE_TESTS_KERNELS_FAKE_CUDART_CUDA_RUNTIME_H_
 #define PREGATE_TESTS_KERNELS_FAKE_CUDART_CUDA_RUNTIME_H_
 
