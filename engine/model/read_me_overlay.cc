@@ -95,6 +95,12 @@ absl::StatusOr<std::unique_ptr<ModelFile>> LayReadMeOver(std::unique_ptr<ModelFi
     return DoesNotFit("read-me", "must be laid over a dense model",
                       Quoted(model->config().architecture));
   }
+  // Neurons are taken out of matrices that carry their own scales.
+  for (const TensorInfo& tensor : model->tensors()) {
+    if (tensor.dtype != DType::kF8E4M3) continue;
+    return NotServed("read-me", "must be laid over a model without weights of 8-bit floats",
+                     tensor.name);
+  }
   const auto config_json = OpenText(folder, "config.json", kMaxConfigBytes);
   if (!config_json.ok()) return config_json.status();
   absl::StatusOr<ModelConfig> config = ReadConfig(config_json->bytes(), model->config());
