@@ -94,7 +94,7 @@ TEST(OpenCudaTest, TheModuleRefusesAProgramOfAnotherVersion) {
   const auto open = reinterpret_cast<OpenCudaModule>(dlsym(handle, kOpenCudaModule));
   ASSERT_NE(open, nullptr);
   CudaModule module;
-  open(kCudaModuleVersion, 1, &module);
+  open(kCudaModuleVersion, 1, 0, &module);
   EXPECT_NE(module.version, 0u);
   EXPECT_NE(module.version, kCudaModuleVersion);
   EXPECT_EQ(module.device, nullptr);
