@@ -12,7 +12,7 @@ void GetMemory(int64_t* free, int64_t* total) { *free = *total = int64_t{8} << 3
 }  // namespace
 
 extern "C" __attribute__((visibility("default"))) void PregateOpenCudaModule(
-    uint64_t version, int threads, pregate::CudaModule* module) {
+    uint64_t version, int threads, int, pregate::CudaModule* module) {
   module->version = pregate::kCudaModuleVersion;
   if (version != pregate::kCudaModuleVersion) return;
   module->kernels = *pregate::CpuKernels();
