@@ -27,8 +27,8 @@ DOCUMENTS = (GUIDE, "deploy/RUNBOOK.md", "README.md", "SECURITY.md", "server/API
              "deploy/chart/pregate/README.md", "deploy/dashboards/README.md",
              "deploy/image/README.md", "deploy/proxy/README.md")
 COMMANDS = ("serve", "chat", "generate", "embed", "bench", "simulate")
-# Flags of other programs that these documents speak of by themselves.
-OTHERS_FLAGS = {"build-arg", "model-server-metrics-port", "output"}
+# Flags of other programs, and of scripts, that these documents speak of by themselves.
+OTHERS_FLAGS = {"build-arg", "cuda", "model-server-metrics-port", "output"}
 SECONDS = 240  # for all commands, on a machine that does much else
 
 
