@@ -63,11 +63,12 @@ absl::StatusOr<Backend> OpenCuda(int threads, int index) {
   }
   const auto open = reinterpret_cast<OpenCudaModule>(dlsym(handle, kOpenCudaModule));
   if (open == nullptr) return Unavailable(absl::StrCat(path, " is not a CUDA module"));
-  CudaModule module;
-  open(kCudaModuleVersion, threads, index, &module);
-  if (module.version != kCudaModuleVersion) {
+  const auto version = reinterpret_cast<GetCudaModuleVersion>(dlsym(handle, kGetCudaModuleVersion));
+  if (version == nullptr || version() != kCudaModuleVersion) {
     return Unavailable(absl::StrCat(path, " was built for another version of the program"));
   }
+  CudaModule module;
+  open(threads, index, &module);
   if (module.device == nullptr) return Unavailable(module.why_not);
   Backend backend;
   backend.device.reset(module.device);

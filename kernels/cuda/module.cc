@@ -39,10 +39,9 @@ bool Connect(int size, Communicator** ranks, char* why_not, size_t why_not_bytes
 
 #define PREGATE_EXPORT extern "C" __attribute__((visibility("default")))
 
-PREGATE_EXPORT void PregateOpenCudaModule(uint64_t version, int threads, int index,
-                                          pregate::CudaModule* module) {
-  module->version = pregate::kCudaModuleVersion;
-  if (version != pregate::kCudaModuleVersion) return;
+PREGATE_EXPORT uint64_t PregateCudaModuleVersion() { return pregate::kCudaModuleVersion; }
+
+PREGATE_EXPORT void PregateOpenCudaModule(int threads, int index, pregate::CudaModule* module) {
   auto device = pregate::CudaDevice::Open(threads, index);
   if (!device.ok()) {
     return pregate::Say(device.status().message(), module->why_not, sizeof(module->why_not));

@@ -13,11 +13,13 @@
 namespace pregate {
 
 // Of the headers whose types both sides share (kernels/CMakeLists.txt makes it of their text): a
-// module of other headers would read other memory.
+// module of other headers would read other memory, and its functions may take something else. So
+// the one that gives the module's own is asked first.
 inline constexpr uint64_t kCudaModuleVersion = PREGATE_CUDA_MODULE_VERSION;
+using GetCudaModuleVersion = uint64_t (*)();
+inline constexpr char kGetCudaModuleVersion[] = "PregateCudaModuleVersion";
 
 struct CudaModule {
-  uint64_t version = 0;      // of the module
   Device* device = nullptr;  // its owner is who has asked; null: there is no GPU to use
   const Kernels* kernels = nullptr;
   // Bytes of the device's memory that nobody uses, and all of them.
@@ -30,9 +32,8 @@ struct CudaModule {
   char why_not[256] = {};
 };
 
-// The module's one function, kOpenCudaModule: opens device number `index`, for the calling thread.
-// Of another version than its own it fills in nothing but `version`.
-using OpenCudaModule = void (*)(uint64_t version, int threads, int index, CudaModule* module);
+// Opens device number `index`, for the calling thread.
+using OpenCudaModule = void (*)(int threads, int index, CudaModule* module);
 inline constexpr char kOpenCudaModule[] = "PregateOpenCudaModule";
 
 // For the tests of kernels, which give tables plain memory: some of the host's that the device can

@@ -11,10 +11,11 @@ void GetMemory(int64_t* free, int64_t* total) { *free = *total = int64_t{8} << 3
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) void PregateOpenCudaModule(
-    uint64_t version, int threads, int, pregate::CudaModule* module) {
-  module->version = pregate::kCudaModuleVersion;
-  if (version != pregate::kCudaModuleVersion) return;
+#define PREGATE_EXPORT extern "C" __attribute__((visibility("default")))
+
+PREGATE_EXPORT uint64_t PregateCudaModuleVersion() { return pregate::kCudaModuleVersion; }
+
+PREGATE_EXPORT void PregateOpenCudaModule(int threads, int, pregate::CudaModule* module) {
   module->kernels = *pregate::CpuKernels();
   module->memory = GetMemory;
   module->device = pregate::MakeDistantDevice(threads).release();

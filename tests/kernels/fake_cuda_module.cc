@@ -1,11 +1,12 @@
-// A CUDA module of another version of the program, for backend_test.
-#define PREGATE_CUDA_MODULE_VERSION 1
-#include "kernels/cuda/module.h"
+// A CUDA module of another version of the program, or of one that said none, for backend_test.
+#include <cstdint>
+#include <cstdlib>
 
-extern "C" __attribute__((visibility("default"))) void PregateOpenCudaModule(
-    uint64_t version, int, int, pregate::CudaModule* module) {
-  module->version = pregate::kCudaModuleVersion;
-  // What a program reads of another layout.
-  if (version != pregate::kCudaModuleVersion)
-    module->device = reinterpret_cast<pregate::Device*>(1);
-}
+#define PREGATE_EXPORT extern "C" __attribute__((visibility("default")))
+
+#ifndef FAKE_WITHOUT_VERSION
+PREGATE_EXPORT uint64_t PregateCudaModuleVersion() { return 1; }
+#endif
+
+// Nobody knows what it takes.
+PREGATE_EXPORT void PregateOpenCudaModule() { std::abort(); }
