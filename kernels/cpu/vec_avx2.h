@@ -67,15 +67,17 @@ inline Vec LoadHalfPartial(const uint16_t* p, int64_t n) {
   for (int64_t i = 0; i < n; ++i) copy[i] = p[i];
   return LoadHalf(copy);
 }
-inline void StoreHalfPartial(uint16_t* p, Vec x, int64_t n) {
-  const __m128i halves = _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT);
+inline void StoreWordsPartial(uint16_t* p, __m128i words, int64_t n) {
   if (n == kLanes) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), halves);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), words);
     return;
   }
   alignas(16) uint16_t copy[kLanes];
-  _mm_store_si128(reinterpret_cast<__m128i*>(copy), halves);
+  _mm_store_si128(reinterpret_cast<__m128i*>(copy), words);
   for (int64_t i = 0; i < n; ++i) p[i] = copy[i];
+}
+inline void StoreHalfPartial(uint16_t* p, Vec x, int64_t n) {
+  StoreWordsPartial(p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT), n);
 }
 inline Vec LoadInt8(const int8_t* p) {
   return _mm256_cvtepi32_ps(
@@ -108,14 +110,7 @@ inline void StoreBFloat16Partial(uint16_t* p, Vec x, int64_t n) {
   const __m256i bits = _mm256_castps_si256(number);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
   const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF));
-  const __m128i halves = NarrowWords(_mm256_srli_epi32(_mm256_add_epi32(bits, half), 16));
-  if (n == kLanes) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), halves);
-    return;
-  }
-  alignas(16) uint16_t copy[kLanes];
-  _mm_store_si128(reinterpret_cast<__m128i*>(copy), halves);
-  for (int64_t i = 0; i < n; ++i) p[i] = copy[i];
+  StoreWordsPartial(p, NarrowWords(_mm256_srli_epi32(_mm256_add_epi32(bits, half), 16)), n);
 }
 // E4M3 in units of kE4M3Unit: its bits in the places of a half's, whose exponents are 8 higher.
 constexpr float kE4M3Unit = 256.0f;
