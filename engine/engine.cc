@@ -233,7 +233,9 @@ class StepEngine : public Engine {
     const SampledTokens sampled = setup_.sampler->Sample(plan, *logits);
     // Sampling has waited for the device; so does the model of cost, which learns from this time.
     if (setup_.router && plan.logits() == 0) setup_.device->Synchronize();
-    FinishLoads(&step);
+    const ExpertStore::Stall stall = FinishLoads();
+    step.expert_stall = stall.time;
+    step.expert_stall_copying = stall.copying;
     const SteadyTime drawn = Clock::now();
 
     step.rows = plan.rows();
@@ -289,13 +291,12 @@ class StepEngine : public Engine {
   }
 
   // Once the device has been waited for: what the step has stood still is known only then.
-  void FinishLoads(StepStats* step) {
+  ExpertStore::Stall FinishLoads() {
     ExpertStore* const store = setup_.transformer->expert_store();
-    if (store == nullptr) return;
+    if (store == nullptr) return {};
     const ExpertStore::Stall stall = store->FinishStep();
-    step->expert_stall = stall.time;
-    step->expert_stall_copying = stall.copying;
     SettleLoads();
+    return stall;
   }
 
   // Tells the scheduler which loads have ended. What could not be read is absent again.
@@ -314,8 +315,7 @@ class StepEngine : public Engine {
 
   // The step did not run: its answers end, the others are untouched.
   void Fail(const BatchPlan& plan, const absl::Status& why) {
-    StepStats unused;
-    FinishLoads(&unused);
+    FinishLoads();
     live_requests_.SetStepError(why);
     scheduler_.Fail(plan);
     Stream(nullptr);
