@@ -7,6 +7,10 @@
 // by the operations of the integer tiles (integer_tile.inc), in their order: the bits are theirs,
 // so that a row may meet either.
 //
+// Products of one weight, as tied experts have them, share tiles: a block of 16 rows may belong to
+// several and meets what any of its rows asks for. Of what a row has not asked for outputs are left
+// out and activations are zero, which adds exactly nothing.
+//
 // The walk is ordinary code (many_rows.cc), a tile is the instruction set's (amx_tile.inc).
 #ifndef PREGATE_KERNELS_QUANT_MANY_ROWS_H_
 #define PREGATE_KERNELS_QUANT_MANY_ROWS_H_
@@ -41,25 +45,39 @@ enum class TileForm : uint8_t {
   kSingleHalves,  // kQ8Act: of elements 0 - 15 the high bytes, zeros; the same of 16 - 31
 };
 
-// Fills out[groups] from the groups of some rows, x[r] being row r's first one and the next ones
-// step[r] behind each other; rows that lack become zero.
-using TileRowsFunction = void (*)(const ActivationGroup* const* x, const int64_t* step, int rows,
-                                  int64_t groups, TileRows* out);
+// Fills `out` from groups of `rows` rows, of which those that are null count as zero; so do rows
+// that lack.
+using TileRowsFunction = void (*)(const ActivationGroup* const* x, int rows, TileRows* out);
+
+// Blocks of kTileRows rows that meet decoded weights at most: their sums stay in the level-1 cache.
+inline constexpr int kMaxManyBlocks = 6;
+
+// 32 columns of the weight.
+struct ManyStep {
+  int64_t block;    // where they stand in a panel, in 32 columns
+  uint32_t blocks;  // bit b: block b of the rows meets them
+};
+
+// Outputs of consecutive rows that belong to one product.
+struct ManyOutputs {
+  int first_row;
+  int rows;
+  const float* bias;  // [columns], or null
+  float* out[2];      // of the first two panels and of the others, [rows][32]; null: nobody's
+  int64_t out_stride;
+  bool accumulate;
+};
 
 // Four panels and some rows.
 struct ManyTile {
-  const void* panels[kManyPanels];  // their first blocks
-  const int32_t* in_tiles;          // as in Tile, or null
-  int64_t depth;                    // groups of 32 columns
-  const TileRows* x;                // [blocks][depth]
-  int blocks;                       // of kTileRows rows
-  float* sums;                      // [blocks][kManyPanels][kTileRows][16]: memory for them
-  int rows;
-  const float* bias;  // [columns], or null
-  float* out;         // [rows][columns], out_stride bytes apart
-  int64_t out_stride;
+  const void* panels[kManyPanels];    // their first blocks
+  int64_t depth;                      // groups of 32 columns
+  const ManyStep* steps;              // [depth], or null: all blocks meet one group after the other
+  const TileRows* x[kMaxManyBlocks];  // [blocks][depth]
+  int blocks;
+  float* sums;  // [blocks][kManyPanels][kTileRows][16]: memory for them
+  absl::Span<const ManyOutputs> outputs;
   int columns;  // outputs that exist, 1 .. kManyPanels * 16
-  bool accumulate;
 };
 
 // How an instruction set multiplies weights of a type with many rows; null: it does not.
@@ -78,11 +96,12 @@ struct ManyRowsSet {
   void (*leave)() = nullptr;
 };
 
-// Whether `set` multiplies this.
-bool HasManyRows(const ManyRowsSet& set, const Product& product);
+// Whether `set` multiplies these products of one weight, which no others have, and is the faster.
+bool HasManyRows(const ManyRowsSet& set, absl::Span<const Product* const> products);
 
-// Kernels::matmul for products of which HasManyRows is true, with weights packed as panels of 16.
-void RunManyRows(Device& device, const ManyRowsSet& set, absl::Span<const Product> products);
+// Kernels::matmul for products of which HasManyRows is true, with weights packed as panels of 16;
+// those of one weight follow each other.
+void RunManyRows(Device& device, const ManyRowsSet& set, absl::Span<const Product* const> products);
 
 }  // namespace pregate
 

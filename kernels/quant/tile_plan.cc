@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
-#include <functional>
 
 #include "kernels/quant/activations.h"
 #include "kernels/quant/panels.h"
@@ -82,27 +81,20 @@ int64_t ActivationBytes(const Product& product) {
 
 }  // namespace
 
-TilePlan::TilePlan(const TileSet& tiles, int threads, absl::Span<const Product> products)
+TilePlan::TilePlan(const TileSet& tiles, int threads, absl::Span<const Product* const> products)
     : tiles_(tiles), threads_(threads) {
-  absl::InlinedVector<const Product*, 4> order;
-  for (const Product& product : products) {
-    assert(ShapesFit(product));
-    if (product.x.rows > 0) order.push_back(&product);
-  }
-  const auto data = [](const Product* product) { return product->weight.data; };
-  std::sort(order.begin(), order.end(), [&](const Product* a, const Product* b) {
-    return data(a) == data(b) ? a < b : std::less<>()(data(a), data(b));
-  });
   absl::InlinedVector<Member, 4> members;
-  for (auto first = order.begin(); first != order.end();) {
+  for (auto first = products.begin(), next = first; first != products.end(); first = next) {
     members.clear();
     int64_t bytes = 0, rows = 0;
-    auto next = first;
-    for (; next != order.end() && data(*next) == data(*first); ++next) {
+    for (; next != products.end() && (*next)->weight.data == (*first)->weight.data; ++next) {
+      assert(ShapesFit(**next));
+      if ((*next)->x.rows == 0) continue;
       members.push_back(MakeMember(**next));
       bytes += ActivationBytes(**next);
       rows += (*next)->x.rows;
     }
+    if (members.empty()) continue;
     const auto joined = [&](const Member& member) {
       return strips_[static_cast<size_t>(member.first_strip)].joined;
     };
@@ -121,7 +113,6 @@ TilePlan::TilePlan(const TileSet& tiles, int threads, absl::Span<const Product> 
     } else {
       AddSeparate(members[0]);
     }
-    first = next;
   }
 }
 

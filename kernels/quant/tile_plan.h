@@ -18,8 +18,9 @@ namespace pregate {
 // weight that is packed by tiles a unit may be a group of panels.
 class TilePlan {
  public:
-  // `threads`: among whom the work will be shared out.
-  TilePlan(const TileSet& tiles, int threads, absl::Span<const Product> products);
+  // `threads`: among whom the work will be shared out. `products`: those of one weight follow each
+  // other.
+  TilePlan(const TileSet& tiles, int threads, absl::Span<const Product* const> products);
 
   // Items are batches of units.
   const WorkList& work() const { return work_; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <functional>
 
 #include "absl/container/inlined_vector.h"
 #include "kernels/quant/panels.h"
@@ -15,7 +16,8 @@ constexpr int64_t kPiecesPerThread = 8;
 // Rows of a table that a thread looks up at a time: some microseconds.
 constexpr int64_t kEmbedGrain = 4;
 
-void RunTiles(Device& device, const TileSet& tiles, absl::Span<const Product> products) {
+void RunTiles(Device& device, const TileSet& tiles, absl::Span<const Product* const> products) {
+  if (products.empty()) return;
   const TilePlan plan(tiles, device.num_threads(), products);
   const int64_t pieces = device.num_threads() == 1 ? 1 : device.num_threads() * kPiecesPerThread;
   plan.work().Run(device, plan.work().work() / pieces,
@@ -27,26 +29,30 @@ void RunTiles(Device& device, const TileSet& tiles, absl::Span<const Product> pr
 }  // namespace
 
 void RunMatmul(Device& device, const TileSet& tiles, absl::Span<const Product> products) {
-  const auto is_wide = [](const Product& product) { return product.weight.dtype == DType::kQ13; };
-  const auto has_many_rows = [&](const Product& product) {
-    return tiles.many_rows != nullptr && !is_wide(product) &&
-           HasManyRows(*tiles.many_rows, product);
-  };
-  const auto others = [&](const Product& product) {
-    return !is_wide(product) && !has_many_rows(product);
-  };
-  if (std::all_of(products.begin(), products.end(), others)) {
-    return RunTiles(device, tiles, products);
+  absl::InlinedVector<const Product*, 8> order, many, few;
+  absl::InlinedVector<Product, 4> wide;
+  for (const Product& product : products) order.push_back(&product);
+  std::sort(order.begin(), order.end(), [](const Product* a, const Product* b) {
+    const void *x = a->weight.data, *y = b->weight.data;
+    return x == y ? a < b : std::less<>()(x, y);
+  });
+  for (auto first = order.begin(), next = first; first != order.end(); first = next) {
+    const auto of_another = [&](const Product* p) {
+      return p->weight.data != (*first)->weight.data;
+    };
+    next = std::find_if(first, order.end(), of_another);
+    const auto these = absl::MakeConstSpan(&*first, static_cast<size_t>(next - first));
+    if ((*first)->weight.dtype == DType::kQ13) {
+      for (const Product* product : these) wide.push_back(*product);
+    } else if (tiles.many_rows != nullptr && HasManyRows(*tiles.many_rows, these)) {
+      many.insert(many.end(), first, next);
+    } else {
+      few.insert(few.end(), first, next);
+    }
   }
-  absl::InlinedVector<Product, 4> sorted(products.begin(), products.end());
-  const auto wide_end = std::stable_partition(sorted.begin(), sorted.end(), is_wide);
-  const auto many_end = std::stable_partition(wide_end, sorted.end(), has_many_rows);
-  const auto part = [](auto begin, auto end) {
-    return absl::MakeConstSpan(begin, static_cast<size_t>(end - begin));
-  };
-  RunWide(device, tiles.wide, part(sorted.begin(), wide_end));
-  if (wide_end != many_end) RunManyRows(device, *tiles.many_rows, part(wide_end, many_end));
-  RunTiles(device, tiles, part(many_end, sorted.end()));
+  if (!wide.empty()) RunWide(device, tiles.wide, wide);
+  if (!many.empty()) RunManyRows(device, *tiles.many_rows, many);
+  RunTiles(device, tiles, few);
 }
 
 void RunEmbed(Device& device, const TileSet& tiles, const PackedWeight& table, const int32_t* ids,
