@@ -202,6 +202,120 @@ std::vector<uint64_t> Readers(const NeuronTiles& tiles) {
   return readers;
 }
 
+// Lets experts go from tiles of which they use little: what they use there moves to tiles that they
+// read anyway.
+class Pruning {
+ public:
+  explicit Pruning(NeuronTiles tiles) : tiles_(std::move(tiles)), readers_(Readers(tiles_)) {}
+
+  NeuronTiles Run() {
+    for (int pass = 0; pass < kMaxPruningPasses && Pass(); ++pass) {
+    }
+    return std::move(tiles_);
+  }
+
+ private:
+  struct Place {
+    int32_t neuron;
+    uint64_t users;
+  };
+
+  // Whether anybody could go. Who uses least is tried first.
+  bool Pass() {
+    std::array<std::vector<std::pair<size_t, int>>, kMostToMove + 1> by_use;  // tile, expert
+    for (size_t tile = 0; tile < readers_.size(); ++tile) {
+      for (uint64_t set = readers_[tile]; set != 0; set &= set - 1) {
+        const int expert = std::countr_zero(set);
+        size_t used = 0;
+        for (size_t i = 0; i < kTileNeurons; ++i) {
+          used += tiles_.users[tile * kTileNeurons + i] >> expert & 1;
+        }
+        if (used <= kMostToMove) by_use[used].emplace_back(tile, expert);
+      }
+    }
+    bool any = false;
+    for (const auto& uses : by_use) {
+      for (const auto& [tile, expert] : uses) any |= LetGo(tile, expert);
+    }
+    return any;
+  }
+
+  bool LetGo(size_t tile, int expert) {
+    before_.clear();
+    for (size_t i = tile * kTileNeurons; i < (tile + 1) * kTileNeurons; ++i) {
+      if ((tiles_.users[i] >> expert & 1) == 0 || Move(i, expert)) continue;
+      for (; !before_.empty(); before_.pop_back()) {
+        const auto& [at, place] = before_.back();
+        tiles_.neurons[at] = place.neuron;
+        tiles_.users[at] = place.users;
+      }
+      return false;
+    }
+    readers_[tile] &= ~(uint64_t{1} << expert);
+    return true;
+  }
+
+  // Finds the expert another place for the neuron at `from`: one that the neuron has already, a
+  // free one for all of its users or for the expert alone, or one in exchange with a neuron of
+  // others.
+  bool Move(size_t from, int expert) {
+    const auto [neuron, users] = At(from);
+    const uint64_t me = uint64_t{1} << expert;
+    const uint64_t others = readers_[from / kTileNeurons] & ~me;
+    enum : int { kKnown, kFree, kFreeForMe, kExchange, kNone };
+    int best = kNone;
+    size_t to = 0;
+    for (size_t tile = 0; tile < readers_.size() && best != kKnown; ++tile) {
+      if (tile == from / kTileNeurons || (readers_[tile] & me) == 0) continue;
+      const bool all_read = (users & ~readers_[tile]) == 0;
+      for (size_t i = tile * kTileNeurons; i < (tile + 1) * kTileNeurons; ++i) {
+        const auto [there, its_users] = At(i);
+        const int way = there == neuron                          ? kKnown
+                        : its_users == 0                         ? (all_read ? kFree : kFreeForMe)
+                        : all_read && (its_users & ~others) == 0 ? kExchange
+                                                                 : kNone;
+        if (way < best) {
+          best = way;
+          to = i;
+        }
+      }
+    }
+    const Place target = At(to);
+    switch (best) {
+      case kKnown:
+        Set(to, {neuron, target.users | me});
+        Set(from, {neuron, users & ~me});
+        return true;
+      case kFree:
+      case kExchange:
+        Set(to, {neuron, users});
+        Set(from, target);
+        return true;
+      case kFreeForMe:
+        Set(to, {neuron, me});
+        Set(from, {neuron, users & ~me});
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  Place At(size_t i) const { return {tiles_.neurons[i], tiles_.users[i]}; }
+  void Set(size_t i, Place place) {
+    before_.emplace_back(i, At(i));
+    tiles_.neurons[i] = place.users == 0 ? -1 : place.neuron;
+    tiles_.users[i] = place.users;
+  }
+
+  // Neurons in a tile that move for an expert at most, and rounds: bounds of the time.
+  static constexpr size_t kMostToMove = 24;
+  static constexpr int kMaxPruningPasses = 8;
+
+  NeuronTiles tiles_;
+  std::vector<uint64_t> readers_;
+  std::vector<std::pair<size_t, Place>> before_;  // of the expert at hand
+};
+
 // Tiles that experts read, all experts together.
 int64_t Readings(const NeuronTiles& tiles) {
   int64_t readings = 0;
@@ -280,7 +394,7 @@ NeuronTiles TileNeurons(absl::Span<const uint64_t> owners, int64_t max_tiles) {
   };
   if (std::bit_width(everyone) > kMaxExhaustiveExperts) {
     for (const Prices& prices : kChainPrices) fits(prices);
-    return Reordered(best);
+    return Reordered(Pruning(std::move(best)).Run());
   }
   for (const double place : kPlacePrices) {
     double low = 0, high = kMaxTilePrice;
@@ -289,7 +403,7 @@ NeuronTiles TileNeurons(absl::Span<const uint64_t> owners, int64_t max_tiles) {
       (fits({place, middle}) ? high : low) = middle;
     }
   }
-  return Reordered(best);
+  return Reordered(Pruning(std::move(best)).Run());
 }
 
 ExpertTiles TilesOfExpert(const NeuronTiles& tiles, int32_t expert) {
