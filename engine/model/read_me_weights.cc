@@ -6,10 +6,8 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/model/neuron_tiles.h"
-#include "engine/model/read_me_tensors.h"
 #include "kernels/quant/dequantize.h"
 #include "kernels/quant/quantize_weights.h"
 
@@ -44,19 +42,8 @@ std::vector<FfnPart> FindParts(const ModelFile& file, int layer) {
   return parts;
 }
 
-// What the model with tied experts may take of the memory of the dense one.
+// What the tied form may take of the memory of the dense one.
 constexpr double kMemoryOfDense = 1.05;
-
-// Bytes that the weights beside the FFNs leave them for each layer, of what the model may take more
-// than the dense one: the router comes out of it.
-double SpareBytes(const ModelFile& file) {
-  double others = 0, router = 0;
-  for (const TensorInfo& tensor : file.tensors()) {
-    if (absl::StrContains(tensor.name, ".ffn_")) continue;
-    (IsReadMeTensor(tensor.name) ? router : others) += static_cast<double>(tensor.bytes);
-  }
-  return ((kMemoryOfDense - 1) * others - router) / file.config().num_layers;
-}
 
 bool HasBlocks(DType dtype) { return GetDTypeInfo(dtype).block_elements > 1; }
 
@@ -203,9 +190,8 @@ void ReadMeFfns::LoadTied(const Layer& layer, WeightLoader& load, FfnWeights& ff
   const FfnPart& any = layer.parts[0];
   const double dense = NeuronBytes(any, any.down.dtype) * file_.config().ffn_size;
   const double tile = NeuronBytes(any, DownType(any.down.dtype)) * kTileNeurons;
-  const double bytes = kMemoryOfDense * dense + SpareBytes(file_);
   const NeuronTiles tiles =
-      TileNeurons(layer.pool.owners, static_cast<int64_t>(std::max(0.0, bytes / tile)));
+      TileNeurons(layer.pool.owners, static_cast<int64_t>(kMemoryOfDense * dense / tile));
   ffn.blocks.resize(1);
   MakeBlock(layer, tiles.neurons, load, ffn.blocks[0]);
   for (int32_t e = 0; e < file_.config().read_me.num_experts; ++e) {
