@@ -12,7 +12,7 @@ packages=(
   python3 python3-venv ca-certificates
 )
 if [[ "${1:-}" == "--test" ]]; then
-  packages+=(libboost-context1.81-dev clang-format curl haproxy prometheus openssl)
+  packages+=(libboost-context1.81-dev libnghttp2-dev clang-format curl haproxy prometheus openssl)
 fi
 
 missing=()

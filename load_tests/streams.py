@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
 """A thousand streams at once: what the front doors add to each token, and what they take.
 
-Usage: load_tests/streams.py [--streams 1000] [--rounds 3]
+Usage: load_tests/streams.py [--streams 1000] [--rounds 3] [--doors SSE gRPC] [--add]
 
 Starts `paced_server`, the front doors around an engine that gives every answer a token at each beat
 of 100 ms and computes nothing, and opens the streams at once: server-sent events of
-/v1/completions, then gRPC. What a client sees between two tokens beyond a beat is the doors' own
-part. Clients share the machine, so they run at the lowest priority, and over HTTP a token has come
-when the kernel has it for the client; over gRPC when the client's library has read it, so that the
-client's part is in the figure. Threads and memory of the server are read while all streams run. Exit status 1 if the doors' part is above 5 ms at p99, a stream does not end well, or
-threads or memory are not bounded. Writes load_tests/results/streams.{md,json}. About two minutes.
+/v1/completions, then gRPC. What comes between two tokens of a stream beyond a beat is the doors' own
+part. Clients share the machine, so they run at the lowest priority, and a token has come when the
+kernel has it for the client. Over gRPC that is told by a client that reads HTTP/2's frames itself; a
+second one, of gRPC's own library, shows what such a client sees, whose part is in its figure. Threads
+and memory of the server are read while all streams run. Exit status 1 if the doors' part is above
+5 ms at p99, a stream does not end well, or threads or memory are not bounded. Writes
+load_tests/results/streams.{md,json}, if all doors are measured. About two minutes.
 """
 
 import argparse
+import json
 import pathlib
 import re
 import statistics
@@ -29,7 +32,10 @@ BAR_MS = 5.0
 MAX_THREADS = 64
 MAX_MIB = 256
 CONNECTIONS = 16  # of gRPC: 100 streams each at most
-DOORS = {"sse": ("http", ["--openai", "--kernel-times"]), "gRPC": ("grpc", ["--connections", str(CONNECTIONS)])}
+GRPC = ["--connections", str(CONNECTIONS)]
+LIBRARY = "gRPC, by a client of its library"
+DOORS = {"SSE": ("http", ["--openai", "--kernel-times"]), "gRPC": ("grpc", [*GRPC, "--kernel-times"]),
+         LIBRARY: ("grpc", GRPC)}
 
 
 def status(pid):
@@ -63,7 +69,7 @@ def measure(args, door, number):
     server = subprocess.Popen([args.paced_server, str(BEAT_MS)], stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL, text=True)
     try:
-        ports = dict(server.stdout.readline().split() for _ in DOORS)
+        ports = dict(server.stdout.readline().split() for _ in ("grpc", "http"))
         time.sleep(0.5)
         before = status(server.pid)
         watch = Watch(server.pid)
@@ -90,12 +96,12 @@ def table(args, about, rounds):
         f"{lab.machine_line(about)}. An engine that computes nothing gives every stream a token each "
         f"{BEAT_MS} ms, {TOKENS} in all; clients are one thread of another process on the same "
         f"cores, at the lowest priority. The doors' own part: what lies between two tokens of a "
-        f"stream beyond {BEAT_MS} ms, by the times at which they reach the client's socket (SSE) or "
-        f"its program (gRPC). Median (range) of {args.rounds} rounds.", "",
+        f"stream beyond {BEAT_MS} ms, by the times at which they reach the client's socket, or, where "
+        f"a client of gRPC's library is named, its program. Median (range) of {len(rounds)} rounds.", "",
         "| door | own part p50, ms | p99, ms | p99.9, ms | tokens/s | threads, idle and most "
         "| resident MiB, idle and most |", "| --- | --- | --- | --- | --- | --- | --- |"]
     met = True
-    for door in DOORS:
+    for door in args.doors:
         runs = [r[door] for r in rounds]
         cells = [lab.spread([run[key] for run in runs], "{:.2f}")
                  for key in ("own_p50_ms", "own_p99_ms", "own_p999_ms")]
@@ -104,12 +110,21 @@ def table(args, about, rounds):
             cells.append(f"{lab.spread([run[key + '_idle'] for run in runs], form)}, "
                          f"{lab.spread([run[key] for run in runs], form)}")
         lines.append(f"| {door} | " + " | ".join(cells) + " |")
-        met &= statistics.median(run["own_p99_ms"] for run in runs) <= BAR_MS
+        met &= door == LIBRARY or statistics.median(run["own_p99_ms"] for run in runs) <= BAR_MS
         met &= all(run["whole"] and run["threads"] <= MAX_THREADS and run["mib"] <= MAX_MIB
                    for run in runs)
-    lines += ["", f"Asked for: at most {BAR_MS:g} ms at p99, {MAX_THREADS} threads and {MAX_MIB} MiB, "
-              f"every stream whole: {'met' if met else 'MISSED'}."]
+    lines += ["", f"Asked for: at most {BAR_MS:g} ms at p99 as the sockets have it, {MAX_THREADS} threads "
+              f"and {MAX_MIB} MiB, every stream whole: {'met' if met else 'MISSED'}."]
     return "\n".join(lines), met
+
+
+def with_kept(rounds, about):
+    """Those of the result that is there, if they are this commit's, and these."""
+    kept = json.loads((lab.RESULTS / "streams.json").read_text(encoding="utf-8"))
+    if kept["machine"]["commit"] != about["commit"].removesuffix("-dirty"):  # by the result itself
+        return rounds, about
+    others = max(kept["machine"]["share_of_others"], about["share_of_others"])
+    return kept["rounds"] + rounds, {**kept["machine"], "share_of_others": others}
 
 
 def main():
@@ -117,6 +132,10 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--doors", nargs="+", choices=DOORS, default=list(DOORS),
+                        help="keeps no result unless all are measured")
+    parser.add_argument("--add", action="store_true",
+                        help="beside the rounds of this commit that have been kept")
     parser.add_argument("--paced-server", default=lab.ROOT / "build/release/paced_server")
     lab.add_server_flags(parser)
     args = parser.parse_args()
@@ -124,12 +143,17 @@ def main():
 
     rounds = []
     for number in range(args.rounds):
-        doors = list(DOORS) if number % 2 == 0 else list(reversed(DOORS))
+        doors = args.doors if number % 2 == 0 else reversed(args.doors)
         rounds.append({door: measure(args, door, number) for door in doors})
         print(f"round {number + 1} of {args.rounds}", file=sys.stderr)
     about = lab.machine(watch)
+    if args.add:
+        rounds, about = with_kept(rounds, about)
     text, met = table(args, about, rounds)
-    lab.report("streams", text, {"machine": about, "rounds": rounds})
+    if len(args.doors) == len(DOORS):
+        lab.report("streams", text, {"machine": about, "rounds": rounds})
+    else:
+        print(text)
     return not met
 
 

@@ -37,7 +37,7 @@ struct ClientOptions {
   int connections = 8;   // requests take turns; a server bounds the streams of one connection
   double timeout_s = 0;  // of a request, from its sending
   // Tokens come when their bytes reach the socket, not when they are read: what keeps this process
-  // from reading counts for nothing. Over HTTP only.
+  // from reading counts for nothing. Not for RunLoad: gRPC's library reads as it likes.
   bool kernel_times = false;
 };
 

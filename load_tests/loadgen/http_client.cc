@@ -1,8 +1,5 @@
 #include "load_tests/loadgen/http_client.h"
 
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -12,7 +9,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <list>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -25,6 +21,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "load_tests/loadgen/http_answer.h"
+#include "load_tests/loadgen/timed_socket.h"
 
 namespace pregate {
 namespace {
@@ -33,48 +30,6 @@ using Json = nlohmann::json;
 
 // Longest wait for the network: how late a request's own time limit may be seen.
 constexpr double kLongestWaitS = 0.1;
-
-struct Address {
-  sockaddr_storage storage = {};
-  socklen_t length = 0;
-};
-
-absl::StatusOr<Address> Resolve(const std::string& text) {
-  const size_t colon = text.rfind(':');
-  addrinfo hints = {};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (colon == std::string::npos ||
-      getaddrinfo(text.substr(0, colon).c_str(), text.substr(colon + 1).c_str(), &hints, &found)) {
-    return absl::InvalidArgumentError(absl::StrCat("server: must be HOST:PORT; got ", text));
-  }
-  Address address;
-  address.length = found->ai_addrlen;
-  std::copy_n(reinterpret_cast<const char*>(found->ai_addr), found->ai_addrlen,
-              reinterpret_cast<char*>(&address.storage));
-  freeaddrinfo(found);
-  return address;
-}
-
-double Seconds(const timespec& time) {
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-// A socket that is about to be connected and never blocks; -1 if there is none. The kernel notes
-// when what is received has come.
-int Dial(const Address& address) {
-  const int fd = socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return -1;
-  const int one = 1;
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof one);
-  if (connect(fd, reinterpret_cast<const sockaddr*>(&address.storage), address.length) != 0 &&
-      errno != EINPROGRESS) {
-    close(fd);
-    return -1;
-  }
-  return fd;
-}
 
 // One exchange over a connection of its own, open until destruction.
 class Exchange {
@@ -101,7 +56,7 @@ class Exchange {
     }
     std::array<char, 1 << 14> buffer;
     for (;;) {
-      const ssize_t got = Receive(absl::MakeSpan(buffer));
+      const ssize_t got = Receive(fd_, absl::MakeSpan(buffer), &waited_s_);
       if (got < 0) return errno == EAGAIN;
       if (got == 0) return false;
       if (!answer_.Feed({buffer.data(), static_cast<size_t>(got)})) return false;
@@ -114,25 +69,6 @@ class Exchange {
   double waited_s() const { return waited_s_; }
 
  private:
-  ssize_t Receive(absl::Span<char> buffer) {
-    iovec bytes = {buffer.data(), buffer.size()};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(timespec))> control;
-    msghdr message = {};
-    message.msg_iov = &bytes;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    const ssize_t got = recvmsg(fd_, &message, 0);
-    const cmsghdr* note = got > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
-    if (note != nullptr && note->cmsg_type == SCM_TIMESTAMPNS) {
-      timespec came, now;
-      std::memcpy(&came, CMSG_DATA(note), sizeof came);
-      clock_gettime(CLOCK_REALTIME, &now);
-      waited_s_ = std::max(0.0, Seconds(now) - Seconds(came));
-    }
-    return got;
-  }
-
   const int fd_;
   std::string out_;  // not sent yet
   HttpAnswer answer_;

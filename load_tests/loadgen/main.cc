@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_format.h"
 #include "load_tests/loadgen/client.h"
+#include "load_tests/loadgen/frame_client.h"
 #include "load_tests/loadgen/http_client.h"
 #include "load_tests/loadgen/options.h"
 #include "load_tests/loadgen/report.h"
@@ -77,7 +78,8 @@ int RunWith(const Options& options) {
   const double cpu_before = CpuSeconds();
   const auto records =
       over_http ? RunHttpLoad(options.protocol, server->model, options.client, *load, prompts)
-                : RunLoad(options.client, *load, prompts);
+      : options.client.kernel_times ? RunFrameLoad(options.client, *load, prompts)
+                                    : RunLoad(options.client, *load, prompts);
   if (!records.ok()) return Fail(records.status(), kFailed);
 
   Report report = MakeReport(*records, options.ttft_limit_ms / 1e3, options.itl_limit_ms / 1e3);

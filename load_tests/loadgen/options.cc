@@ -86,7 +86,8 @@ void AddOtherFlags(CLI::App& app, Options& options) {
   app.add_option("--timeout", options.client.timeout_s, "seconds for one request")
       ->check(Between(0.001, 3600.0));
   app.add_flag("--kernel-times", options.client.kernel_times,
-               "tokens come when they reach the socket, not when they are read (HTTP)");
+               "tokens come when they reach the socket, not when they are read; over gRPC by "
+               "frames of HTTP/2, without gRPC's library");
   app.add_flag("--go-last", options.go_last,
                "at the lowest priority, not the highest: what the server needs it has first");
   app.add_option("--wait", options.wait_s, "seconds for the server to answer at all")

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "load_tests/loadgen/client.h"
+#include "load_tests/loadgen/frame_client.h"
 #include "tests/load_tests/fake_server.h"
 
 namespace pregate {
@@ -19,17 +20,23 @@ std::vector<Arrival> Evenly(double rate, double duration_s, int32_t max_tokens) 
   return arrivals;
 }
 
-std::vector<RequestRecord> RunAgainst(const FakeServer& server, const Load& load,
-                                      double timeout_s = 20) {
-  const auto info = AwaitServer(server.address(), 5);
-  EXPECT_TRUE(info.ok()) << info.status();
-  const Prompts prompts({info->vocab_size});
-  auto records = RunLoad({server.address(), 8, timeout_s}, load, prompts);
-  EXPECT_TRUE(records.ok()) << records.status();
-  return records.ok() ? *std::move(records) : std::vector<RequestRecord>();
-}
+using Client = decltype(&RunLoad);
 
-TEST(Run, MeasuresTheDelaysOfTheServer) {
+// Both clients of gRPC see the same.
+class Run : public testing::TestWithParam<Client> {
+ protected:
+  static std::vector<RequestRecord> RunAgainst(const FakeServer& server, const Load& load,
+                                               double timeout_s = 20) {
+    const auto info = AwaitServer(server.address(), 5);
+    EXPECT_TRUE(info.ok()) << info.status();
+    const Prompts prompts({info->vocab_size});
+    auto records = GetParam()({server.address(), 8, timeout_s}, load, prompts);
+    EXPECT_TRUE(records.ok()) << records.status();
+    return records.ok() ? *std::move(records) : std::vector<RequestRecord>();
+  }
+};
+
+TEST_P(Run, MeasuresTheDelaysOfTheServer) {
   const FakeServer server({.first_token_s = 0.1, .between_tokens_s = 0.02});
   const auto records = RunAgainst(server, {Evenly(40, 1.5, 10)});
   const Report report = MakeReport(records, kNoLimit, kNoLimit);
@@ -48,7 +55,7 @@ TEST(Run, MeasuresTheDelaysOfTheServer) {
 
 // Coordinated omission: a client that waits for a frozen server does not send what it should have
 // sent, and so does not measure how long that would have taken.
-TEST(Run, AFrozenServerShowsInThePercentilesOfAnOpenLoop) {
+TEST_P(Run, AFrozenServerShowsInThePercentilesOfAnOpenLoop) {
   const FakeServer server({.freeze_from_s = 1, .freeze_s = 1});
   const auto records = RunAgainst(server, {Evenly(100, 3, 2)});
   const Report report = MakeReport(records, kNoLimit, kNoLimit);
@@ -66,7 +73,7 @@ TEST(Run, AFrozenServerShowsInThePercentilesOfAnOpenLoop) {
 
 // The same freeze in a closed loop: one request of very many meets it. That is why a closed loop is
 // no measurement of latency, and the difference shows that the test above can fail.
-TEST(Run, AFrozenServerHidesFromAClosedLoop) {
+TEST_P(Run, AFrozenServerHidesFromAClosedLoop) {
   const FakeServer server({.freeze_from_s = 1, .freeze_s = 1});
   const auto records = RunAgainst(server, {std::vector<Arrival>(40, {0, 5, 2}), 1});
   const Report report = MakeReport(records, kNoLimit, kNoLimit);
@@ -75,7 +82,7 @@ TEST(Run, AFrozenServerHidesFromAClosedLoop) {
   EXPECT_LT(report.time_to_first_token.p90, 0.3);
 }
 
-TEST(Run, AClosedLoopKeepsItsClientsBusy) {
+TEST_P(Run, AClosedLoopKeepsItsClientsBusy) {
   const FakeServer server({});
   const auto records = RunAgainst(server, {std::vector<Arrival>(24, {0, 5, 6}), 4});
   const Report report = MakeReport(records, kNoLimit, kNoLimit);
@@ -84,14 +91,14 @@ TEST(Run, AClosedLoopKeepsItsClientsBusy) {
   EXPECT_NEAR(report.duration_s, 24 / 4 * 0.1, 0.15);
 }
 
-TEST(Run, HundredsOfStreamsAtOnce) {
+TEST_P(Run, HundredsOfStreamsAtOnce) {
   const FakeServer server({.first_token_s = 1.5});
   const auto records = RunAgainst(server, {Evenly(300, 1, 3)});
   EXPECT_EQ(MakeReport(records, kNoLimit, kNoLimit).statuses.at("OK"), 300);
   EXPECT_EQ(server.most_streams(), 300);
 }
 
-TEST(Run, CountsRefusedLateAndShortAnswers) {
+TEST_P(Run, CountsRefusedLateAndShortAnswers) {
   const FakeServer small({.first_token_s = 0.5, .max_streams = 2});
   Report report =
       MakeReport(RunAgainst(small, {std::vector<Arrival>(5, {0, 5, 2})}), kNoLimit, kNoLimit);
@@ -110,7 +117,18 @@ TEST(Run, CountsRefusedLateAndShortAnswers) {
   EXPECT_EQ(report.short_answers, 3);
 }
 
-TEST(Run, NoServerIsAnError) { EXPECT_FALSE(AwaitServer("127.0.0.1:1", 0.2).ok()); }
+INSTANTIATE_TEST_SUITE_P(Clients, Run, testing::Values(RunLoad, RunFrameLoad),
+                         [](const auto& client) {
+                           return client.param == RunLoad ? "GrpcLibrary" : "Frames";
+                         });
+
+TEST(NoServer, IsAnError) {
+  EXPECT_FALSE(AwaitServer("127.0.0.1:1", 0.2).ok());
+  const Load load = {{{0, 5, 2}}};
+  for (const Client run : {RunLoad, RunFrameLoad}) {
+    EXPECT_TRUE(absl::IsUnavailable(run({"127.0.0.1:1", 1, 5}, load, Prompts({10})).status()));
+  }
+}
 
 }  // namespace
 }  // namespace pregate
