@@ -8,6 +8,13 @@
 #include "server/generation/gather.h"
 
 namespace pregate {
+namespace {
+
+// Of pauses until one brings nothing more: the streams of a step are written in the order in which
+// the engine has them, none while it is at others.
+constexpr int kMaxGathers = 20;
+
+}  // namespace
 
 StreamPump::StreamPump(std::function<void()> on_tick)
     : on_tick_(std::move(on_tick)), thread_([this] { Run(); }) {}
@@ -44,7 +51,9 @@ void StreamPump::Run() {
       if (stopping_) return;
       awake.swap(awake_);
     }
-    if (!awake.empty()) {
+    size_t had = 0;
+    for (int pauses = 0; awake.size() > had && pauses < kMaxGathers; ++pauses) {
+      had = awake.size();
       absl::SleepFor(kGather);
       absl::MutexLock lock(&mutex_);
       std::move(awake_.begin(), awake_.end(), std::back_inserter(awake));

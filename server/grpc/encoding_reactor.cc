@@ -20,7 +20,7 @@ EncodingReactor* EncodingReactor::Begin(const CallEnvironment* environment,
 void EncodingReactor::Start(absl::StatusOr<EncodingJob> job) {
   absl::MutexLock lock(&mutex_);
   self_ = shared_from_this();
-  StreamPump* pump = environment_->pumps->Of(context_->peer());
+  const std::shared_ptr<StreamPump> pump = environment_->pumps->Of(context_->peer());
   auto call = EncodingCall::Start(
       environment_->model, std::move(job),
       [pump, stream = std::weak_ptr<PumpedStream>(self_)] { pump->Wake(stream); });

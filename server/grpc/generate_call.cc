@@ -7,6 +7,7 @@
 #include "server/generation/rejection.h"
 #include "server/grpc/call_deadline.h"
 #include "server/grpc/call_record.h"
+#include "server/grpc/library_thread.h"
 #include "server/grpc/messages.h"
 #include "server/grpc/status.h"
 
@@ -30,7 +31,7 @@ void GenerateCall::Start(const v1::GenerateRequest& request) {
     return FinishWith(wanted.status());
   }
   wanted->deadline = DeadlineOf(*context_);
-  StreamPump* pump = environment_->pumps->Of(context_->peer());
+  const std::shared_ptr<StreamPump> pump = environment_->pumps->Of(context_->peer());
   auto generation = Generation::Start(
       environment_->model, *std::move(wanted),
       [pump, stream = std::weak_ptr<PumpedStream>(self_)] { pump->Wake(stream); });
@@ -59,6 +60,7 @@ void GenerateCall::Advance() {
 }
 
 void GenerateCall::OnWriteDone(bool ok) {
+  WaitForTurnWhenWoken();
   {
     absl::MutexLock lock(&mutex_);
     writing_ = false;

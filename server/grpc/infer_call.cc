@@ -36,7 +36,7 @@ void InferCall::Start(const inference::ModelInferRequest& request) {
       ReadInferRequest(*environment_, request, InferMethod::kInfer);
   if (!wanted.ok()) return FinishWith(wanted.status());
   wanted->deadline = std::min(wanted->deadline, DeadlineOf(*context_));
-  StreamPump* pump = environment_->pumps->Of(context_->peer());
+  const std::shared_ptr<StreamPump> pump = environment_->pumps->Of(context_->peer());
   auto generation = Generation::Start(
       environment_->model, *std::move(wanted),
       [pump, stream = std::weak_ptr<PumpedStream>(self_)] { pump->Wake(stream); });

@@ -8,6 +8,7 @@
 #include "server/grpc/call_deadline.h"
 #include "server/grpc/call_record.h"
 #include "server/grpc/infer_call.h"
+#include "server/grpc/library_thread.h"
 #include "server/grpc/status.h"
 
 namespace pregate {
@@ -79,7 +80,7 @@ absl::StatusOr<InferStream::Item> InferStream::Submit() {
       ReadInferRequest(*environment_, request_, InferMethod::kStreamInfer);
   if (!wanted.ok()) return wanted.status();
   wanted->deadline = std::min(wanted->deadline, DeadlineOf(*context_));
-  StreamPump* pump = environment_->pumps->Of(context_->peer());
+  const std::shared_ptr<StreamPump> pump = environment_->pumps->Of(context_->peer());
   // What it wakes the stream for before it is one of its items, Accept will find.
   auto generation = Generation::Start(
       environment_->model, *std::move(wanted),
@@ -155,6 +156,7 @@ void InferStream::QueueError(const InferEcho& echo, const absl::Status& status) 
 }
 
 void InferStream::OnWriteDone(bool ok) {
+  WaitForTurnWhenWoken();
   absl::MutexLock lock(&mutex_);
   writing_ = false;
   ready_.pop_front();
