@@ -51,21 +51,26 @@ class InferFormat : public AnswerFormat {
   JsonResponse response_;
 };
 
-// A JSON document, or one for each piece as server-sent events.
+// A JSON document, or server-sent events: one for each piece, or, where the request says `stream`:
+// false, one.
 class GenerateFormat : public AnswerFormat {
  public:
-  GenerateFormat(const ServedModel* model, std::string id, bool events)
-      : model_(model), id_(std::move(id)), events_(events) {}
+  GenerateFormat(const ServedModel* model, std::string id, bool events, bool streams)
+      : model_(model), id_(std::move(id)), events_(events), streams_(streams) {}
 
   std::string Add(int /*prompt*/, AnswerDelta delta) override {
-    std::string document = GenerateResponse(delta, id_, model_->name());
-    if (events_) return Event(document);
-    whole_ = std::move(document);
+    const std::string document = GenerateResponse(delta, id_, model_->name());
+    std::string piece = events_ ? Event(document) : document;
+    if (streams_) return piece;
+    whole_ = std::move(piece);
     return "";
   }
   std::string End(const absl::Status& status) override {
-    if (!events_) return std::move(whole_);
+    if (!streams_) return std::move(whole_);
     return status.ok() ? "" : Event(ErrorJson(status));
+  }
+  void Complete(HttpResponse* response) override {
+    if (events_) response->content_type = AnswerJob().content_type;  // a stream's
   }
 
  private:
@@ -76,6 +81,7 @@ class GenerateFormat : public AnswerFormat {
   const ServedModel* const model_;
   const std::string id_;
   const bool events_;
+  const bool streams_;
   std::string whole_;
 };
 
@@ -112,12 +118,11 @@ absl::StatusOr<AnswerJob> GenerateText(const HttpEnvironment& environment, HttpR
   const std::string body = std::exchange(http->body, "");
   absl::StatusOr<InferRequest> read = ReadGenerateBody(body);
   if (!read.ok()) return read.status();
-  auto format = std::make_unique<GenerateFormat>(environment.model, read->id,
-                                                 kMethod == InferMethod::kStreamInfer);
+  const std::string id = read->id;
   absl::StatusOr<AnswerJob> job = JobOf(environment, *http, *std::move(read), kMethod);
   if (!job.ok()) return job;
-  job->stream = kMethod == InferMethod::kStreamInfer;  // whatever `stream` says
-  job->format = std::move(format);
+  job->format = std::make_unique<GenerateFormat>(environment.model, id,
+                                                 kMethod == InferMethod::kStreamInfer, job->stream);
   return job;
 }
 

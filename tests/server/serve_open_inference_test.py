@@ -404,6 +404,16 @@ class OverHttp(ServedTest):
         self.assertEqual({event["id"] for event in events}, {"7"})
         self.assertEqual(events[-1]["finish_reason"], "length")
 
+    def test_generate_stream_without_pieces(self):
+        body = {"text_input": CANARY, "max_tokens": 16, "temperature": 0, "stream": False}
+        url = "/v2/models/smollm2/generate"
+        _, _, whole = self.post(url, body)
+        status, headers, page = self.post(url + "_stream", body)
+        self.assertEqual(status, 200, page)
+        self.assertEqual(headers.get("content-type", headers.get("Content-Type")),
+                         "text/event-stream")
+        self.assertEqual(page, b"data: " + whole + b"\n\n")
+
     def test_A_what_is_refused(self):
         self.refused(400, "text_input: must be an input", {})
         self.refused(400, "body: must be", b"\xff" * 100)
