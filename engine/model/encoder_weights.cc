@@ -10,10 +10,6 @@
 namespace pregate {
 namespace {
 
-bool IsPlain(DType dtype) {
-  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
-}
-
 // Writes the rows of a matrix of floats as `dtype`, densely packed.
 void QuantizeMatrix(ConstTensor source, DType dtype, char* out) {
   std::vector<float> row(static_cast<size_t>(source.cols));

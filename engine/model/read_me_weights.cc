@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
@@ -14,13 +15,15 @@
 namespace pregate {
 namespace {
 
+constexpr const char* kMatrices[] = {".ffn_gate", ".ffn_up", ".ffn_down"};  // of a layer
+
 // The neurons of a layer as its checkpoint stores them.
 std::vector<FfnPart> FindParts(const ModelFile& file, int layer) {
   const auto part = [&](const std::string& name) {
     const auto matrix = [&](const char* kind) {
-      return file.Find(absl::StrCat("blk.", layer, ".ffn_", kind, name, ".weight"));
+      return file.Find(absl::StrCat("blk.", layer, kind, name, ".weight"));
     };
-    return FfnPart{matrix("gate"), matrix("up"), matrix("down"), {}};
+    return FfnPart{matrix(kMatrices[0]), matrix(kMatrices[1]), matrix(kMatrices[2]), {}};
   };
   const ReadMeConfig& config = file.config().read_me;
   std::vector<FfnPart> parts;
@@ -64,13 +67,19 @@ DType DownType(DType source) {
 }
 
 // Bytes of a neuron's row and columns. (A matrix's width need not be a multiple of a block.)
-double NeuronBytes(const FfnPart& part, DType down) {
+double NeuronBytes(const FfnPart& part, DType down, const WeightLoader& load) {
   const auto bytes = [](DType dtype, int64_t elements) {
     const DTypeInfo& info = GetDTypeInfo(dtype);
     return static_cast<double>(elements) * info.block_bytes / info.block_elements;
   };
-  return bytes(part.gate.dtype, part.gate.cols) + bytes(part.up.dtype, part.up.cols) +
-         bytes(down, part.down.rows);
+  return bytes(load.KeptAs(part.gate.dtype), part.gate.cols) +
+         bytes(load.KeptAs(part.up.dtype), part.up.cols) + bytes(down, part.down.rows);
+}
+
+// What is quantised by the loader is so from floats, in any order.
+DType DownType(DType source, const WeightLoader& load) {
+  const DType kept = load.KeptAs(source);
+  return kept != source ? kept : DownType(source);
 }
 
 void Release(const ModelFile& file, const std::vector<FfnPart>& parts) {
@@ -89,20 +98,27 @@ struct Places {
   }
 };
 
-// Rows of `gate` or `up`, moved as they are.
-void WriteRows(const Places& places, ConstTensor FfnPart::*matrix, Device& device, char* out) {
+// Rows of `gate` or `up` as `dtype`, moved as they are where they are of it.
+void WriteRows(const Places& places, ConstTensor FfnPart::*matrix, DType dtype, Device& device,
+               char* out) {
   const ConstTensor& any = places.parts[0].*matrix;
-  const int64_t bytes = RowBytes(any.dtype, any.cols);
+  const int64_t bytes = RowBytes(dtype, any.cols);
   const auto count = static_cast<int64_t>(places.sources.size());
   device.ParallelFor(count, 32, [&](int64_t begin, int64_t end) {
+    std::vector<float> floats(static_cast<size_t>(any.cols));
     for (int64_t i = begin; i < end; ++i) {
       const NeuronPool::Source& source = places.sources[static_cast<size_t>(i)];
       char* const row = out + i * bytes;
       if (source.part < 0) {
         std::memset(row, 0, static_cast<size_t>(bytes));
+        continue;
+      }
+      const char* const from = (places.Part(source).*matrix).Row<char>(source.neuron);
+      if (dtype == any.dtype) {
+        std::memcpy(row, from, static_cast<size_t>(bytes));
       } else {
-        std::memcpy(row, (places.Part(source).*matrix).Row<char>(source.neuron),
-                    static_cast<size_t>(bytes));
+        DequantizeRow(any.dtype, from, any.cols, floats.data());
+        QuantizeRow(dtype, floats.data(), any.cols, row);
       }
     }
   });
@@ -117,14 +133,18 @@ void WritePlainColumns(const Places& places, int64_t row, char* out) {
   }
 }
 
-// The same for a type with blocks, of which there is one part.
+// The same where what they become has blocks.
 void WriteBlockColumns(const Places& places, int64_t row, DType dtype, char* out) {
-  const ConstTensor& down = places.parts[0].down;
-  std::vector<float> before(static_cast<size_t>(down.cols)), after(places.sources.size(), 0.0f);
-  DequantizeRow(down.dtype, down.Row<char>(row), down.cols, before.data());
+  std::vector<std::vector<float>> before;
+  for (const FfnPart& part : places.parts) {
+    std::vector<float>& of_part = before.emplace_back(static_cast<size_t>(part.down.cols));
+    DequantizeRow(part.down.dtype, part.down.Row<char>(row), part.down.cols, of_part.data());
+  }
+  std::vector<float> after(places.sources.size(), 0.0f);
   for (size_t i = 0; i < after.size(); ++i) {
     const NeuronPool::Source& source = places.sources[i];
-    if (source.part >= 0) after[i] = before[static_cast<size_t>(source.neuron)];
+    if (source.part < 0) continue;
+    after[i] = before[static_cast<size_t>(source.part)][static_cast<size_t>(source.neuron)];
   }
   QuantizeRow(dtype, after.data(), static_cast<int64_t>(after.size()), out);
 }
@@ -136,7 +156,7 @@ void WriteColumns(const Places& places, DType dtype, Device& device, char* out) 
   device.ParallelFor(rows, 8, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       char* const row = out + r * bytes;
-      if (HasBlocks(source)) {
+      if (HasBlocks(dtype)) {
         WriteBlockColumns(places, r, dtype, row);
       } else if (RowBytes(source, 1) == 2) {
         WritePlainColumns<uint16_t>(places, r, row);
@@ -148,6 +168,12 @@ void WriteColumns(const Places& places, DType dtype, Device& device, char* out) 
 }
 
 }  // namespace
+
+bool ReadMeFfns::Takes(std::string_view tensor) {
+  return std::any_of(std::begin(kMatrices), std::end(kMatrices), [&](const char* matrix) {
+    return tensor.find(matrix) != std::string_view::npos;
+  });
+}
 
 ReadMeFfns::ReadMeFfns(const ModelFile& file, ExpertStorage storage, Device* device)
     : file_(file), device_(*device), tied_(storage == ExpertStorage::kTied) {
@@ -172,12 +198,13 @@ void ReadMeFfns::MakeBlock(const Layer& layer, const std::vector<int32_t>& neuro
   const FfnPart& any = layer.parts[0];
   Device* const device = &device_;
   const auto rows = [&](ConstTensor FfnPart::*matrix, Linear* linear) {
-    load.Built((any.*matrix).dtype, width, (any.*matrix).cols, false, linear,
-               [=](char* out) { WriteRows(*places, matrix, *device, out); });
+    const DType dtype = load.KeptAs((any.*matrix).dtype);
+    load.Built(dtype, width, (any.*matrix).cols, false, linear,
+               [=](char* out) { WriteRows(*places, matrix, dtype, *device, out); });
   };
   rows(&FfnPart::gate, &block.gate);
   rows(&FfnPart::up, &block.up);
-  const DType down = DownType(any.down.dtype);
+  const DType down = DownType(any.down.dtype, load);
   const ModelFile* const file = &file_;
   load.Built(down, any.down.rows, width, tied_, &block.down, [=](char* out) {
     WriteColumns(*places, down, *device, out);
@@ -188,8 +215,9 @@ void ReadMeFfns::MakeBlock(const Layer& layer, const std::vector<int32_t>& neuro
 // One block for all experts.
 void ReadMeFfns::LoadTied(const Layer& layer, WeightLoader& load, FfnWeights& ffn) const {
   const FfnPart& any = layer.parts[0];
-  const double dense = NeuronBytes(any, any.down.dtype) * file_.config().ffn_size;
-  const double tile = NeuronBytes(any, DownType(any.down.dtype)) * kTileNeurons;
+  const double dense =
+      NeuronBytes(any, load.KeptAs(any.down.dtype), load) * file_.config().ffn_size;
+  const double tile = NeuronBytes(any, DownType(any.down.dtype, load), load) * kTileNeurons;
   const NeuronTiles tiles =
       TileNeurons(layer.pool.owners, static_cast<int64_t>(kMemoryOfDense * dense / tile));
   ffn.blocks.resize(1);

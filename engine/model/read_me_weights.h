@@ -3,6 +3,7 @@
 #define PREGATE_ENGINE_MODEL_READ_ME_WEIGHTS_H_
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "engine/model/ffn_weights.h"
@@ -17,6 +18,9 @@ class ReadMeFfns {
  public:
   // `file` is that of a Read-ME model.
   ReadMeFfns(const ModelFile& file, ExpertStorage storage, Device* device);
+
+  // Whether a tensor of such a model is of its experts: what Load takes.
+  static bool Takes(std::string_view tensor);
 
   // Whether experts that own a neuron share it; else each has a copy, which is a unit of its own.
   bool tied() const { return tied_; }

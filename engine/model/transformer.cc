@@ -224,9 +224,10 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelFile
     return absl::UnimplementedError(
         absl::StrCat("final_logit_softcapping: must be absent; got ", config.final_logit_soft_cap));
   }
-  absl::StatusOr<Weights> weights = LoadWeights(
-      file, device, *kernels,
-      {options.activations, options.expert_storage, options.expert_memory, options.progress});
+  absl::StatusOr<Weights> weights =
+      LoadWeights(file, device, *kernels,
+                  {options.activations, options.quantization, options.expert_storage,
+                   options.expert_memory, options.progress});
   if (!weights.ok()) return weights.status();
   absl::StatusOr<ActivationMemory> scratch =
       AllocateActivations(config, weights->ffn_shape, device, options.max_rows, options.max_logits);

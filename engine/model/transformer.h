@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -34,6 +35,8 @@ class Transformer {
     // What the inputs of matrices that multiply integers become: kQ16Act, kQ8Act, or kF32 (as they
     // are). --dtype auto, int8, float32.
     DType activations = DType::kQ16Act;
+    // What matrices of floats become, but for gates and a router; none: as they are.
+    std::optional<DType> quantization = std::nullopt;
     ExpertStorage expert_storage = ExpertStorage::kAuto;  // of a Read-ME model
     ExpertMemory expert_memory;                           // of a Read-ME model
     // Where `file` is a ModelShare, of its rank: sums what the ranks' sublayers add to the stream,

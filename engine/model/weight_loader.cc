@@ -6,13 +6,11 @@
 #include "absl/strings/str_cat.h"
 #include "engine/model/device_expert_store.h"
 #include "engine/model/f8_weights.h"
+#include "kernels/quant/dequantize.h"
+#include "kernels/quant/quantize_weights.h"
 
 namespace pregate {
 namespace {
-
-bool IsPlain(DType dtype) {
-  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
-}
 
 // Element `i` of a vector of a plain type.
 float Element(ConstTensor vector, int64_t i) {
@@ -37,6 +35,10 @@ absl::StatusOr<std::unique_ptr<ExpertStore>> StoreFor(
 }
 
 }  // namespace
+
+bool IsPlain(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+}
 
 ConstTensor WeightLoader::Vector(const std::string& name, int64_t size) {
   const ConstTensor source = Require(name, 1, size);
@@ -70,15 +72,65 @@ void WeightLoader::Matrix(const std::string& name, int64_t out, int64_t in, Line
 }
 
 void WeightLoader::Gate(const std::string& name, int64_t out, int64_t in, Linear* linear) {
-  memory_.bytes += Table(name, out, in, &linear->weight);
+  memory_.bytes += PlainTable(name, out, in, &linear->weight);
 }
 
 void WeightLoader::OptionalGate(const std::string& name, int64_t out, int64_t in, Linear* linear) {
   if (file_.Find(name + ".weight")) Gate(name, out, in, linear);
 }
 
+DType WeightLoader::KeptAs(DType source) const {
+  return quantization_ && IsPlain(source) ? *quantization_ : source;
+}
+
 int64_t WeightLoader::Table(const std::string& name, int64_t rows, int64_t cols,
                             PackedWeight* packed) {
+  const ConstTensor source = file_.Find(name + ".weight");
+  if (!source || !quantization_ || source.dtype == *quantization_) {
+    return PlainTable(name, rows, cols, packed);
+  }
+  if (!Require(name + ".weight", rows, cols)) return 0;
+  return QuantizedTable(name + ".weight", source, packed);
+}
+
+int64_t WeightLoader::QuantizedTable(const std::string& name, ConstTensor source,
+                                     PackedWeight* packed) {
+  const DType dtype = KeptAs(source.dtype);
+  const DTypeInfo& info = GetDTypeInfo(*quantization_);
+  if (dtype != *quantization_) {
+    status_ = absl::InvalidArgumentError(absl::StrCat(
+        "quantization: must be none, or what the file is quantised to; got ",
+        std::string(info.name), " for ", name, " of ", std::string(GetDTypeInfo(dtype).name)));
+    return 0;
+  }
+  if (source.cols % info.block_elements != 0) {
+    status_ = absl::UnimplementedError(
+        absl::StrCat("quantization: rows must be of whole blocks of ", info.block_elements,
+                     " elements; ", name, " has rows of ", source.cols));
+    return 0;
+  }
+  const ConstTensor shape =
+      MakeView(static_cast<const void*>(nullptr), dtype, source.rows, source.cols);
+  if (kernels_.packed_bytes(dtype, source.rows, source.cols) == 0) {
+    Refuse(name, dtype);
+    return 0;
+  }
+  const auto write = [this, source, dtype](char* rows) {
+    const int64_t bytes = RowBytes(dtype, source.cols);
+    device_->ParallelFor(source.rows, 16, [&](int64_t begin, int64_t end) {
+      std::vector<float> row(static_cast<size_t>(source.cols));
+      for (int64_t r = begin; r < end; ++r) {
+        DequantizeRow(source.dtype, source.Row<char>(r), source.cols, row.data());
+        QuantizeRow(dtype, row.data(), source.cols, rows + r * bytes);
+      }
+    });
+    file_.Release(source);
+  };
+  return Place({.source = shape, .write = write, .packed = packed});
+}
+
+int64_t WeightLoader::PlainTable(const std::string& name, int64_t rows, int64_t cols,
+                                 PackedWeight* packed) {
   const ConstTensor source = Require(name + ".weight", rows, cols);
   if (!source) return 0;
   if (source.dtype == DType::kF8E4M3) return F8Table(name + ".weight", source, packed);

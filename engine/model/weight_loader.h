@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,9 @@
 
 namespace pregate {
 
+// Whether a type of a file is that of floats, not of 8 bits.
+bool IsPlain(DType dtype);
+
 // What a loader has brought in.
 struct LoadedMemory {
   std::vector<DeviceBuffer> owned;  // vectors, in float, and the packed matrices
@@ -27,13 +31,23 @@ struct LoadedMemory {
 
 // Takes tensors one by one, then packs the matrices among them. After the first failure every call
 // gives nothing and `status` says why: FAILED_PRECONDITION names a missing or misshapen tensor;
-// UNIMPLEMENTED a tensor whose type `kernels` cannot multiply; RESOURCE_EXHAUSTED: no room on the
-// device.
+// UNIMPLEMENTED a tensor whose type `kernels` cannot multiply, or whose rows `quantization` cannot
+// cut into blocks; INVALID_ARGUMENT one that is quantised otherwise; RESOURCE_EXHAUSTED: no room on
+// the device.
 class WeightLoader {
  public:
-  // `activations`: the input of every Linear that can multiply integers. All must outlive this.
-  WeightLoader(const ModelFile& file, Device* device, const Kernels& kernels, DType activations)
-      : file_(file), device_(device), kernels_(kernels), activations_(activations) {}
+  // `activations`: the input of every Linear that can multiply integers. `quantization`: what
+  // matrices of floats become on the way, but for gates. All must outlive this.
+  WeightLoader(const ModelFile& file, Device* device, const Kernels& kernels, DType activations,
+               std::optional<DType> quantization = std::nullopt)
+      : file_(file),
+        device_(device),
+        kernels_(kernels),
+        activations_(activations),
+        quantization_(quantization) {}
+
+  // What matrices of this type are kept as.
+  DType KeptAs(DType source) const;
 
   // A vector of `size` elements as floats in device memory.
   ConstTensor Vector(const std::string& name, int64_t size);
@@ -79,6 +93,10 @@ class WeightLoader {
 
   ConstTensor Require(const std::string& name, int64_t rows, int64_t cols);
   void Refuse(const std::string& name, DType dtype);
+  // As Table, as it is in the file.
+  int64_t PlainTable(const std::string& name, int64_t rows, int64_t cols, PackedWeight* packed);
+  // As Table, of a tensor of floats that are quantised.
+  int64_t QuantizedTable(const std::string& name, ConstTensor source, PackedWeight* packed);
   // As Table, of a tensor of kF8E4M3 and its scales.
   int64_t F8Table(const std::string& name, ConstTensor elements, PackedWeight* packed);
   int64_t Place(Unpacked matrix);
@@ -91,6 +109,7 @@ class WeightLoader {
   Device* device_;
   const Kernels& kernels_;
   const DType activations_;
+  const std::optional<DType> quantization_;
   LoadedMemory memory_;
   std::vector<Unpacked> matrices_;
   int32_t unit_ = -1, layer_ = -1;                // of what is taken now

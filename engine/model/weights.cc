@@ -107,7 +107,7 @@ bool Fits(const Weights& weights, const ExpertMemory& memory) {
 absl::StatusOr<Weights> LoadWeights(const ModelFile& file, Device* device, const Kernels& kernels,
                                     const WeightOptions& options) {
   const ModelConfig& config = file.config();
-  WeightLoader load(file, device, kernels, options.activations);
+  WeightLoader load(file, device, kernels, options.activations, options.quantization);
   Weights weights;
   const int64_t vocab = config.vocab_size, hidden = config.hidden_size;
   // A tied head is the embedding table, which then is read whole by each step.

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -49,6 +50,7 @@ struct Weights {
 
 struct WeightOptions {
   DType activations = DType::kQ16Act;  // the input of every Linear that can multiply integers
+  std::optional<DType> quantization = std::nullopt;  // of matrices of floats; none: as they are
   ExpertStorage expert_storage = ExpertStorage::kAuto;
   ExpertMemory expert_memory;            // of a Read-ME model
   std::function<void(double)> progress;  // share of the bytes that is packed; may be empty
@@ -56,7 +58,8 @@ struct WeightOptions {
 
 // FAILED_PRECONDITION names a missing or misshapen tensor; UNIMPLEMENTED a tensor whose type
 // `kernels` cannot multiply; RESOURCE_EXHAUSTED: no room on the device, or on the disk of experts
-// that do not fit; INVALID_ARGUMENT: memory for too few of them.
+// that do not fit; INVALID_ARGUMENT: memory for too few of them, or a file that is quantised
+// otherwise.
 absl::StatusOr<Weights> LoadWeights(const ModelFile& file, Device* device, const Kernels& kernels,
                                     const WeightOptions& options);
 }  // namespace pregate

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <fstream>
 #include <limits>
 #include <vector>
 
@@ -102,6 +104,47 @@ TEST(QuantizeWeightsTest, WhatABlockCanSayStaysExact) {
   std::vector<float> bytes(32);
   for (int i = 0; i < 32; ++i) bytes[static_cast<size_t>(i)] = static_cast<float>(127 - 8 * i);
   EXPECT_EQ(RoundTrip(DType::kQ8_0, bytes), bytes);
+}
+
+// What the gguf package makes of the same floats (tests/tools/make_quantize_goldens.py). It divides
+// by a block's scale before that is rounded to half precision, as ggml does, and so is at most as
+// near: a quant may be off by one, a scale by the last bit.
+TEST(QuantizeWeightsTest, IsAsNearAsGguf) {
+  std::ifstream in("tests/testdata/quantize/gguf.bin", std::ios::binary);
+  const auto read = [&in](void* to, size_t bytes) {
+    in.read(static_cast<char*>(to), static_cast<std::streamsize>(bytes));
+  };
+  int32_t blocks = 0;
+  read(&blocks, sizeof(blocks));
+  ASSERT_GT(blocks, 64);
+  std::vector<float> x(static_cast<size_t>(blocks) * 32);
+  read(x.data(), x.size() * sizeof(float));
+  for (const DType dtype : {DType::kQ8_0, DType::kQ5_1, DType::kQ5_0, DType::kQ4_1, DType::kQ4_0}) {
+    SCOPED_TRACE(GetDTypeInfo(dtype).name);
+    const auto bytes = static_cast<size_t>(RowBytes(dtype, static_cast<int64_t>(x.size())));
+    std::vector<uint8_t> theirs(bytes), ours(bytes);
+    read(theirs.data(), bytes);
+    ASSERT_TRUE(in.good());
+    QuantizeRow(dtype, x.data(), static_cast<int64_t>(x.size()), ours.data());
+    std::vector<float> their_values(x.size()), our_values(x.size());
+    DequantizeRow(dtype, theirs.data(), static_cast<int64_t>(x.size()), their_values.data());
+    DequantizeRow(dtype, ours.data(), static_cast<int64_t>(x.size()), our_values.data());
+    double their_error = 0, our_error = 0;
+    size_t alike = 0;
+    for (size_t i = 0; i < bytes; ++i) alike += ours[i] == theirs[i];
+    for (size_t b = 0; b < x.size(); b += 32) {
+      const auto [least, most] = std::minmax_element(&x[b], &x[b] + 32);
+      const double bound = Bound(dtype, 0, *least, *most);
+      for (size_t i = b; i < b + 32; ++i) {
+        const double scale = bound > 0 ? 1 / bound : 0;  // every block counts alike
+        their_error += std::pow((their_values[i] - x[i]) * scale, 2);
+        our_error += std::pow((our_values[i] - x[i]) * scale, 2);
+        ASSERT_NEAR(our_values[i], their_values[i], 2.1 * bound) << i;
+      }
+    }
+    EXPECT_LE(our_error, their_error);
+    EXPECT_GE(static_cast<double>(alike) / static_cast<double>(bytes), 0.9);
+  }
 }
 
 }  // namespace

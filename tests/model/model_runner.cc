@@ -30,6 +30,7 @@ ModelRunner::ModelRunner(const ModelFile& file, const Kernels& kernels,
   transformer_options.max_rows = options.max_rows;
   transformer_options.max_logits = options.max_rows;
   transformer_options.activations = options.activations;
+  transformer_options.quantization = options.quantization;
   transformer_options.expert_storage = options.expert_storage;
   transformer_options.expert_memory = options.expert_memory;
   transformer_ =

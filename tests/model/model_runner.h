@@ -23,6 +23,7 @@ class ModelRunner {
  public:
   struct Options {
     DType activations = DType::kQ16Act;
+    std::optional<DType> quantization = std::nullopt;  // of matrices of floats
     DType kv_dtype = DType::kF32;
     int32_t num_sequences = 1;
     int32_t max_tokens = 1024;  // of each sequence

@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <optional>
 #include <string>
 
+#include "tests/model/changed_model.h"
 #include "tests/model/model_runner.h"
 #include "tests/sample_models.h"
 
@@ -143,6 +145,42 @@ void CheckModel(const std::string& model) {
         100 * got.perplexity_error(), 100 * got.agreement(), got.largest_difference);
     EXPECT_LE(got.perplexity_error(), p.perplexity_bar) << p.name;
     EXPECT_GE(got.agreement(), p.agreement_bar) << p.name;
+  }
+}
+
+// The same weights as floats, quantised again when they are loaded. The bars are what each type
+// loses, about: nothing of what the numbers are as floats in 8 bits.
+TEST(Parity, QuantizedAtLoad) {
+  const std::string model = "SmolLM2-135M-Instruct.Q4_1";
+  const std::string path = SampleModelPath(model + ".gguf");
+  if (path.empty()) GTEST_SKIP() << model << " is not in the model cache (deploy/fetch_model.sh)";
+  const auto file = ModelFile::Open(path);
+  ASSERT_TRUE(file.ok()) << file.status();
+  const ChangedModel floats(**file, DType::kBF16);
+  const Golden golden = ReadGolden(model);
+  const auto kernels = CpuKernels();
+  ASSERT_TRUE(kernels.ok());
+  const struct {
+    std::optional<DType> dtype;
+    double perplexity_bar, agreement_bar;
+  } cases[] = {{std::nullopt, 0.01, 0.98},
+               {DType::kQ8_0, 0.01, 0.97},
+               {DType::kQ5_1, 0.05, 0.9},
+               {DType::kQ4_1, 0.1, 0.85},
+               {DType::kQ4_0, 0.3, 0.7}};
+  for (const auto& [dtype, perplexity_bar, agreement_bar] : cases) {
+    ModelRunner runner(floats, **kernels,
+                       {.quantization = dtype,
+                        .kv_dtype = DType::kF16,
+                        .max_tokens = golden.length,
+                        .max_rows = 128});
+    const Comparison got = Compare(runner, golden, /*windows=*/1, 128);
+    const std::string name(GetDTypeInfo(dtype.value_or(DType::kBF16)).name);
+    printf("%-28s bf16 as %-6s ppl %.5f (%.5f)  error %.4f%%  top-1 %.3f%%\n", model.c_str(),
+           name.c_str(), got.perplexity(), got.golden_perplexity(), 100 * got.perplexity_error(),
+           100 * got.agreement());
+    EXPECT_LE(got.perplexity_error(), perplexity_bar) << name;
+    EXPECT_GE(got.agreement(), agreement_bar) << name;
   }
 }
 
