@@ -1,18 +1,27 @@
 #include "engine/model/inspect.h"
 
+#include <openssl/evp.h>
+
 #include <algorithm>
+#include <filesystem>
+#include <iterator>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <string_view>
+#include <system_error>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "engine/model/file_error.h"
+#include "engine/model/mapped_file.h"
 #include "engine/model/model_file.h"
+#include "engine/model/read_me_overlay.h"
 
 namespace pregate {
 namespace {
@@ -114,19 +123,22 @@ std::string DescribeSpecialTokens(const TokenizerSpec& spec) {
   return text;
 }
 
-void AddSummary(std::string& out, const ModelFile& file) {
-  const ModelConfig& c = file.config();
-  int64_t parameters = 0;
-  int64_t bytes = 0;
-  for (const TensorInfo& tensor : file.tensors()) {
+std::string DescribeParameters(const std::vector<TensorInfo>& tensors) {
+  int64_t parameters = 0, bytes = 0;
+  for (const TensorInfo& tensor : tensors) {
     parameters += NumElements(tensor);
     bytes += tensor.bytes;
   }
+  return absl::StrFormat("%.1f million, %s", static_cast<double>(parameters) / 1e6,
+                         Mebibytes(bytes));
+}
+
+void AddSummary(std::string& out, const ModelFile& file) {
+  const ModelConfig& c = file.config();
   AddLine(out, "format", file.format());
   AddLine(out, "architecture", c.architecture);
   AddLine(out, "name", c.name.empty() ? "(none)" : absl::CHexEscape(c.name));
-  AddLine(out, "parameters",
-          absl::StrFormat("%.1f million, %s", parameters / 1e6, Mebibytes(bytes)));
+  AddLine(out, "parameters", DescribeParameters(file.tensors()));
   AddLine(
       out, "sizes",
       absl::StrFormat("%d layers, hidden %d, FFN %d, vocabulary %d%s", c.num_layers, c.hidden_size,
@@ -161,10 +173,10 @@ std::string WithoutExpert(std::string_view name) {
   return absl::StrJoin(parts, ".");
 }
 
-std::vector<TensorLine> LinesOf(const ModelFile& file) {
+std::vector<TensorLine> LinesOf(const std::vector<TensorInfo>& tensors) {
   std::vector<TensorLine> lines;
   std::map<std::tuple<std::string, DType, std::vector<int64_t>>, size_t> known;
-  for (const TensorInfo& tensor : file.tensors()) {
+  for (const TensorInfo& tensor : tensors) {
     std::string name = WithoutExpert(tensor.name);
     const auto [found, is_new] =
         known.try_emplace({name, tensor.dtype, tensor.shape}, lines.size());
@@ -176,8 +188,8 @@ std::vector<TensorLine> LinesOf(const ModelFile& file) {
   return lines;
 }
 
-void AddTensors(std::string& out, const ModelFile& file) {
-  const std::vector<TensorLine> lines = LinesOf(file);
+void AddTensors(std::string& out, const std::vector<TensorInfo>& tensors) {
+  const std::vector<TensorLine> lines = LinesOf(tensors);
   size_t width = 0;
   for (const TensorLine& line : lines) width = std::max(width, line.name.size());
   absl::StrAppendFormat(&out, "\n%-*s  %-5s %-18s %12s\n", width, "tensor", "type", "shape",
@@ -202,14 +214,117 @@ void AddTensors(std::string& out, const ModelFile& file) {
   }
 }
 
+// --- A router and masks to lay over a model ---
+
+// A count in each layer, and of all layers.
+class Counts {
+ public:
+  void Add(int64_t count) {
+    least_ = all_.empty() ? count : std::min(least_, count);
+    most_ = std::max(most_, count);
+    all_.push_back(count);
+  }
+  double mean() const {
+    const int64_t sum = std::accumulate(all_.begin(), all_.end(), int64_t{0});
+    return static_cast<double>(sum) / static_cast<double>(std::max<size_t>(all_.size(), 1));
+  }
+  // "766 to 768"
+  std::string range() const {
+    return least_ == most_ ? absl::StrCat(most_) : absl::StrCat(least_, " to ", most_);
+  }
+
+ private:
+  std::vector<int64_t> all_;
+  int64_t least_ = 0, most_ = 0;
+};
+
+void AddExperts(std::string& out, const ModelConfig& c, const NeuronOwners& owners) {
+  const int32_t experts = c.read_me.num_experts;
+  const uint64_t everyone = ~uint64_t{0} >> (kMaxReadMeExperts - experts);
+  Counts widths, residual, nobodys, owned;
+  for (const std::vector<uint64_t>& layer : owners) {
+    for (int32_t e = 0; e < experts; ++e) {
+      widths.Add(std::count_if(layer.begin(), layer.end(),
+                               [e](uint64_t sets) { return (sets >> e & 1) != 0; }));
+    }
+    residual.Add(std::count(layer.begin(), layer.end(), everyone));
+    nobodys.Add(std::count(layer.begin(), layer.end(), uint64_t{0}));
+    owned.Add(std::ssize(layer) - std::count(layer.begin(), layer.end(), uint64_t{0}));
+  }
+  AddLine(out, "experts", absl::StrFormat("%d, one for each token in all layers", experts));
+  AddLine(out, "widths",
+          absl::StrFormat("%s of %d neurons in a layer, %.1f %%", widths.range(), c.ffn_size,
+                          100 * widths.mean() / c.ffn_size));
+  AddLine(out, "residual",
+          absl::StrFormat("%s neurons in a layer are every expert's, %.1f %% of one",
+                          residual.range(), 100 * residual.mean() / widths.mean()));
+  AddLine(out, "union",
+          absl::StrFormat("%.2f experts' neurons in all; %.1f %% of neurons are nobody's",
+                          owned.mean() / widths.mean(), 100 * nobodys.mean() / c.ffn_size));
+}
+
+std::string DescribeRouter(const ReadMeConfig& r) {
+  std::string text = absl::StrFormat("%d layer%s of width %d", r.num_layers,
+                                     r.num_layers == 1 ? "" : "s", r.embedding_dim);
+  if (r.attends) {
+    absl::StrAppendFormat(&text, ", %d heads of %d, scores by 1 / %g", r.num_heads, r.head_dim(),
+                          r.normalizer);
+  } else {
+    absl::StrAppend(&text, ", without attention");
+  }
+  absl::StrAppend(&text, r.frozen_embedding ? ", embedding: the model's first columns"
+                                            : ", an embedding of its own");
+  return text;
+}
+
+absl::StatusOr<std::string> Sha256(const std::string& path) {
+  const absl::StatusOr<MappedFile> file = MappedFile::Open(path, "model");
+  if (!file.ok()) return file.status();
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned int size = 0;
+  const std::string_view bytes = file->bytes();
+  if (EVP_Digest(bytes.data(), bytes.size(), digest, &size, EVP_sha256(), nullptr) != 1) {
+    return absl::InternalError("sha256: failed");
+  }
+  return absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(digest), size));
+}
+
+absl::StatusOr<std::string> DescribeOverlay(const std::string& folder) {
+  const absl::StatusOr<ModelContents> contents = ReadReadMeOverlay(folder);
+  if (!contents.ok()) return contents.status();
+  const ModelConfig& c = contents->config;
+  std::string text;
+  AddLine(text, "format", "Read-ME overlay (--read-me), safetensors");
+  AddLine(text, "of a model of",
+          absl::StrFormat("%d layers, hidden %d, FFN %d, vocabulary %d", c.num_layers,
+                          c.hidden_size, c.ffn_size, c.vocab_size));
+  AddExperts(text, c, contents->neuron_owners);
+  AddLine(text, "router", DescribeRouter(c.read_me));
+  AddLine(text, "parameters", DescribeParameters(contents->tensors));
+  std::vector<std::string> files;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    if (entry.path().extension() == ".safetensors") files.push_back(entry.path().filename());
+  }
+  std::sort(files.begin(), files.end());
+  for (const std::string& name : files) {
+    const absl::StatusOr<std::string> digest = Sha256(absl::StrCat(folder, "/", name));
+    if (!digest.ok()) return digest.status();
+    AddLine(text, "sha256", absl::StrCat(*digest, " ", absl::CHexEscape(name)));
+  }
+  AddTensors(text, contents->tensors);
+  return text;
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> DescribeModel(const std::string& path) {
+  if (IsReadMeOverlay(path)) return DescribeOverlay(path);
   const absl::StatusOr<std::unique_ptr<ModelFile>> file = ModelFile::Open(path);
   if (!file.ok()) return file.status();
   std::string text;
   AddSummary(text, **file);
-  AddTensors(text, **file);
+  AddTensors(text, (*file)->tensors());
   return text;
 }
 

@@ -9,7 +9,8 @@
 namespace pregate {
 
 // Opens the model at `path` and describes it in lines of readable text: format, sizes, tokenizer,
-// every tensor, totals by element type. Errors as ModelFile::Open.
+// every tensor, totals by element type. A folder of --read-me is described, too: the model that it
+// was made for, its experts, its router, and the digest of its file. Errors as ModelFile::Open.
 absl::StatusOr<std::string> DescribeModel(const std::string& path);
 
 }  // namespace pregate

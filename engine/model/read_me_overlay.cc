@@ -49,11 +49,15 @@ class OverlaidModel final : public ModelFile {
   absl::flat_hash_map<std::string_view, const TensorInfo*> by_name_;
 };
 
+absl::StatusOr<nlohmann::json> ReadJson(const std::string& folder) {
+  const auto config_json = OpenText(folder, "config.json", kMaxConfigBytes);
+  if (!config_json.ok()) return config_json.status();
+  return ParseJsonObject(config_json->bytes(), "config.json");
+}
+
 // The configuration of both. The folder repeats the sizes that its masks were made for.
-absl::StatusOr<ModelConfig> ReadConfig(std::string_view text, const ModelConfig& model) {
-  const absl::StatusOr<nlohmann::json> json = ParseJsonObject(text, "config.json");
-  if (!json.ok()) return json.status();
-  JsonFields fields(&*json, "config.json: ");
+absl::StatusOr<ModelConfig> ReadConfig(const nlohmann::json& json, const ModelConfig& model) {
+  JsonFields fields(&json, "config.json: ");
   ModelConfig config = model;
   if (const std::string type = fields.String("model_type"); type != kModelType) {
     fields.Fail(Malformed(fields.FullName("model_type"),
@@ -87,23 +91,10 @@ absl::StatusOr<ModelConfig> ReadConfig(std::string_view text, const ModelConfig&
   return config;
 }
 
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<ModelFile>> LayReadMeOver(std::unique_ptr<ModelFile> model,
-                                                         const std::string& folder) {
-  if (!model->config().mixture.num_experts.empty() || model->config().read_me.num_experts > 0) {
-    return DoesNotFit("read-me", "must be laid over a dense model",
-                      Quoted(model->config().architecture));
-  }
-  // Neurons are taken out of matrices that carry their own scales.
-  for (const TensorInfo& tensor : model->tensors()) {
-    if (tensor.dtype != DType::kF8E4M3) continue;
-    return NotServed("read-me", "must be laid over a model without weights of 8-bit floats",
-                     tensor.name);
-  }
-  const auto config_json = OpenText(folder, "config.json", kMaxConfigBytes);
-  if (!config_json.ok()) return config_json.status();
-  absl::StatusOr<ModelConfig> config = ReadConfig(config_json->bytes(), model->config());
+// What the folder adds to a model of this configuration.
+absl::StatusOr<ModelContents> ReadOver(const std::string& folder, const nlohmann::json& json,
+                                       const ModelConfig& model) {
+  absl::StatusOr<ModelConfig> config = ReadConfig(json, model);
   if (!config.ok()) return config.status();
   ModelContents read_me;
   read_me.config = *std::move(config);
@@ -117,7 +108,52 @@ absl::StatusOr<std::unique_ptr<ModelFile>> LayReadMeOver(std::unique_ptr<ModelFi
     return DoesNotFit(absl::StrCat("tensor ", absl::CHexEscape(tensor.name)),
                       "the model has its own", "another");
   }
-  return std::make_unique<OverlaidModel>(std::move(model), std::move(read_me));
+  return read_me;
+}
+
+}  // namespace
+
+bool IsReadMeOverlay(const std::string& folder) {
+  const absl::StatusOr<nlohmann::json> json = ReadJson(folder);
+  if (!json.ok()) return false;
+  const auto type = json->find("model_type");
+  return type != json->end() && *type == std::string(kModelType);
+}
+
+absl::StatusOr<ModelContents> ReadReadMeOverlay(const std::string& folder) {
+  const absl::StatusOr<nlohmann::json> json = ReadJson(folder);
+  if (!json.ok()) return json.status();
+  JsonFields fields(&*json, "config.json: ");
+  const auto size = [&fields](std::string_view name, int64_t most) {
+    return static_cast<int32_t>(fields.Integer(name, 1, most));
+  };
+  ModelConfig model;
+  model.num_layers = size("num_hidden_layers", kMaxLayers);
+  model.hidden_size = size("hidden_size", kMaxHiddenSize);
+  model.ffn_size = size("intermediate_size", kMaxFfnSize);
+  model.vocab_size = size("vocab_size", kMaxVocab);
+  model.rope_theta = fields.OptionalFloat("rope_theta").value_or(model.rope_theta);
+  if (!fields.status().ok()) return fields.status();
+  return ReadOver(folder, *json, model);
+}
+
+absl::StatusOr<std::unique_ptr<ModelFile>> LayReadMeOver(std::unique_ptr<ModelFile> model,
+                                                         const std::string& folder) {
+  if (!model->config().mixture.num_experts.empty() || model->config().read_me.num_experts > 0) {
+    return DoesNotFit("read-me", "must be laid over a dense model",
+                      Quoted(model->config().architecture));
+  }
+  // Neurons are taken out of matrices that carry their own scales.
+  for (const TensorInfo& tensor : model->tensors()) {
+    if (tensor.dtype != DType::kF8E4M3) continue;
+    return NotServed("read-me", "must be laid over a model without weights of 8-bit floats",
+                     tensor.name);
+  }
+  const absl::StatusOr<nlohmann::json> json = ReadJson(folder);
+  if (!json.ok()) return json.status();
+  absl::StatusOr<ModelContents> read_me = ReadOver(folder, *json, model->config());
+  if (!read_me.ok()) return read_me.status();
+  return std::make_unique<OverlaidModel>(std::move(model), *std::move(read_me));
 }
 
 }  // namespace pregate

@@ -6,11 +6,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "engine/model/inspect.h"
 #include "kernels/kernels.h"
 #include "tests/model/model_runner.h"
 #include "tests/model/random_model.h"
@@ -141,6 +145,50 @@ TEST(ReadMeOverlay, AFrozenEmbeddingIsTheFirstColumnsOfTheModels) {
             0);
   EXPECT_NE(std::count(experts.begin(), experts.end(), 0), 0);
   EXPECT_NE(std::count(experts.begin(), experts.end(), 1), 0);
+}
+
+// The numbers are numpy's over the same masks, the digest is that of the folder's manifest.
+TEST(ReadMeOverlay, InspectDescribesTheFolder) {
+  const std::string folder = "tests/testdata/read_me_smollm2";
+  const auto text = DescribeModel(folder);
+  ASSERT_TRUE(text.ok()) << text.status();
+  for (const char* line :
+       {"of a model of   30 layers, hidden 576, FFN 1536, vocabulary 49152\n",
+        "experts         7, one for each token in all layers\n",
+        "widths          768 of 1536 neurons in a layer, 50.0 %\n",
+        "residual        207 to 469 neurons in a layer are every expert's, 44.2 % of one\n",
+        "union           1.66 experts' neurons in all; 17.2 % of neurons are nobody's\n",
+        "router          1 layer of width 192, 4 heads of 48, scores by 1 / 1, embedding: the "
+        "model's first columns\n",
+        "parameters      0.2 million, 0.9 MiB\n",
+        "sha256          71eba8e40091b2051fb01fb2487550ab2ef573995083e2b6fa9d099d8910012d "
+        "model.safetensors\n",
+        "cluster_predictor.proj_out.weight"}) {
+    EXPECT_TRUE(absl::StrContains(*text, line)) << line << *text;
+  }
+  std::ifstream manifest(folder + "/manifest.json");
+  const std::string json((std::istreambuf_iterator<char>(manifest)), {});
+  EXPECT_TRUE(absl::StrContains(json, "71eba8e40091b2051fb01fb2487550ab2ef573995083e2b6fa9d099d"));
+}
+
+// Beside its model a folder may leave the model's sizes out; alone it cannot.
+TEST(ReadMeOverlay, InspectNeedsTheSizes) {
+  const RandomModelSpec spec;
+  ReadMeFolder folder("inspect");
+  Fill(
+      spec, true, [](int64_t e, int64_t f) { return f % 3 == e || f % 5 == 0; }, folder);
+  const absl::Status status = DescribeModel(folder.Write()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(absl::StrContains(status.message(), "num_hidden_layers: must be given")) << status;
+  folder.config["num_hidden_layers"] = spec.num_layers;
+  folder.config["hidden_size"] = spec.hidden_size;
+  folder.config["intermediate_size"] = spec.ffn_size;
+  folder.config["vocab_size"] = spec.vocab_size;
+  const auto text = DescribeModel(folder.Write());
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_TRUE(absl::StrContains(*text, "experts         2, ")) << *text;
+  folder.config["intermediate_size"] = spec.ffn_size + 8;
+  EXPECT_EQ(DescribeModel(folder.Write()).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
 }  // namespace
