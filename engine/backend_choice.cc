@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <optional>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
+#include "engine/model/read_me_weights.h"
+#include "engine/model/weight_loader.h"
+#include "engine/quantization.h"
 
 namespace pregate {
 namespace {
@@ -27,7 +30,7 @@ absl::Status CheckModel(const ModelConfig& config) {
 bool ComesAndGoes(const TensorInfo& tensor, const ModelConfig& config,
                   const EngineOptions& options) {
   if (config.read_me.num_experts == 0 || options.expert_cache_memory == 0) return false;
-  return absl::StrContains(tensor.name, ".ffn_") && !absl::StrContains(tensor.name, ".ffn_norm");
+  return ReadMeFfns::Takes(tensor.name);
 }
 
 // The first entry that the table lacks for a decoder; null: it has all.
@@ -69,6 +72,8 @@ const char* MissingEntry(const Kernels& k, const Device& device, const ModelConf
 absl::StatusOr<int64_t> CountWeights(const ModelFile& file, const Kernels& kernels,
                                      const EngineOptions& options) {
   const ModelConfig& config = file.config();
+  const absl::StatusOr<std::optional<DType>> quantization = ParseQuantization(options.quantization);
+  if (!quantization.ok()) return quantization.status();
   int64_t bytes = config.read_me.num_experts > 0 ? options.expert_cache_memory : 0;
   for (const TensorInfo& tensor : file.tensors()) {
     int64_t elements = 1;
@@ -78,7 +83,9 @@ absl::StatusOr<int64_t> CountWeights(const ModelFile& file, const Kernels& kerne
       bytes += elements * static_cast<int64_t>(sizeof(float));
       continue;
     }
-    const int64_t packed = kernels.packed_bytes(tensor.dtype, rows, cols);
+    // A gate stays as it is, and is small.
+    const DType dtype = IsPlain(tensor.dtype) ? quantization->value_or(tensor.dtype) : tensor.dtype;
+    const int64_t packed = kernels.packed_bytes(dtype, rows, cols);
     if (packed == 0) {
       return absl::UnimplementedError(absl::StrCat(
           "device: the ", std::string(kernels.name), " kernels have none for ",

@@ -298,6 +298,11 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeEncoderEngine(
     const std::function<void(double)>& progress) {
   const ModelConfig& config = file->config();
   if (absl::Status status = ValidateOptions(options, config); !status.ok()) return status;
+  if (options.quantization != "none") {
+    return absl::UnimplementedError(absl::StrCat(
+        "quantization: must be none for an encoder, whose weights are as --dtype says; got ",
+        options.quantization));
+  }
   const absl::StatusOr<SchedulingPolicy> policy = ParsePolicy(options.scheduling_policy);
   if (!policy.ok()) return policy.status();
   absl::StatusOr<ChosenBackend> chosen = ChooseBackend(*file, options);

@@ -43,6 +43,10 @@ struct EngineOptions {
   bool enable_expert_parallel = false;
   // Activations. auto: 16 bits; int8: 8 bits, faster and less exact; float32: not quantised.
   std::string dtype = "auto";
+  // Matrices of floats are quantised when they are loaded: none (they are not), q8_0, q5_1, q5_0,
+  // q4_1, q4_0. Gates and a router stay as they are, and so does a file that is of the type
+  // already; one that is quantised otherwise is refused.
+  std::string quantization = "none";
   // A folder with a router and masks to lay over a dense model; "": none. How experts that overlap
   // are kept: auto (tied if any do), tied, copies.
   std::string read_me;
@@ -52,7 +56,10 @@ struct EngineOptions {
   // (Read-ME's Algorithm 1), decode-first, prefill-first.
   std::string expert_batching = "auto";
   int32_t expert_batch_max_wait_steps = 64;  // that a sequence may be passed over
-  int32_t max_num_step_seqs = 0;             // sequences with rows in one step; 0: max_num_seqs
+  // Tokens of a queued prompt whose experts are known ahead of its steps, and of all prompts that
+  // are taken up for it; -1: max_num_batched_tokens, 0: what the next step may run.
+  int32_t router_lookahead_tokens = -1;
+  int32_t max_num_step_seqs = 0;  // sequences with rows in one step; 0: max_num_seqs
   // Bytes of expert weights in the device's memory; 0: all. The others wait in a file in
   // `expert_cache_dir`, and `expert_eviction` says what makes room: planned (what the queues need
   // last), lru, lfu, random. A device with memory of its own has the host's before the file:

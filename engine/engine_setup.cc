@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/backend_choice.h"
 #include "engine/expert_setup.h"
 #include "engine/model/read_me_overlay.h"
+#include "engine/quantization.h"
 #include "engine/rank_setup.h"
 
 namespace pregate {
@@ -101,9 +103,10 @@ absl::Status ValidateOptions(const EngineOptions& options, const ModelConfig& co
     return Refuse("draft-tokens", absl::StrCat("in [0, ", kMaxDraftTokens, "]"),
                   options.draft_tokens);
   }
-  // A trace does not hold the experts of tokens that were guessed wrong.
-  if (options.draft_tokens > 0 && !options.record_trace.empty()) {
-    return Refuse("draft-tokens", "0 with record-trace", options.draft_tokens);
+  if (options.router_lookahead_tokens < -1 ||
+      options.router_lookahead_tokens > kMaxRouterLookahead) {
+    return Refuse("router-lookahead-tokens", absl::StrCat("in [0, ", kMaxRouterLookahead, "]"),
+                  options.router_lookahead_tokens);
   }
   if (options.max_num_queued_reqs < 1) {
     return Refuse("max-num-queued-reqs", ">= 1", options.max_num_queued_reqs);
@@ -137,6 +140,8 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   if (absl::Status status = ValidateOptions(options, config); !status.ok()) return status;
   const absl::StatusOr<DType> kv_dtype = ParseKvDtype(options.kv_cache_dtype);
   if (!kv_dtype.ok()) return kv_dtype.status();
+  const absl::StatusOr<std::optional<DType>> quantization = ParseQuantization(options.quantization);
+  if (!quantization.ok()) return quantization.status();
   const absl::StatusOr<SchedulingPolicy> policy = ParsePolicy(options.scheduling_policy);
   if (!policy.ok()) return policy.status();
   const absl::StatusOr<ExpertStorage> expert_storage = ParseExpertStorage(options.expert_storage);
@@ -170,6 +175,7 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   transformer_options.activations = options.dtype == "float32" ? DType::kF32
                                     : options.dtype == "int8"  ? DType::kQ8Act
                                                                : DType::kQ16Act;
+  transformer_options.quantization = *quantization;
   transformer_options.expert_storage = *expert_storage;
   transformer_options.expert_memory = {options.expert_cache_memory, options.expert_cache_dir,
                                        options.expert_host_memory};
@@ -211,6 +217,7 @@ absl::StatusOr<EngineSetup> SetUpEngine(std::unique_ptr<ModelFile> file,
   scheduler.max_num_prefill_tokens = options.max_num_prefill_tokens;
   scheduler.max_logits = transformer_options.max_logits;
   scheduler.max_draft_tokens = options.draft_tokens;
+  scheduler.router_lookahead_tokens = options.router_lookahead_tokens;
   scheduler.max_model_len = max_model_len;
   scheduler.num_blocks = *num_blocks;
   scheduler.block_tokens = kBlockTokens;

@@ -82,6 +82,7 @@ void ApplyFlags(const SimulationOptions& options, SchedulerConfig* config) {
   apply(options.max_num_step_seqs, &config->max_num_step_seqs);
   apply(options.max_num_batched_tokens, &config->max_num_batched_tokens);
   apply(options.max_num_prefill_tokens, &config->max_num_prefill_tokens);
+  apply(options.router_lookahead_tokens, &config->router_lookahead_tokens);
   config->max_num_batched_tokens = std::max(config->max_num_batched_tokens, config->max_num_seqs);
   config->max_logits = std::max(config->max_logits, config->max_num_seqs);
   if (!options.expert_prefetch) config->experts.prefetch = false;

@@ -34,6 +34,7 @@ struct SimulationOptions {
   int32_t max_num_step_seqs = -1;            // any
   int32_t max_num_batched_tokens = -1;       // 2048
   int32_t max_num_prefill_tokens = -1;       // 512
+  int32_t router_lookahead_tokens = -1;      // as max_num_batched_tokens
   std::string expert_eviction = "recorded";  // or as of `serve`; synthetic: planned
   bool expert_prefetch = true;
 

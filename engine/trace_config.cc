@@ -32,19 +32,22 @@ std::string OwnersText(ExpertMask owners) {
   return text;
 }
 
-// The whole numbers of a configuration: the same list writes and reads them.
+// The whole numbers of a configuration: the same list writes and reads them. Old traces lack what
+// is newer than they are, which has its default there.
 struct Field {
   const char* name;
   int64_t low, high;
   int64_t value;
+  bool newer;
   std::function<void(SchedulerConfig*, int64_t)> set;
 };
 
 std::vector<Field> FieldsOf(const SchedulerConfig& config) {
   std::vector<Field> fields;
-  const auto add = [&](const char* name, int64_t low, int64_t high, auto member) {
+  const auto add = [&](const char* name, int64_t low, int64_t high, auto member,
+                       bool newer = false) {
     SchedulerConfig copy = config;
-    fields.push_back({name, low, high, static_cast<int64_t>(member(copy)),
+    fields.push_back({name, low, high, static_cast<int64_t>(member(copy)), newer,
                       [member](SchedulerConfig* target, int64_t value) {
                         auto& field = member(*target);
                         field = static_cast<std::remove_reference_t<decltype(field)>>(value);
@@ -89,6 +92,11 @@ std::vector<Field> FieldsOf(const SchedulerConfig& config) {
       "cache_bytes", 0, kMost, [](C & c) -> auto& { return c.experts.cache_bytes; });
   add(
       "prefetch", 0, 1, [](C & c) -> auto& { return c.experts.prefetch; });
+  add(
+      "max_draft_tokens", 0, 1 << 20, [](C & c) -> auto& { return c.max_draft_tokens; }, true);
+  add(
+      "router_lookahead_tokens", -1, kMaxRouterLookahead,
+      [](C & c) -> auto& { return c.router_lookahead_tokens; }, true);
   return fields;
 }
 
@@ -141,6 +149,7 @@ absl::StatusOr<SchedulerConfig> ReadConfig(const nlohmann::json& json, int32_t n
   SchedulerConfig config;
   for (const Field& field : FieldsOf(config)) {
     const nlohmann::json& value = At(json, field.name);
+    if (field.newer && value.is_null()) continue;
     if (!value.is_number_integer() || value < field.low || value > field.high) {
       return Refuse(field.name, absl::StrCat("in [", field.low, ", ", field.high, "]"), value);
     }

@@ -95,6 +95,8 @@ nlohmann::ordered_json ToJson(const SimulationRow& row) {
                                  {"expert_steps", report.expert_steps},
                                  {"rows", report.rows},
                                  {"preemptions", report.preemptions},
+                                 {"draft_tokens", report.draft_tokens},
+                                 {"accepted_tokens", report.accepted_tokens},
                                  {"batching", Explain(report.experts.batching)},
                                  {"stall_s", report.stall_seconds},
                                  {"hit_ratio", report.hit_ratio},

@@ -130,21 +130,6 @@ void Scheduler::Impl::ServeRunning() {
   }
 }
 
-// Prompts are taken up ahead of their turn until there is a plan's worth of their rows.
-void Scheduler::Impl::Admit() {
-  if (!routes()) return;
-  assert(!opened_);
-  OpenPlan();
-  SortByPolicy(&running_);
-  prefill_left_ = config_.max_num_batched_tokens;
-  for (size_t i = 0; i < running_.size(); ++i) {  // preemption shortens the list behind i
-    MakeRoom(i);
-    if (!running_[i]->decodes()) prefill_left_ -= running_[i]->missing();
-  }
-  AdmitWaiting();
-  DraftAnswers();
-}
-
 // The experts decide who of those that are routed has rows; then every answer gets its own, and
 // prompts those that are left, as above. Who finds no block has not been routed.
 void Scheduler::Impl::ServeByExpert() {
@@ -317,51 +302,6 @@ void Scheduler::Impl::AddToPlan(Sequence* sequence, int32_t followers, ExpertMas
   sequence->planned_rows = rows;
   sequence->plans_waited = PlansWaited(*sequence);
   sequence->waiting_since = plan_number_;
-}
-
-// --- The router ---
-
-// Answers first: a prompt can wait for its experts, somebody reads an answer.
-BatchPlan Scheduler::Impl::Unrouted() {
-  assert(!executing_ && unrouted_.empty());
-  if (!routes()) return {};
-  BatchPlan plan = EmptyPlan();
-  for (const bool answers : {true, false}) {
-    for (const Sequence* sequence : running_) {
-      if (sequence->decodes() != answers) continue;
-      const int32_t rows = std::min({sequence->unrouted(), Room(*sequence) - sequence->routed,
-                                     config_.max_num_batched_tokens - plan.rows()});
-      if (rows > 0) AppendUnrouted(*sequence, rows, config_.block_tokens, &plan);
-    }
-  }
-  if (plan.empty()) return {};
-  unrouted_ = plan;
-  return plan;
-}
-
-void Scheduler::Impl::Routed(const BatchPlan& plan, const std::vector<int32_t>& expert_ids) {
-  assert(!plan.empty() && plan == unrouted_);
-  assert(static_cast<int32_t>(expert_ids.size()) == plan.rows());
-  unrouted_ = {};
-  for (int32_t s = 0; s < plan.sequences(); ++s) {
-    Sequence* sequence = slots_[plan.sequence_slots[s]];
-    std::vector<int32_t>& experts = sequence->experts;
-    for (int32_t row = plan.row_start[s]; row < plan.row_start[s + 1]; ++row) {
-      const int32_t position = plan.positions[row], expert = expert_ids[row];
-      assert(expert >= 0 && expert < config_.experts.num_experts);
-      if (position < static_cast<int32_t>(experts.size()) && experts[position] >= 0) {
-        assert(experts[position] == expert);  // a function of the prefix, whatever happened since
-        continue;
-      }
-      experts.resize(std::max<size_t>(experts.size(), position + 1), -1);
-      experts[position] = expert;
-      const bool drafted = position >= sequence->size();
-      if (position >= sequence->prompt_size() && !drafted && experts[position - 1] >= 0) {
-        experts_.Sampled(experts[position - 1], expert);
-      }
-    }
-    sequence->routed = plan.context_len[s];
-  }
 }
 
 // --- Commit ---

@@ -17,14 +17,20 @@ namespace pregate {
 
 enum class SchedulingPolicy : uint8_t { kFcfs, kPriority };
 
+inline constexpr int32_t kMaxRouterLookahead = 1 << 20;
+
 struct SchedulerConfig {
   int32_t max_num_seqs = 64;             // sequences running at once = sequence slots
   int32_t max_num_batched_tokens = 512;  // rows of one plan
   int32_t max_num_prefill_tokens = 32;   // of these, rows of prompts beside answers that go on
   int32_t max_num_step_seqs = 0;         // sequences with rows in one plan; 0: any (with a router)
   int32_t max_logits = 256;              // logit rows of one plan; at least max_num_seqs
-  int32_t max_draft_tokens = 0;          // guessed ahead of an answer in one plan, at most; 0: none
-  int32_t max_num_queued_reqs = 1024;    // waiting sequences
+  // With a router, tokens of prompts that it may name the experts of before their step: of each,
+  // and prompts are taken up until so many wait. At least what the step itself may run; -1:
+  // max_num_batched_tokens.
+  int32_t router_lookahead_tokens = -1;
+  int32_t max_draft_tokens = 0;        // guessed ahead of an answer in one plan, at most; 0: none
+  int32_t max_num_queued_reqs = 1024;  // waiting sequences
   int64_t max_num_queued_tokens = 262144;  // prompt tokens of the waiting sequences
   int32_t max_model_len = 2048;            // positions of one sequence
   int32_t num_blocks = 0;                  // KV blocks in the pool
@@ -100,9 +106,9 @@ class Scheduler {
   // does it itself if nobody has.
   void Admit();
 
-  // Rows whose experts are not known yet, answers before prompts, at most max_num_batched_tokens:
-  // their tokens, positions and places in the cache; no logits. Empty when all are known, else it
-  // must be followed by Routed before anything else.
+  // Rows whose experts are not known yet and may be, answers before prompts, at most
+  // max_num_batched_tokens: their tokens, positions and places in the cache; no logits. Empty when
+  // all are known, else it must be followed by Routed before anything else.
   BatchPlan Unrouted();
 
   // The experts of those rows, one each. A row that was routed before must get the same again.

@@ -1,5 +1,6 @@
-// What the scheduler keeps, and the steps of its verbs. Private to scheduler.cc (how it decides)
-// and scheduler_state.cc (what can be seen of it).
+// What the scheduler keeps, and the steps of its verbs. Private to scheduler.cc (how it decides),
+// scheduler_router.cc (what it knows ahead), scheduler_drafts.cc (what it guesses) and
+// scheduler_state.cc (what can be seen of it).
 #ifndef PREGATE_ENGINE_PLAN_SCHEDULER_IMPL_H_
 #define PREGATE_ENGINE_PLAN_SCHEDULER_IMPL_H_
 
@@ -47,6 +48,7 @@ class Scheduler::Impl {
   // Their steps.
   void OpenPlan();
   int32_t PrefillBudget() const;
+  int32_t Lookahead() const;
   bool MakeRoom(size_t index);
   bool PreemptOneAfter(size_t index);
   bool TakeUp(Sequence* sequence, const KvBlocks::Prefix& prefix);

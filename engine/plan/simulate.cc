@@ -114,7 +114,8 @@ class Driver {
     request.id = from.id;
     for (int32_t i = 0; i < from.prompt; ++i) request.prompt.push_back(Token(index, i));
     request.max_tokens = std::max(from.max_tokens, from.answer());
-    if (request.max_tokens > from.answer()) request.stop_ids = {kStopToken};
+    request.stop_ids = from.stop_ids;
+    if (request.max_tokens > from.answer()) request.stop_ids.push_back(kStopToken);
     request.priority = from.priority;
     request.cache_salt = from.salt;
     request.prompt_logits = from.scored;
@@ -127,18 +128,12 @@ class Driver {
     return taken;
   }
 
-  // Takes up who waits, routes, and plans, as the engine does.
-  BatchPlan Plan() {
+  // Takes up who waits, routes, and plans, as the engine does. `guessed`: as in WorkloadStep.
+  BatchPlan Plan(const std::vector<uint8_t>& guessed = {}) {
     scheduler_.Admit();
     Bind(scheduler_.admissions());
     if (const BatchPlan rows = scheduler_.Unrouted(); !rows.empty()) {
-      std::vector<int32_t> experts;
-      for (int32_t s = 0; s < rows.sequences(); ++s) {
-        const WorkloadRequest& of = workload_.requests[slot_owner_[rows.sequence_slots[s]]];
-        for (int32_t row = rows.row_start[s]; row < rows.row_start[s + 1]; ++row) {
-          experts.push_back(of.experts[rows.positions[row]]);
-        }
-      }
+      const std::vector<int32_t> experts = Route(rows, guessed);
       scheduler_.Routed(rows, experts);
       if (recorder_ != nullptr) recorder_->Routed(rows, experts);
     }
@@ -151,11 +146,7 @@ class Driver {
   // The plan has run in `times`; the requests that ended.
   std::vector<int32_t> Commit(const BatchPlan& plan, const StepTimes& times) {
     now_ += times.seconds;
-    std::vector<int32_t> token_ids;
-    for (int32_t i = 0; i < plan.logits(); ++i) {
-      const int32_t position = plan.positions[plan.logit_rows[i]];
-      token_ids.push_back(Token(slot_owner_[plan.logit_slots[i]], position + 1));
-    }
+    const std::vector<int32_t> token_ids = Sample(plan);
     ExpertMask experts = 0;
     for (int32_t expert : plan.expert_ids) experts |= ExpertMask{1} << expert;
     scheduler_.Commit(plan, token_ids, times);
@@ -213,6 +204,8 @@ class Driver {
     report_.longest_gap = Summarize(std::move(longest_gap_));
     const SchedulerStats stats = scheduler_.stats();
     report_.preemptions = stats.preemptions;
+    report_.draft_tokens = stats.draft_tokens;
+    report_.accepted_tokens = stats.accepted_tokens;
     report_.experts = stats.experts;
     const ExpertCacheStats& cache = stats.experts.cache;
     if (const int64_t needed = cache.hits + cache.late + cache.misses; needed > 0) {
@@ -240,9 +233,52 @@ class Driver {
     if (recorder_ != nullptr) recorder_->Admitted(admissions);
   }
 
+  // The experts of the rows. That of a wrong guess is the next of `guessed`; where those are not
+  // known, that of the token which came instead.
+  std::vector<int32_t> Route(const BatchPlan& rows, const std::vector<uint8_t>& guessed) const {
+    std::vector<int32_t> experts;
+    auto guess = guessed.begin();
+    for (int32_t s = 0; s < rows.sequences(); ++s) {
+      const int32_t index = slot_owner_[rows.sequence_slots[s]];
+      const WorkloadRequest& of = workload_.requests[index];
+      const int32_t said = of.prompt + lives_[index].tokens;
+      bool right = true;
+      for (int32_t row = rows.row_start[s]; row < rows.row_start[s + 1]; ++row) {
+        const int32_t position = rows.positions[row];
+        experts.push_back(of.experts[std::min(position, of.size() - 1)]);
+        if (position < said) continue;
+        right = right && rows.token_ids[row] == Token(index, position);
+        if (guess == guessed.end()) continue;
+        if (!right) experts.back() = *guess;
+        ++guess;
+      }
+    }
+    return experts;
+  }
+
+  // What a sampler would give: nothing behind a guess that is not the answer's token.
+  std::vector<int32_t> Sample(const BatchPlan& plan) const {
+    std::vector<int32_t> token_ids;
+    for (int32_t i = 0; i < plan.logits(); ++i) {
+      const int32_t row = plan.logit_rows[i];
+      const bool guessed =
+          i > 0 && plan.logit_slots[i] == plan.logit_slots[i - 1] && plan.logit_targets[i - 1] < 0;
+      token_ids.push_back(guessed && plan.token_ids[row] != token_ids.back()
+                              ? kNotSampled
+                              : Token(slot_owner_[plan.logit_slots[i]], plan.positions[row] + 1));
+    }
+    return token_ids;
+  }
+
   int32_t Token(int32_t index, int32_t position) const {
     const WorkloadRequest& request = workload_.requests[index];
-    if (position + 1 == request.size() && request.max_tokens > request.answer()) return kStopToken;
+    if (position >= request.size()) return kStopToken;  // guessed past what was said
+    const bool stopped =
+        !request.tokens.empty() &&
+        std::binary_search(request.stop_ids.begin(), request.stop_ids.end(), request.tokens.back());
+    if (position + 1 == request.size() && request.max_tokens > request.answer() && !stopped) {
+      return kStopToken;
+    }
     if (!request.tokens.empty()) return request.tokens[position];
     // Different for each request, so that nobody finds another's prefix.
     return static_cast<int32_t>((static_cast<uint32_t>(index) * 2654435761u) >> 1);
@@ -368,7 +404,7 @@ SimulateReport ReplayWorkload(const Workload& workload, const SchedulerConfig& c
     }
     for (int32_t unit : step.failed) driver.scheduler().UnitFailed(unit);
     cancels(number, /*in_step=*/false);
-    const BatchPlan plan = driver.Plan();
+    const BatchPlan plan = driver.Plan(step.guessed);
     ExpertMask experts = 0;
     for (int32_t expert : plan.expert_ids) experts |= ExpertMask{1} << expert;
     if (plan.empty() || experts != step.experts || (step.rows > 0 && plan.rows() != step.rows)) {

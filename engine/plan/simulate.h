@@ -69,6 +69,8 @@ struct SimulateReport {
   int64_t load_bytes = 0;
   int64_t wasted_bytes = 0;
   int64_t preemptions = 0;
+  int64_t draft_tokens = 0;  // guessed ahead of answers; and those that were right
+  int64_t accepted_tokens = 0;
   ExpertStats experts;  // at the end
 };
 

@@ -13,6 +13,7 @@ void TraceRecorder::Added(const Request& request, double seconds) {
   live.request.max_tokens = request.max_tokens;
   live.request.priority = request.priority;
   live.request.scored = request.prompt_logits;
+  live.stop_ids = request.stop_ids;
   live.request.salt = salts_.emplace(request.cache_salt, salts_.size()).first->second;
   for (int32_t token : request.prompt) live.request.tokens.push_back(NameOf(token));
 }
@@ -37,7 +38,10 @@ void TraceRecorder::Routed(const BatchPlan& rows, const std::vector<int32_t>& ex
     if (live == live_.end()) continue;
     std::vector<int32_t>& experts = live->second.experts;
     experts.resize(std::max<size_t>(experts.size(), rows.context_len[s]), -1);
+    const int32_t size = static_cast<int32_t>(live->second.request.tokens.size());
     for (int32_t row = rows.row_start[s]; row < rows.row_start[s + 1]; ++row) {
+      // A guess, which stands here until another token is found to stand in its place.
+      if (rows.positions[row] >= size) next_.guessed.push_back(expert_ids[row]);
       experts[rows.positions[row]] = expert_ids[row];
     }
   }
@@ -73,6 +77,13 @@ void TraceRecorder::Ran(const BatchPlan& plan, const StepTimes& times,
 void TraceRecorder::End(SequenceId id, bool cancelled) {
   auto node = live_.extract(id);
   WorkloadRequest& request = node.mapped().request;
+  for (const int32_t stop_id : node.mapped().stop_ids) {
+    const auto name = names_.find(stop_id);
+    const std::vector<int32_t>& said = request.tokens;
+    if (name == names_.end() || std::count(said.begin(), said.end(), name->second) == 0) continue;
+    request.stop_ids.push_back(name->second);
+  }
+  std::sort(request.stop_ids.begin(), request.stop_ids.end());
   // Who was cancelled had more to say.
   if (cancelled) request.tokens.push_back(0);
   if (request.max_tokens < static_cast<int32_t>(request.tokens.size()) - request.prompt) {

@@ -39,7 +39,8 @@ class TraceRecorder {
  private:
   struct Live {
     WorkloadRequest request;
-    std::vector<int32_t> experts;  // of each token, -1 where not known
+    std::vector<int32_t> experts;   // of each token, -1 where not known
+    std::vector<int32_t> stop_ids;  // as the request has them
   };
 
   int32_t NameOf(int32_t token);

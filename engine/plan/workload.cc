@@ -165,8 +165,9 @@ class Line {
     return !field->is_text;
   }
 
-  bool Experts(int32_t num_experts, std::vector<uint8_t>* experts) const {
-    const Field* field = Find("experts");
+  // Digits; false where there are none to be read.
+  bool Experts(std::string_view key, int32_t num_experts, std::vector<uint8_t>* experts) const {
+    const Field* field = Find(key);
     if (field == nullptr || !field->is_text) return false;
     for (char digit : field->text) {
       const size_t expert = kDigits.find(digit);
@@ -233,7 +234,8 @@ const char* ReadRequest(const Line& line, Workload* workload) {
   WorkloadRequest request;
   if (!line.Whole("request", 0, kMost, -1, &request.id)) return "request: must be a number";
   if (!line.Seconds("arrival", &request.arrival)) return "arrival: must be seconds";
-  if (!line.Experts(workload->num_experts, &request.experts) || request.size() > kLongest) {
+  if (!line.Experts("experts", workload->num_experts, &request.experts) ||
+      request.size() > kLongest) {
     return "experts: must be a digit for each token, below the number of experts";
   }
   if (!line.Whole("prompt", 1, request.size() - 1, -1, &request.prompt)) {
@@ -242,6 +244,10 @@ const char* ReadRequest(const Line& line, Workload* workload) {
   if (!line.Wholes("tokens", &request.tokens) ||
       (!request.tokens.empty() && request.tokens.size() != request.experts.size())) {
     return "tokens: must be as many as experts, or none";
+  }
+  if (!line.Wholes("stop_ids", &request.stop_ids) ||
+      !std::is_sorted(request.stop_ids.begin(), request.stop_ids.end())) {
+    return "stop_ids: must be ids, ascending";
   }
   if (!line.Whole("step", -1, kMost, -1, &request.step) ||
       !line.Whole("max_tokens", 0, kLongest, 0, &request.max_tokens) ||
@@ -269,7 +275,11 @@ const char* ReadStep(const Line& line, Workload* workload) {
     return "seconds, stall: must be seconds";
   }
   if (!line.Whole("rows", 0, kLongest, 0, &step.rows)) return "rows: out of range";
-  if (!line.Experts(workload->num_experts, &experts)) return "experts: must be digits";
+  if (!line.Experts("experts", workload->num_experts, &experts) ||
+      (line.Find("guessed") != nullptr &&
+       !line.Experts("guessed", workload->num_experts, &step.guessed))) {
+    return "experts, guessed: must be digits";
+  }
   if (!line.Wholes("loaded", &step.loaded) || !line.Wholes("failed", &step.failed) ||
       step.load_seconds.size() != step.loaded.size()) {
     return "loaded, load_seconds, failed: must be lists that fit each other";
@@ -340,6 +350,7 @@ std::string ToLine(const WorkloadRequest& request) {
   for (uint8_t expert : request.experts) line += kDigits[expert];
   line += "\"";
   if (!request.tokens.empty()) line += ",\"tokens\":" + List(request.tokens);
+  if (!request.stop_ids.empty()) line += ",\"stop_ids\":" + List(request.stop_ids);
   if (request.max_tokens != 0) line += ",\"max_tokens\":" + std::to_string(request.max_tokens);
   if (request.priority != 0) line += ",\"priority\":" + std::to_string(request.priority);
   if (request.salt != 0) line += ",\"salt\":" + std::to_string(request.salt);
@@ -361,6 +372,11 @@ std::string ToLine(int64_t step, const WorkloadStep& what) {
     if (what.experts >> expert & 1) line += kDigits[expert];
   }
   line += "\"";
+  if (!what.guessed.empty()) {
+    line += ",\"guessed\":\"";
+    for (uint8_t expert : what.guessed) line += kDigits[expert];
+    line += "\"";
+  }
   if (!what.loaded.empty()) {
     line += ",\"loaded\":" + List(what.loaded) + ",\"load_seconds\":" + List(what.load_seconds);
   }

@@ -4,19 +4,21 @@
 // The file of a trace: JSON, one flat object a line, keys in any order, unknown ones ignored.
 //   {"pregate_trace": 1, "experts": 7}                               first line
 //   {"request": 3, "arrival": 1.25, "step": 40, "prompt": 12, "experts": "00113..",
-//    "tokens": [..], "max_tokens": 64, "priority": 0, "salt": 0, "scored": 0}
+//    "tokens": [..], "stop_ids": [..], "max_tokens": 64, "priority": 0, "salt": 0, "scored": 0}
 //       One request that was taken: seconds since the start, steps begun before it came, prompt
 //       tokens; of each token of prompt and answer, its expert (one of the 64 digits below) and its
 //       id. Ids may be renamed (the same for the same), so that a trace need not hold what was
 //       said (salts the same way, below 2^53); without them no two prompts share a prefix.
-//       max_tokens, the answer's length if left out, bounds its KV blocks. scored: the prompt's
-//       tokens were scored, so that none came from the prefix cache.
+//       stop_ids: those of its tokens that end an answer, and so are never guessed. max_tokens, the
+//       answer's length if left out, bounds its KV blocks. scored: the prompt's tokens were scored,
+//       so that none came from the prefix cache.
 //   {"cancel": 3, "step": 57, "in_step": 0}                          before that step, or while it
 //   ran
-//   {"step": 40, "seconds": 0.031, "stall": 0.002, "rows": 9, "experts": "013", "loaded": [5],
-//    "load_seconds": [0.02], "failed": []}
-//       A step that ran, its time, its rows and the experts they needed, and which loads had ended
-//       since the step before it was planned.
+//   {"step": 40, "seconds": 0.031, "stall": 0.002, "rows": 9, "experts": "013", "guessed": "0013",
+//    "loaded": [5], "load_seconds": [0.02], "failed": []}
+//       A step that ran, its time, its rows and the experts they needed; the experts of the tokens
+//       guessed ahead of answers, right or wrong, in the order in which they were routed; and which
+//       loads had ended since the step before it was planned.
 // Other lines are ignored: a server's says how it was configured (engine/trace_config.h).
 // Experts are digits of 0-9 A-Z a-z - _ in this order. Lines are in the order of what happened, a
 // request's line when it ends.
@@ -38,9 +40,10 @@ struct WorkloadRequest {
   int32_t max_tokens = 0;  // 0: those it has
   int32_t priority = 0;
   uint64_t salt = 0;
-  bool scored = false;           // with log-probabilities of the prompt
-  std::vector<uint8_t> experts;  // of each token, at least one more than `prompt`
-  std::vector<int32_t> tokens;   // of the same, or empty
+  bool scored = false;                 // with log-probabilities of the prompt
+  std::vector<uint8_t> experts;        // of each token, at least one more than `prompt`
+  std::vector<int32_t> tokens;         // of the same, or empty
+  std::vector<int32_t> stop_ids = {};  // of `tokens`, ascending
 
   int32_t size() const { return static_cast<int32_t>(experts.size()); }
   int32_t answer() const { return size() - prompt; }
@@ -57,6 +60,7 @@ struct WorkloadStep {
   double stall = 0;
   int32_t rows = 0;      // 0: not recorded
   uint64_t experts = 0;  // mask
+  std::vector<uint8_t> guessed;
   std::vector<int32_t> loaded;
   std::vector<double> load_seconds;  // of `loaded`
   std::vector<int32_t> failed;

@@ -82,6 +82,7 @@ struct Setting {
   std::string expert_eviction = "planned";
   int32_t draft_tokens = 0;
   int64_t expert_host_memory = 0;
+  int32_t router_lookahead_tokens = -1;
 };
 
 // Runs all requests at once and returns answers[request][n].
@@ -131,6 +132,12 @@ void ExpectSame(const Answer& alone, const Answer& together, const std::string& 
   ExpectSameLogprobs(alone.prompt_logprobs, together.prompt_logprobs, what + ", prompt");
 }
 
+std::unique_ptr<ModelFile> ReadMeModel(const RandomModelSpec& spec, const std::string& folder) {
+  auto file = LayReadMeOver(MakeRandomModel(spec), folder);
+  EXPECT_TRUE(file.ok()) << file.status();
+  return *std::move(file);
+}
+
 // `make_file` opens the model anew for each engine.
 template <typename MakeFile>
 void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& requests,
@@ -152,6 +159,7 @@ void CheckConsistency(MakeFile make_file, const std::vector<GenerationRequest>& 
     options.expert_eviction = setting.expert_eviction;
     options.draft_tokens = setting.draft_tokens;
     options.expert_host_memory = setting.expert_host_memory;
+    options.router_lookahead_tokens = setting.router_lookahead_tokens;
     options.device = device;
     options.expert_cache_dir = ::testing::TempDir();
     options.max_num_queued_tokens = 1 << 20;  // a small pool shall not make the queue small
@@ -256,17 +264,15 @@ TEST(Consistency, ReadMe) {
   WriteReadMe(spec, folder);
   const std::string path = folder.Write();
   CheckConsistency(
-      [&] {
-        auto file = LayReadMeOver(MakeRandomModel(spec), path);
-        EXPECT_TRUE(file.ok()) << file.status();
-        return *std::move(file);
-      },
+      [&] { return ReadMeModel(spec, path); },
       RandomRequests(kRequests, spec.vocab_size, 150, 48, 3),
       {{"in order, chunk 64, cache", 64, 64, true, 0, "f16", "off"},
        {"by cost, cap, cache", 128, 64, true, 0, "f16", "on", 8},
        {"longest queue, cap", 300, 64, false, 0, "f16", "paper", 6},
        {"auto, preemption, cache", 128, 64, true, 224, "f16", "auto", 4},
        {"by cost, preemption", 256, 64, false, 224, "f16", "on", 5},
+       {"nothing ahead, by cost, cap", 128, 64, true, 0, "f16", "on", 5, 0, "planned", 0, 0, 0},
+       {"all ahead, longest queue", 64, 64, false, 0, "f16", "paper", 5, 0, "planned", 0, 0, 9999},
        {"answers first", 100, 64, true, 0, "q8_0", "decode-first", 7},
        {"prompts first", 100, 64, true, 0, "q8_0", "prefill-first", 7},
        {"drafts, cache", 128, 8, true, 0, "f16", "off", 0, 0, "planned", 4},
@@ -282,11 +288,7 @@ TEST(Consistency, ExpertsThatDoNotFit) {
   const std::string path = folder.Write();
   constexpr int64_t kTwoExperts = 2 * 2 * 3 * 64 * 64 * sizeof(float) + 4096;
   CheckConsistency(
-      [&] {
-        auto file = LayReadMeOver(MakeRandomModel(spec), path);
-        EXPECT_TRUE(file.ok()) << file.status();
-        return *std::move(file);
-      },
+      [&] { return ReadMeModel(spec, path); },
       RandomRequests(kRequests, spec.vocab_size, 150, 48, 4),
       {{"in order, lru", 64, 64, true, 0, "f16", "off", 0, kTwoExperts, "lru"},
        {"by cost, planned, cap", 128, 64, true, 0, "f16", "on", 8, kTwoExperts},
@@ -305,11 +307,7 @@ TEST(Consistency, ExpertsBehindADevice) {
   const std::string path = folder.Write();
   constexpr int64_t kSlot = 3 * 64 * 96 * sizeof(float), kTwoExperts = 2 * 2 * kSlot;
   CheckConsistency(
-      [&] {
-        auto file = LayReadMeOver(MakeRandomModel(spec), path);
-        EXPECT_TRUE(file.ok()) << file.status();
-        return *std::move(file);
-      },
+      [&] { return ReadMeModel(spec, path); },
       RandomRequests(kRequests, spec.vocab_size, 150, 32, 4),
       {{"in order, lru", 64, 64, true, 0, "f16", "off", 0, kTwoExperts, "lru"},
        {"by cost, cap, disk", 128, 64, true, 0, "f16", "on", 8, kTwoExperts, "planned", 0,

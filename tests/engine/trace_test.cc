@@ -44,7 +44,7 @@ std::vector<GenerationRequest> RandomRequests(int vocab, uint32_t seed) {
     GenerationRequest request = GreedyRequest(prompt, draw(1, 48));
     request.sampling.resize(draw(0, 7) == 0 ? 3 : 1);
     for (SamplingParams& sampling : request.sampling) {
-      sampling.temperature = 1;
+      sampling.temperature = static_cast<float>(draw(0, 1));  // what is likeliest repeats itself
       sampling.seed = random();
     }
     if (draw(0, 7) == 0) request.prompt_logprobs = 1;
@@ -89,6 +89,8 @@ struct Setting {
   std::string eviction = "planned";
   int32_t pool_tokens = 0;  // 0: room for everybody
   bool router = true;
+  int32_t draft_tokens = 0;
+  int32_t router_lookahead_tokens = -1;
 };
 
 Recorded Record(const Setting& setting) {
@@ -111,6 +113,8 @@ Recorded Record(const Setting& setting) {
   options.expert_cache_memory = setting.expert_memory;
   options.expert_eviction = setting.eviction;
   options.expert_cache_dir = ::testing::TempDir();
+  options.draft_tokens = setting.draft_tokens;
+  options.router_lookahead_tokens = setting.router_lookahead_tokens;
   options.max_num_queued_tokens = 1 << 20;
   options.max_model_len = 256;
   options.kv_cache_memory =
@@ -146,6 +150,12 @@ void ExpectSameCounts(const Setting& setting, const Recorded& recorded) {
   EXPECT_EQ(replayed.steps, recorded.steps) << setting.name;
   EXPECT_EQ(replayed.expert_steps, recorded.expert_steps) << setting.name;
   EXPECT_EQ(replayed.preemptions, recorded.stats.preemptions) << setting.name;
+  EXPECT_EQ(replayed.draft_tokens, recorded.stats.draft_tokens) << setting.name;
+  EXPECT_EQ(replayed.accepted_tokens, recorded.stats.accepted_tokens) << setting.name;
+  if (setting.draft_tokens > 0) {
+    EXPECT_GT(replayed.accepted_tokens, 20) << setting.name;
+    EXPECT_GT(replayed.draft_tokens, replayed.accepted_tokens + 20) << setting.name;
+  }
   const ExpertCacheStats& cache = replayed.experts.cache;
   const ExpertCounters& server = recorded.stats.experts;
   EXPECT_EQ(cache.hits, server.hits) << setting.name;
@@ -180,7 +190,14 @@ TEST(Trace, AReplayCountsWhatTheServerCounted) {
                             {"prefill first, random", "prefill-first", 6, kTwoExperts, "random"},
                             {"on, preemption", "on", 6, kTwoExperts, "planned", 240},
                             {"auto, all resident", "auto", 4, 0},
-                            {"no router", "auto", 0, 0, "planned", 240, false}}) {
+                            {"no router", "auto", 0, 0, "planned", 240, false},
+                            {"off, nothing ahead", "off", 4, kTwoExperts, "lru", 0, true, 0, 0},
+                            {"on, all ahead", "on", 4, kTwoExperts, "planned", 0, true, 0, 4096},
+                            {"drafts, off", "off", 0, kTwoExperts, "planned", 0, true, 4},
+                            {"drafts, on, cap", "on", 4, kTwoExperts, "planned", 0, true, 3},
+                            {"drafts, all resident", "auto", 5, 0, "planned", 0, true, 6},
+                            {"drafts, preemption", "on", 0, 0, "planned", 240, true, 4},
+                            {"drafts, no router", "auto", 0, 0, "planned", 0, false, 4}}) {
     ExpectSameCounts(setting, Record(setting));
   }
 }
@@ -254,6 +271,15 @@ TEST(Trace, ADamagedServerLineIsNamed) {
   EXPECT_THAT(error("[100,200,300,50]", "[100,200,300,-50]"), HasSubstr("unit_bytes"));
   EXPECT_THAT(error("\"cache_bytes\":400", "\"cache_bytes\":349"), HasSubstr("cache_bytes"));
   EXPECT_FALSE(ReadServerConfig(WorkloadHeader(3), 3)->has_value());
+  // Traces that are older than these fields lack them.
+  std::string old = sound;
+  for (const std::string field : {",\"max_draft_tokens\":0", ",\"router_lookahead_tokens\":-1"}) {
+    ASSERT_NE(old.find(field), std::string::npos) << field;
+    old.erase(old.find(field), field.size());
+  }
+  const auto read_old = ReadServerConfig(old, 3);
+  ASSERT_TRUE(read_old.ok()) << read_old.status();
+  EXPECT_EQ(ToLine(**read_old), sound.substr(sound.find('\n') + 1));
 }
 
 }  // namespace

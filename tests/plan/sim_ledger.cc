@@ -232,7 +232,7 @@ void Ledger::CheckPrefill(const BatchPlan& plan, const std::vector<Admission>& a
   int32_t prefill = 0;
   for (int32_t s = 0; s < plan.sequences(); ++s) {
     const Account& account = all_.at(slot_owner_[plan.sequence_slots[s]]);
-    const bool decodes = account.delivered > 0 && account.computed + 1 == account.size();
+    const bool decodes = Decodes(account);
     const bool is_new = std::any_of(
         admissions.begin(), admissions.end(),
         [&account](const Admission& admission) { return admission.id == account.request.id; });

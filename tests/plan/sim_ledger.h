@@ -50,7 +50,7 @@ class Ledger {
   void Opened(const std::vector<Admission>& admissions);
 
   // With a router: rows are to be routed, before they are; then all of them have been.
-  void Unrouted(const BatchPlan& plan, const FakeModel& model);
+  void Unrouted(const BatchPlan& plan, const FakeModel& model, const SchedulerStats& stats);
   void AllRouted(const SchedulerStats& stats);
 
   // A plan was made, and the model's memory is as it was before.
@@ -147,6 +147,9 @@ class Ledger {
   bool routes() const { return config_.experts.num_experts > 1; }
   bool InOrder() const;
   int64_t LongestPassedOver() const;
+  int32_t Lookahead() const;
+  int32_t MostAhead(const SchedulerStats& stats) const;
+  static bool Decodes(const Account& account);
   void CheckPassedOver();
   void CheckExperts(const BatchPlan& plan, const FakeModel& model);
   void CheckUnits(const BatchPlan& plan);

@@ -17,8 +17,33 @@ int64_t Ledger::LongestPassedOver() const {
   return config_.experts.max_wait_steps + 2 * config_.max_num_seqs;
 }
 
-void Ledger::Unrouted(const BatchPlan& plan, const FakeModel& model) {
+bool Ledger::Decodes(const Account& account) {
+  return account.delivered > 0 && account.computed + 1 == account.size();
+}
+
+// How far the router may be told to be ahead of a prompt's steps.
+int32_t Ledger::Lookahead() const {
+  const int32_t asked = config_.router_lookahead_tokens;
+  return asked < 0 ? config_.max_num_batched_tokens : asked;
+}
+
+// And how far it may be, since the next step's rows are known in any case: few beside an answer. As
+// long as somebody has lost his slot, it is not known whether one runs.
+int32_t Ledger::MostAhead(const SchedulerStats& stats) const {
+  int32_t admitted = 0;
+  bool answers = false;
+  for (const auto& [id, account] : live_) {
+    admitted += account->admitted;
+    answers |= account->admitted && Decodes(*account);
+  }
+  const bool few = answers && admitted == stats.running;
+  const int32_t rows = config_.max_num_batched_tokens;
+  return std::max(Lookahead(), few ? std::min(config_.max_num_prefill_tokens, rows) : rows);
+}
+
+void Ledger::Unrouted(const BatchPlan& plan, const FakeModel& model, const SchedulerStats& stats) {
   CheckBudgets(plan);
+  const int32_t most_ahead = MostAhead(stats);
   if (!Require(plan.logits() == 0 && plan.expert_ids.empty(), "E1: to be routed, with logits") ||
       !broken_.empty()) {
     return;
@@ -32,6 +57,8 @@ void Ledger::Unrouted(const BatchPlan& plan, const FakeModel& model) {
     const int32_t context = plan.context_len[s];
     if (!Require(account.slot == plan.sequence_slots[s] && context - rows == account.routed,
                  "E1: rows do not go on where the router stands", id) ||
+        !Require(Decodes(account) || context <= account.computed + most_ahead,
+                 "E1: a prompt is routed too far ahead", id) ||
         !TakeDrafts(plan, s, &account)) {
       return;
     }
@@ -52,8 +79,9 @@ void Ledger::Unrouted(const BatchPlan& plan, const FakeModel& model) {
   }
 }
 
-// Whoever has a slot is routed up to his newest token; who found no block for that is the last.
-// As long as somebody has lost his slot, it is not known who: no count goes on.
+// Whoever has a slot is routed up to his newest token, or as far ahead as may be; who found no
+// block for that is the last. As long as somebody has lost his slot, it is not known who: no count
+// goes on.
 void Ledger::AllRouted(const SchedulerStats& stats) {
   int32_t admitted = 0;
   for (const auto& [id, account] : live_) admitted += account->admitted;
@@ -62,7 +90,8 @@ void Ledger::AllRouted(const SchedulerStats& stats) {
   for (const auto& [id, account] : live_) {
     account->passed_over *= all_run;
     const bool boundary = account->routed % config_.block_tokens == 0;
-    Require(!all_run || !account->admitted || account->routed >= account->size() || boundary,
+    const int32_t known = std::min(account->size(), account->computed + std::max(Lookahead(), 1));
+    Require(!all_run || !account->admitted || account->routed >= known || boundary,
             "E1: not routed at once", id);
   }
 }

@@ -242,6 +242,7 @@ void DrawExperts(SimRandom& random, World* world) {
   if (random.OneIn(2)) {
     world->config.max_num_step_seqs = random.LogDraw(1, world->config.max_num_seqs);
   }
+  if (random.OneIn(2)) world->config.router_lookahead_tokens = random.LogDraw(1, 256) - 1;
   world->timed = random.OneIn(2);
   world->loads_fail = random.OneIn(4);
   world->load_seed = random.Next();
@@ -298,9 +299,9 @@ std::string ToString(const World& world) {
     const ExpertConfig& e = c.experts;
     out << "experts " << e.num_experts << ", policy " << static_cast<int>(e.policy)
         << ", wait steps " << e.max_wait_steps << ", wait gaps " << e.max_wait_gaps
-        << ", step seqs " << c.max_num_step_seqs << ", cache bytes " << e.cache_bytes
-        << ", eviction " << static_cast<int>(e.eviction) << ", prefetch " << e.prefetch
-        << ", timed " << world.timed << ", units";
+        << ", lookahead " << c.router_lookahead_tokens << ", step seqs " << c.max_num_step_seqs
+        << ", cache bytes " << e.cache_bytes << ", eviction " << static_cast<int>(e.eviction)
+        << ", prefetch " << e.prefetch << ", timed " << world.timed << ", units";
     for (const ExpertUnit& unit : e.units) out << " " << unit.owners << ":" << unit.bytes;
     out << "\n";
   }

@@ -281,6 +281,58 @@ TEST(SimulateTest, AReplayIsTheRecordedRun) {
   EXPECT_GT(preemptions, 0);
 }
 
+// The same with guesses: texts that repeat themselves, and of which some end at a stop id that has
+// been said before.
+TEST(SimulateTest, AReplayGuessesAsTheRecordedRunDid) {
+  int64_t right = 0, wrong = 0;
+  for (uint64_t seed = 1; seed <= 8; ++seed) {
+    SimRandom random(seed);
+    Workload workload = DrawWorkload(
+        {.seed = seed, .requests = 60, .rate = 3, .prompt_mean = 50, .answer_mean = 60});
+    for (WorkloadRequest& request : workload.requests) {
+      while (static_cast<int32_t>(request.tokens.size()) < request.size()) {
+        const int32_t said = static_cast<int32_t>(request.tokens.size());
+        const int32_t from = said > 0 && !random.OneIn(4) ? random.Draw(0, said - 1) : said;
+        for (int32_t i = from; i < std::min(said, from + 6); ++i) {
+          request.tokens.push_back(request.tokens[i]);
+        }
+        request.tokens.push_back(random.Draw(1, 40));
+      }
+      request.tokens.resize(request.experts.size());
+      // The stop id stands in the prompt, where it would be copied from, and at the end.
+      if (random.OneIn(2)) {
+        request.tokens.back() = 0;
+        request.tokens[static_cast<size_t>(request.prompt) / 2] = 0;
+        request.stop_ids = {0};
+        request.max_tokens = request.answer() + 10;
+      }
+    }
+    SimulateOptions options =
+        Options(static_cast<ExpertPolicy>(random.Draw(0, 5)), random.Draw(2, 7));
+    options.scheduler.max_num_step_seqs = 0;
+    options.scheduler.max_num_seqs = 4;
+    options.scheduler.max_draft_tokens = random.Draw(1, 6);
+    options.scheduler.num_blocks = 40;
+    TraceRecorder recorder(7);
+    options.recorder = &recorder;
+    const SimulateReport recorded = SimulateWorkload(workload, options);
+    EXPECT_EQ(recorded.broken, "");
+    Workload trace;
+    ASSERT_EQ(ReadWorkload(recorder.TakeLines(), &trace), "");
+    const SimulateReport replayed = ReplayWorkload(trace, options.scheduler);
+    EXPECT_EQ(replayed.broken, "") << "seed " << seed;
+    EXPECT_EQ(replayed.steps, recorded.steps);
+    EXPECT_EQ(replayed.expert_steps, recorded.expert_steps);
+    EXPECT_EQ(replayed.experts.cache.hits, recorded.experts.cache.hits);
+    EXPECT_EQ(replayed.draft_tokens, recorded.draft_tokens);
+    EXPECT_EQ(replayed.accepted_tokens, recorded.accepted_tokens);
+    right += recorded.accepted_tokens;
+    wrong += recorded.draft_tokens - recorded.accepted_tokens;
+  }
+  EXPECT_GT(right, 100);
+  EXPECT_GT(wrong, 100);
+}
+
 TEST(SimulateTest, AReplayWithAnotherConfigurationIsFoundOut) {
   TraceRecorder recorder(7);
   SimulateOptions options = Options(ExpertPolicy::kFcfs, 3);

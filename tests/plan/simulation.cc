@@ -186,7 +186,7 @@ void Simulation::Open() {
     model_.Bind(admission.slot, ledger_.request(admission.id));
   }
   for (BatchPlan rows = scheduler_.Unrouted(); !rows.empty(); rows = scheduler_.Unrouted()) {
-    ledger_.Unrouted(rows, model_);
+    ledger_.Unrouted(rows, model_, scheduler_.stats());
     if (!ledger_.broken().empty()) return;
     scheduler_.Routed(rows, model_.Route(rows));
   }

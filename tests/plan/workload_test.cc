@@ -15,9 +15,9 @@ using ::testing::HasSubstr;
 
 const char kTrace[] =
     R"({"pregate_trace":1,"experts":7}
-{"step":0,"seconds":0.5,"stall":0.25,"experts":"02","loaded":[3,1],"load_seconds":[0.1,0.2]}
+{"step":0,"seconds":0.5,"stall":0.25,"experts":"02","guessed":"006","loaded":[3,1],"load_seconds":[0.1,0.2]}
 {"cancel":9,"step":1,"in_step":1}
-{"request":9,"arrival":1.5,"step":0,"prompt":2,"experts":"0126","tokens":[5,6,7,8],"max_tokens":8}
+{"request":9,"arrival":1.5,"step":0,"prompt":2,"experts":"0126","tokens":[5,6,7,8],"stop_ids":[6,8],"max_tokens":8}
 {"request":4, "arrival":0.5, "step":0, "prompt":1, "experts":"00", "unknown":"x"}
 )";
 
@@ -32,8 +32,10 @@ TEST(WorkloadTest, ReadsATrace) {
   EXPECT_EQ(request.max_tokens, 8);
   EXPECT_THAT(request.experts, ElementsAre(0, 1, 2, 6));
   EXPECT_THAT(request.tokens, ElementsAre(5, 6, 7, 8));
+  EXPECT_THAT(request.stop_ids, ElementsAre(6, 8));
   ASSERT_EQ(workload.steps.size(), 1u);
   EXPECT_EQ(workload.steps[0].experts, 5u);
+  EXPECT_THAT(workload.steps[0].guessed, ElementsAre(0, 0, 6));
   EXPECT_THAT(workload.steps[0].loaded, ElementsAre(3, 1));
   ASSERT_EQ(workload.cancels.size(), 1u);
   EXPECT_TRUE(workload.cancels[0].in_step);
@@ -67,6 +69,9 @@ TEST(WorkloadTest, WrongLinesAreNamed) {
   EXPECT_THAT(wrong(R"({"request":-1,"prompt":1,"experts":"00"})"), HasSubstr("request"));
   EXPECT_THAT(wrong(R"({"request":1,"prompt":1,"experts":"00","tokens":[1]})"),
               HasSubstr("tokens"));
+  EXPECT_THAT(wrong(R"({"request":1,"prompt":1,"experts":"00","tokens":[1,2],"stop_ids":[2,1]})"),
+              HasSubstr("stop_ids"));
+  EXPECT_THAT(wrong(R"({"step":0,"seconds":1,"experts":"0","guessed":"7"})"), HasSubstr("guessed"));
   EXPECT_THAT(wrong(R"({"request":1,"prompt":1,"experts":"000","max_tokens":1})"),
               HasSubstr("max_tokens"));
   EXPECT_THAT(wrong(R"({"request":1,"prompt":1,"experts":"00","arrival":-1})"),

@@ -103,6 +103,8 @@ TEST(CommandLine, EveryServeFlagIsTaken) {
                                          "--device=cpu",
                                          "--threads=2",
                                          "--dtype=float32",
+                                         "--quantization=q4_1",
+                                         "--router-lookahead-tokens=0",
                                          "--kv-cache-dtype=q8_0",
                                          "--record-trace=t.jsonl",
                                          "--seed=18446744073709551615"});
@@ -132,6 +134,8 @@ TEST(CommandLine, EveryServeFlagIsTaken) {
   EXPECT_EQ(config.engine.device, "cpu");
   EXPECT_EQ(config.engine.threads, 2);
   EXPECT_EQ(config.engine.dtype, "float32");
+  EXPECT_EQ(config.engine.quantization, "q4_1");
+  EXPECT_EQ(config.engine.router_lookahead_tokens, 0);
   EXPECT_EQ(config.engine.kv_cache_dtype, "q8_0");
   EXPECT_EQ(config.engine.record_trace, "t.jsonl");
   EXPECT_EQ(config.engine.seed, ~uint64_t{0});
