@@ -245,7 +245,7 @@ bool Drain(const ServeConfig& config, const ServedModel& model, GrpcServer* serv
 // Serves with what has been loaded, until told to stop.
 int ServeModel(const ServeConfig& config, const ServedModelOptions& options,
                const Identity& identity, Engine* engine, StopSignals* signals) {
-  Metrics metrics(engine, options.name, config.metrics_compat);
+  Metrics metrics(engine, options.name, config.metrics_compat, engine->stats());  // after WarmUp
   RequestLog log(config.log_format);
   const Tracing tracing = StartTracing(config, options.name, &metrics, &log);
   BatchingNotes notes(&log);

@@ -6,7 +6,7 @@ from panels import (BYTES, NUMBER, ORANGE, RED, REQUESTS_PER_SECOND, SECONDS, SH
 
 ENDED = total(rate("pregate_request_success_total"))
 SHED = total(rate("pregate_requests_rejected_total", 'reason="queue_full"'))
-FAILED = total(rate("pregate_request_success_total", 'finished_reason=~"error|deadline"'))
+FAILED = total(rate("pregate_request_success_total", 'finished_reason=~"error|deadline|drain"'))
 STALL = f"({total(rate('pregate_expert_stall_seconds_total'))} or vector(0))"
 PODS = f"count({series('pregate_build_info')})"
 

@@ -114,6 +114,7 @@ void EncodingCall::Close() {
   closed_ = true;
   open_.reset();
   record_.finish = FinishOf(status_);
+  record_.drained = absl::IsUnavailable(status_);
   record_.prompt_tokens = static_cast<int32_t>(job_.tokens);
   record_.end_to_end = absl::FromChrono(std::chrono::steady_clock::now() - arrived_);
   record_.timing.queue = std::min(queue_, record_.end_to_end);

@@ -116,6 +116,7 @@ void Generation::EndAnswer(AnswerDelta* delta) {
 
   AnswerRecord answer;
   answer.finish = delta->finish;
+  answer.drained = absl::IsUnavailable(status);
   answer.timing = delta->timing;
   answer.end_to_end = absl::FromChrono(std::chrono::steady_clock::now() - arrived_);
   AddTokens(*delta, &answer);

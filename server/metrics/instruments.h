@@ -49,7 +49,8 @@ class BucketCounter {
 };
 
 // The values of each label, in the order of the arrays below.
-inline constexpr std::array kFinishLabels = {"stop", "length", "abort", "deadline", "error"};
+inline constexpr std::array kFinishLabels = {"stop",     "length", "abort",
+                                             "deadline", "error",  "drain"};
 inline constexpr std::array kRejectionLabels = {"invalid",   "queue_full",    "draining",
                                                 "not_found", "unimplemented", "unauthenticated"};
 inline constexpr std::array kListenerLabels = {"grpc", "http"};

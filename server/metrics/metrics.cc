@@ -11,10 +11,10 @@
 namespace pregate {
 namespace {
 
-// Where kFinishLabels has the reason; not for kNone.
-size_t FinishIndex(FinishReason reason) {
-  static_assert(static_cast<size_t>(FinishReason::kError) == kFinishLabels.size());
-  return static_cast<size_t>(reason) - 1;
+// Where kFinishLabels has how an answer ended, which it has.
+size_t FinishIndex(const AnswerRecord& answer) {
+  static_assert(static_cast<size_t>(FinishReason::kError) + 1 == kFinishLabels.size());
+  return answer.drained ? kFinishLabels.size() - 1 : static_cast<size_t>(answer.finish) - 1;
 }
 static_assert(static_cast<size_t>(Rejection::kUnauthenticated) + 1 == kRejectionLabels.size());
 static_assert(static_cast<size_t>(Listener::kHttp) + 1 == kListenerLabels.size());
@@ -23,10 +23,11 @@ static_assert(static_cast<size_t>(SpanDrop::kCollector) + 1 == kSpanDropLabels.s
 
 }  // namespace
 
-Metrics::Metrics(const Engine* engine, std::string served_model_name, MetricsCompat compat)
+Metrics::Metrics(const Engine* engine, std::string served_model_name, MetricsCompat compat,
+                 const EngineStats& before)
     : instruments_(std::make_shared<Instruments>()),
       page_(std::make_shared<MetricsPage>(engine, instruments_, std::move(served_model_name),
-                                          compat)) {}
+                                          compat, before)) {}
 
 Metrics::~Metrics() = default;
 
@@ -57,7 +58,7 @@ void Metrics::ObserveAnswer(const AnswerRecord& answer) {
   Instruments& to = *instruments_;
   const RequestTiming& timing = answer.timing;
   if (answer.finish == FinishReason::kNone) return;  // no answer has ended
-  to.finished[FinishIndex(answer.finish)].Add(1);
+  to.finished[FinishIndex(answer)].Add(1);
   to.end_to_end.Observe(absl::ToDoubleSeconds(answer.end_to_end));
   to.queue_time.Observe(absl::ToDoubleSeconds(timing.queue));
   to.prompt_length.Observe(answer.prompt_tokens);

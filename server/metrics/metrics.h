@@ -16,6 +16,7 @@ namespace pregate {
 // One finished answer.
 struct AnswerRecord {
   FinishReason finish = FinishReason::kNone;
+  bool drained = false;  // kError because the server went away, for no fault of a step
   int32_t prompt_tokens = 0;
   int32_t cached_prompt_tokens = 0;
   int32_t completion_tokens = 0;
@@ -51,8 +52,10 @@ class MetricsPage;
 class Metrics {
  public:
   // `engine` is asked for its stats at each scrape and must outlive this. `served_model_name` is
-  // the model_name label of the series under vLLM's names.
-  Metrics(const Engine* engine, std::string served_model_name, MetricsCompat compat);
+  // the model_name label of the series under vLLM's names. What `before` has counted was not for
+  // clients, and is left out.
+  Metrics(const Engine* engine, std::string served_model_name, MetricsCompat compat,
+          const EngineStats& before = {});
   ~Metrics();  // stops the listener
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;

@@ -35,6 +35,29 @@ Families WithVllmLabels(const std::string& model_name, Families families) {
   return families;
 }
 
+// What `now` has counted since `before`. Gauges and ratios are those of `now`.
+EngineStats Since(const EngineStats& before, EngineStats now) {
+  for (int64_t EngineStats::*count :
+       {&EngineStats::preemptions, &EngineStats::prefix_queries, &EngineStats::prefix_hits,
+        &EngineStats::drafts, &EngineStats::draft_tokens, &EngineStats::accepted_tokens,
+        &EngineStats::steps}) {
+    now.*count -= before.*count;
+  }
+  for (int64_t ExpertCounters::*count :
+       {&ExpertCounters::hits, &ExpertCounters::late, &ExpertCounters::misses,
+        &ExpertCounters::lookahead_steps}) {
+    now.experts.*count -= before.experts.*count;
+  }
+  const auto subtract = [](const auto& from, auto* counts) {
+    for (size_t i = 0; i < from.size(); ++i) (*counts)[i] -= from[i];
+  };
+  subtract(before.experts.loads, &now.experts.loads);
+  subtract(before.experts.load_bytes, &now.experts.load_bytes);
+  subtract(before.experts.wasted_bytes, &now.experts.wasted_bytes);
+  subtract(before.experts.lookahead, &now.experts.lookahead);
+  return now;
+}
+
 // What the endpoint pickers of gateways and autoscalers read.
 Families GatewayFamilies(const EngineStats& stats, const ModelInfo& model) {
   return {
@@ -152,14 +175,16 @@ Families OwnFamilies(const Instruments& from, absl::Duration last_step_age) {
 }  // namespace
 
 MetricsPage::MetricsPage(const Engine* engine, std::shared_ptr<const Instruments> instruments,
-                         std::string served_model_name, MetricsCompat compat)
+                         std::string served_model_name, MetricsCompat compat,
+                         const EngineStats& before)
     : engine_(engine),
       instruments_(std::move(instruments)),
       served_model_name_(std::move(served_model_name)),
-      compat_(compat) {}
+      compat_(compat),
+      before_(before) {}
 
 Families MetricsPage::Collect() const {
-  const EngineStats stats = engine_->stats();
+  const EngineStats stats = Since(before_, engine_->stats());
   Families shared = GatewayFamilies(stats, engine_->model());
   Append(AnswerFamilies(*instruments_), &shared);
   Append(SchedulerFamilies(stats), &shared);

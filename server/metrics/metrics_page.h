@@ -19,7 +19,7 @@ namespace pregate {
 class MetricsPage : public prometheus::Collectable {
  public:
   MetricsPage(const Engine* engine, std::shared_ptr<const Instruments> instruments,
-              std::string served_model_name, MetricsCompat compat);
+              std::string served_model_name, MetricsCompat compat, const EngineStats& before);
 
   // Thread-safe. Series come with all their label values, zeros included.
   std::vector<prometheus::MetricFamily> Collect() const override;
@@ -29,6 +29,7 @@ class MetricsPage : public prometheus::Collectable {
   std::shared_ptr<const Instruments> instruments_;
   std::string served_model_name_;
   MetricsCompat compat_;
+  const EngineStats before_;
   absl::Time started_ = absl::Now();
 };
 

@@ -32,7 +32,7 @@ LENGTH = tuple(mantissa * 10 ** power for power in range(7) for mantissa in (1, 
                if mantissa * 10 ** power <= 8192)  # up to the longest context
 STEP_TOKENS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
-FINISHED = ("stop", "length", "abort", "deadline", "error")
+FINISHED = ("stop", "length", "abort", "deadline", "error", "drain")
 REJECTED = ("invalid", "queue_full", "draining", "not_found", "unimplemented", "unauthenticated")
 CAUSES = ("known", "guessed", "demand")
 

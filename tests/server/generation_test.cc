@@ -206,6 +206,7 @@ TEST_F(GenerationTest, CancelledAnswersKeepTheirBeginning) {
     EXPECT_EQ(outcome.status.message(), by_client ? "gone" : "end");
     EXPECT_EQ(outcome.answers[0].finish,
               by_client ? FinishReason::kCancelled : FinishReason::kError);
+    EXPECT_EQ((*generation)->record().drained, !by_client);  // the server went, nothing failed
     const std::vector<int32_t>& got = outcome.answers[0].token_ids;
     EXPECT_GE(got.size(), 5u);
     EXPECT_LT(got.size(), whole.size());

@@ -105,6 +105,29 @@ TEST_F(MetricsTest, GaugesAndCountersOfTheEngineAreReadAtTheScrape) {
   EXPECT_LT(age, 5);
 }
 
+// A server takes a step before it has clients, which find counters at zero.
+TEST_F(MetricsTest, WhatWasCountedBeforeIsLeftOut) {
+  EngineStats before;
+  before.waiting = 2;
+  before.preemptions = before.prefix_queries = before.prefix_hits = 1;
+  before.drafts = before.draft_tokens = before.accepted_tokens = 1;
+  before.experts.experts = 3;
+  before.experts.hits = before.experts.late = before.experts.misses = 4;
+  before.experts.loads[0] = before.experts.load_bytes[1] = before.experts.wasted_bytes[2] = 5;
+  before.experts.all_resident = false;
+  engine_.engine_stats = before;
+  Metrics metrics(&engine_, "model", MetricsCompat::kNone, before);
+  const std::map<std::string, double> values = Values(metrics.Text());
+  for (const auto& [series, value] : values) {
+    if (absl::StrContains(series, "_cache_") && absl::StrContains(series, "_total")) {
+      EXPECT_EQ(value, 0) << series;
+    }
+  }
+  EXPECT_EQ(values.at("pregate_num_requests_waiting"), 2);  // no counter
+  engine_.engine_stats.experts.hits += 7;
+  EXPECT_EQ(Values(metrics.Text())["pregate_expert_cache_requests_total{outcome=\"hit\"}"], 7);
+}
+
 TEST_F(MetricsTest, AnswersAreCountedWhole) {
   Start();
   for (int i = 0; i < 3; ++i) metrics_->ObserveAnswer(SomeAnswer());
@@ -118,6 +141,11 @@ TEST_F(MetricsTest, AnswersAreCountedWhole) {
   single.completion_tokens = 1;
   metrics_->ObserveAnswer(single);
   metrics_->ObserveAnswer(AnswerRecord());  // nothing has ended
+  AnswerRecord drained;                     // cut when the drain was over
+  drained.finish = FinishReason::kError;
+  drained.drained = true;
+  drained.timing.queue = drained.end_to_end = absl::Seconds(3);
+  metrics_->ObserveAnswer(drained);
 
   std::map<std::string, double> values = Values(Page());
   EXPECT_EQ(values["pregate_request_success_total{finished_reason=\"length\"}"], 3);
@@ -125,14 +153,15 @@ TEST_F(MetricsTest, AnswersAreCountedWhole) {
   EXPECT_EQ(values["pregate_request_success_total{finished_reason=\"stop\"}"], 1);
   EXPECT_EQ(values["pregate_request_success_total{finished_reason=\"deadline\"}"], 0);
   EXPECT_EQ(values["pregate_request_success_total{finished_reason=\"error\"}"], 0);
+  EXPECT_EQ(values["pregate_request_success_total{finished_reason=\"drain\"}"], 1);
   EXPECT_EQ(values["pregate_prompt_tokens_total"], 4 * 30);
-  EXPECT_EQ(values["pregate_e2e_request_latency_seconds_count"], 5);
-  EXPECT_DOUBLE_EQ(values["pregate_e2e_request_latency_seconds_sum"], 4 * 0.521 + 2);
-  EXPECT_EQ(values["pregate_request_queue_time_seconds_count"], 5);
+  EXPECT_EQ(values["pregate_e2e_request_latency_seconds_count"], 6);
+  EXPECT_DOUBLE_EQ(values["pregate_e2e_request_latency_seconds_sum"], 4 * 0.521 + 2 + 3);
+  EXPECT_EQ(values["pregate_request_queue_time_seconds_count"], 6);
   EXPECT_EQ(values["pregate_request_queue_time_seconds_bucket{le=\"0.005\"}"], 4);
   EXPECT_EQ(values["pregate_request_queue_time_seconds_bucket{le=\"1.5\"}"], 4);
   EXPECT_EQ(values["pregate_request_queue_time_seconds_bucket{le=\"2\"}"], 5);
-  EXPECT_EQ(values["pregate_request_queue_time_seconds_bucket{le=\"+Inf\"}"], 5);
+  EXPECT_EQ(values["pregate_request_queue_time_seconds_bucket{le=\"+Inf\"}"], 6);
   EXPECT_EQ(values["pregate_time_to_first_token_seconds_count"], 4);
   EXPECT_EQ(values["pregate_time_to_first_token_seconds_bucket{le=\"0.02\"}"], 4);
   EXPECT_EQ(values["pregate_time_to_first_token_seconds_bucket{le=\"0.01\"}"], 0);
