@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import math
 import os
 import pathlib
 import socket
@@ -51,8 +52,74 @@ def require_quiet(allow_busy):
     return OthersWatch()
 
 
+class Pieces:
+    """What a script measures, point by point; in several runs, if there is a file to keep them in.
+
+    A run takes at least one point that is missing, and another if it is likely to end within the
+    limit. A point that others' work has disturbed is not kept. Leaves with the status UNFINISHED
+    while points are missing.
+    """
+
+    UNFINISHED = 75
+
+    def __init__(self, path, limit, settings, busy):
+        self.path, self.limit, self.busy = path, limit, busy
+        self.begun = time.monotonic()
+        self.taken = 0
+        # Through JSON and back, as the file's are.
+        self.data = {"settings": json.loads(json.dumps(settings)), "points": {}}
+        if path and path.exists():
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data["settings"] != self.data["settings"]:
+                sys.exit(f"{path} was begun with other settings: {data['settings']}")
+            self.data = data
+
+    def point(self, name, measure):
+        """The point of this name: from the file, or by calling `measure`."""
+        points = self.data["points"]
+        while name not in points:
+            self._leave_in_time()
+            print(name, file=sys.stderr)
+            begin, watch = time.monotonic(), OthersWatch()
+            value = measure()
+            self.taken += 1
+            point = {"value": value, "seconds": time.monotonic() - begin,
+                     "share_of_others": watch.share()}
+            if point["share_of_others"] > BUSY_LIMIT and not self.busy and self.path:
+                print(f"{name}: not kept, the machine was "
+                      f"{100 * point['share_of_others']:.0f} % busy with other work",
+                      file=sys.stderr)
+                continue
+            points[name] = point
+            if self.path:
+                self.path.write_text(json.dumps(self.data, indent=1) + "\n", encoding="utf-8")
+        return points[name]["value"]
+
+    def _leave_in_time(self):
+        longest = max((point["seconds"] for point in self.data["points"].values()), default=0)
+        left = self.limit - (time.monotonic() - self.begun)
+        if not self.path or self.taken == 0 or longest < left:
+            return
+        print(f"{len(self.data['points'])} points so far, in {self.path}: run this again",
+              file=sys.stderr)
+        sys.exit(self.UNFINISHED)
+
+    def share(self):
+        """Of the processor time, what went to others while points were measured."""
+        points = self.data["points"].values()
+        seconds = sum(point["seconds"] for point in points)
+        return sum(point["seconds"] * point["share_of_others"] for point in points) / seconds
+
+    @staticmethod
+    def add_flags(parser):
+        parser.add_argument("--pieces", type=pathlib.Path, metavar="FILE",
+                            help="keep each point here, so that several runs make one figure")
+        parser.add_argument("--limit", type=float, default=math.inf, metavar="SECONDS",
+                            help="with --pieces: begin no point that would end later than this")
+
+
 def machine(watch):
-    """What a figure needs beside it; at the end of a run."""
+    """What a figure needs beside it, at the end of a run; `watch` has seen others' share."""
     cpu = next(line.split(":", 1)[1].strip()
                for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
                if line.startswith("model name"))

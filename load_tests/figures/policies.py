@@ -3,7 +3,7 @@
 a cap of sequences a step.
 
 Usage: load_tests/figures/policies.py [--duration 60] [--loads 50,70,90,98] [--caps 8,0]
-       [--clients 32] [--storage tied|copies] [--policies A,B]
+       [--clients 32] [--storage tied|copies] [--policies A,B] [--pieces FILE --limit SECONDS]
 
 Serves SmolLM2 with the Read-ME overlay of tests/testdata. Its capacity is what decode-first serves
 in a closed loop; then, at shares of it, every policy gets the same Poisson arrivals with prompts
@@ -11,7 +11,9 @@ that are pieces of this repository's texts and programs, and lognormal lengths (
 tokens). Prints end to end latency, the longest gap between tokens and the experts a step; writes
 load_tests/results/figures/policies.{md,json,png}, policies_copies with copies of the experts. Exit
 status 1 if a bar is missed: `auto` at most 2 % worse than `off` in throughput, mean or p99; at 98 %
-under the cap a mean 6.1 % and a p95 10 % better than both baselines. 55 minutes.
+under the cap a mean 6.1 % and a p95 10 % better than both baselines. 55 minutes; with --pieces in
+as many runs as one likes, each of at least one point (--duration and some 10 s): status 75 as long
+as points are missing.
 """
 
 import argparse
@@ -200,6 +202,7 @@ def arguments():
     parser.add_argument("--policies", type=lambda text: text.split(","),
                         default=POLICIES.split(","))
     lab.add_server_flags(parser)
+    lab.Pieces.add_flags(parser)
     args = parser.parse_args()
     args.model = args.model or lab.fetch_model("smollm2")
     args.model_name = pathlib.Path(args.model).name
@@ -208,21 +211,26 @@ def arguments():
 
 def main():
     args = arguments()
-    watch = lab.require_quiet(args.busy)
+    lab.require_quiet(args.busy)
+    settings = {key: getattr(args, key) for key in ("duration", "clients", "storage", "model_name")}
+    pieces = lab.Pieces(args.pieces, args.limit, settings, args.busy)
     rows, capacities = [], {}
     with tempfile.TemporaryDirectory() as folder:
         args.text = pathlib.Path(folder) / "text"
         arrivals = pathlib.Path(folder) / "arrivals.csv"
         write_text(args.text)
         for cap in args.caps:
-            capacities[str(cap)] = rate = capacity(args, cap)
+            capacities[str(cap)] = rate = pieces.point(f"cap {cap}, capacity",
+                                                       lambda cap=cap: capacity(args, cap))
             for load in args.loads:
                 write_arrivals(arrivals, 0.01 * load * rate, args.duration)
                 for policy in args.policies:
-                    print(f"cap {cap}, {load} %, {policy}", file=sys.stderr)
-                    row = measure(args, policy, cap, "--trace", str(arrivals))
+                    row = pieces.point(
+                        f"cap {cap}, {load} %, {policy}",
+                        lambda cap=cap, policy=policy: measure(args, policy, cap, "--trace",
+                                                               str(arrivals)))
                     rows.append({"load": load, **row})
-    about = lab.machine(watch)
+    about = lab.machine(pieces)
     text, met = table(args, about, capacities, rows)
     name = "figures/policies" + ("_copies" if args.storage == "copies" else "")
     if lab.report(name, text, {"machine": about, "model": args.model_name,
