@@ -88,9 +88,9 @@ void AppendSchedulingFlags(EngineOptions* engine, std::vector<Flag>* flags) {
                             "steps by expert (Read-ME)", &engine->expert_batching));
   flags->push_back(IntegerFlag("expert-batch-max-wait-steps", "that an answer may be passed over",
                                &engine->expert_batch_max_wait_steps, 1, kMaxInt32));
-  flags->push_back(IntegerFlag(
-      "router-lookahead-tokens", "of prompts, whose experts are known ahead (Read-ME)",
-      &engine->router_lookahead_tokens, 0, kMaxRouterLookahead, "max-num-batched-tokens"));
+  flags->push_back(IntegerFlag("router-lookahead-tokens", "of prompts routed ahead (Read-ME)",
+                               &engine->router_lookahead_tokens, 0, kMaxRouterLookahead,
+                               "max-num-batched-tokens"));
   flags->push_back(IntegerFlag("max-num-step-seqs", "sequences with tokens in one step (Read-ME)",
                                &engine->max_num_step_seqs, 1, 4096, "max-num-seqs"));
 }
@@ -345,8 +345,8 @@ void AppendServerFlags(SimulationOptions* options, std::vector<Flag>* flags) {
           1, 65536, "as recorded, or 2048");
   integer("max-num-prefill-tokens", "of these, of prompts beside answers",
           &options->max_num_prefill_tokens, 1, 65536, "as recorded, or 512");
-  integer("router-lookahead-tokens", "of prompts, whose experts are known ahead",
-          &options->router_lookahead_tokens, 0, kMaxRouterLookahead, "as recorded, or 2048");
+  integer("router-lookahead-tokens", "of prompts routed ahead", &options->router_lookahead_tokens,
+          0, kMaxRouterLookahead, "as recorded, or 2048");
   flags->push_back(WordFlag("expert-eviction", "recorded|planned|lru|lfu|random",
                             "which gives way; synthetic: planned", &options->expert_eviction));
   flags->push_back(
