@@ -201,6 +201,53 @@ TEST(ExpertStore, StreamedPiecesComeAndGoLayerByLayer) {
   }
 }
 
+// Where a piece is as large as a page of 2 MiB, memory goes from unit to unit: from the addresses
+// of who has gone to those of who has come, and never more of it than the step may have.
+TEST(ExpertStore, LargePiecesPassTheirMemoryOn) {
+  constexpr int64_t kBytes = 5 << 19, kLayers = 4;
+  const std::vector<std::vector<int64_t>> pieces(3, std::vector<int64_t>(kLayers, kBytes));
+  auto store = ExpertStore::Create(pieces, std::make_unique<FakeFile>());
+  ASSERT_TRUE(store.ok());
+  const auto at = [&](int unit, int layer) {
+    return static_cast<char*>((*store)->Address(unit, layer));
+  };
+  for (int unit = 0; unit < 3; ++unit) {
+    for (int layer = 0; layer < kLayers; ++layer) {
+      std::memset(at(unit, layer), 1 + unit * kLayers + layer, kBytes);
+      ASSERT_TRUE((*store)->Save(unit, layer).ok());
+    }
+  }
+  const auto present = [&] {
+    const int64_t page = sysconf(_SC_PAGE_SIZE);
+    std::vector<unsigned char> pages((at(2, kLayers - 1) + kBytes - at(0, 0)) / page);
+    mincore(at(0, 0), pages.size() * page, pages.data());
+    int64_t bytes = 0;
+    for (const unsigned char p : pages) bytes += (p & 1) * page;
+    return bytes;
+  };
+  ASSERT_EQ(present(), 0);
+  const auto holds = [&](int unit, int layer) {
+    const std::string piece(at(unit, layer), kBytes);
+    return piece == std::string(kBytes, static_cast<char>(1 + unit * kLayers + layer));
+  };
+  for (int step = 0; step < 12; ++step) {
+    const int stays = step % 3, passes = (step + 1 + step / 6) % 3;
+    (*store)->Load(stays, true);
+    if (passes != stays) (*store)->Stream({passes}, /*window=*/2);
+    for (int layer = 0; layer < kLayers; ++layer) {
+      for (const int unit : {stays, passes}) {
+        ASSERT_TRUE((*store)->Await(unit, layer).ok());
+        ASSERT_TRUE(holds(unit, layer)) << step << ": " << unit << " " << layer;
+      }
+      (*store)->LayerRan(layer);
+    }
+    (*store)->FinishStep();
+    (*store)->Evict(stays);
+    // One unit, two layers of another, and the page at the end of each.
+    EXPECT_LE(present(), (kLayers + 2) * kBytes + 2 * (2 << 20)) << step;
+  }
+}
+
 TEST(ExpertStore, AStepThatFailsLeavesNothingStreamed) {
   Fixture f = MakeFake();
   f.file->FailAt(static_cast<char*>(f.store->Address(1, 1)) -
