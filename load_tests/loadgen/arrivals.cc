@@ -107,6 +107,23 @@ std::vector<Arrival> MakeRequests(const SyntheticLoad& load, int64_t count) {
   return requests;
 }
 
+void BeginMidway(const SyntheticLoad& load, int64_t clients, std::vector<Arrival>* requests) {
+  std::mt19937_64 random(load.seed);
+  // Whoever looks in finds an answer the likelier the longer it is.
+  std::vector<double> found;
+  for (int32_t tokens = load.max_tokens.low; tokens <= load.max_tokens.high; ++tokens) {
+    found.push_back(tokens);
+  }
+  std::discrete_distribution<int32_t> which(found.begin(), found.end());
+  const int64_t first = std::min<int64_t>(clients, static_cast<int64_t>(requests->size()));
+  for (int64_t i = 0; i < first; ++i) {
+    const int32_t tokens = load.max_tokens.low + which(random);
+    Arrival& request = (*requests)[static_cast<size_t>(i)];
+    request.prompt_tokens = 1;
+    request.max_tokens = std::uniform_int_distribution<int32_t>(1, tokens)(random);
+  }
+}
+
 absl::StatusOr<std::vector<Arrival>> ParseTrace(std::string_view csv, const TraceOptions& options) {
   const absl::StatusOr<std::vector<TraceRow>> rows = ParseRows(View(csv));
   if (!rows.ok()) return rows.status();

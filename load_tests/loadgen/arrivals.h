@@ -38,6 +38,10 @@ struct SyntheticLoad {
 std::vector<Arrival> MakeArrivals(const SyntheticLoad& load);
 // `count` requests of the load's lengths, all at time 0.
 std::vector<Arrival> MakeRequests(const SyntheticLoad& load, int64_t count);
+// Makes the first `clients` requests what is left of those that clients who have been asking in a
+// circle for long are found waiting for: prompts of one token, since theirs have been read, and the
+// rest of an answer. A loop that begins with these is in its stride at once.
+void BeginMidway(const SyntheticLoad& load, int64_t clients, std::vector<Arrival>* requests);
 
 struct TraceOptions {
   double speed = 1.0;         // 2: twice as fast as recorded

@@ -64,6 +64,9 @@ void AddLoadFlags(CLI::App& app, Options& options, std::string& prompt, std::str
   app.add_option("--requests", options.requests, "closed loop: requests in all")
       ->check(CLI::Range(int64_t{1}, static_cast<int64_t>(kMaxRequests)))
       ->needs(clients);
+  app.add_flag("--midway", options.midway,
+               "closed loop: begins as if it had gone on for long, with the ends of answers")
+      ->needs(clients);
   app.add_option("--duration", load.duration_s,
                  "open loop: seconds; if not given 10, or the whole trace")
       ->check(positive)
@@ -206,7 +209,9 @@ absl::StatusOr<Load> MakeLoad(const Options& options, uint32_t max_model_len) {
                      " together; got ", load.prompt_tokens.high, " + ", load.max_tokens.high));
   }
   if (options.kind == LoadKind::kClosed) {
-    return Load{MakeRequests(load, options.requests), options.concurrency};
+    std::vector<Arrival> requests = MakeRequests(load, options.requests);
+    if (options.midway) BeginMidway(load, options.concurrency, &requests);
+    return Load{std::move(requests), options.concurrency};
   }
   return Load{MakeArrivals(load), 0};
 }

@@ -27,6 +27,7 @@ struct Options {
   TraceOptions trace;
   int concurrency = 0;  // of a closed loop
   int64_t requests = 64;
+  bool midway = false;  // as if the loop had gone on for long
   double shared_prefix = 0;
   std::string text_path;  // of what prompts are pieces of; empty: they are random ids
 

@@ -56,6 +56,28 @@ TEST(Arrivals, AShortRunOffersItsRateToo) {
   }
 }
 
+// As many answers end in each of the first steps as in any later one.
+TEST(Arrivals, ALoopThatBeginsMidwayIsInItsStride) {
+  SyntheticLoad load;
+  load.prompt_tokens = {20, 120};
+  load.max_tokens = {80, 320};
+  constexpr int64_t kClients = 20000;
+  std::vector<Arrival> requests = MakeRequests(load, kClients + 1);
+  const Arrival next = requests.back();
+  BeginMidway(load, kClients, &requests);
+  EXPECT_EQ(requests.back().prompt_tokens, next.prompt_tokens);
+  EXPECT_EQ(requests.back().max_tokens, next.max_tokens);
+  double early = 0, all = 0;
+  for (int64_t i = 0; i < kClients; ++i) {
+    EXPECT_EQ(requests[i].prompt_tokens, 1);
+    early += requests[i].max_tokens <= 40;
+    all += requests[i].max_tokens;
+  }
+  EXPECT_NEAR(early / kClients, 40.0 / 200, 0.02);  // 200: the mean of whole answers
+  // E[n (n + 1) / 2] / E[n] of n in 80..320.
+  EXPECT_NEAR(all / kClients, 112.6, 2.5);
+}
+
 TEST(Arrivals, SameSeedSameLoad) {
   SyntheticLoad load;
   const auto first = MakeArrivals(load), second = MakeArrivals(load);
