@@ -152,10 +152,11 @@ ExpertChoice ExpertPlanner::ChooseAutomatically(const std::vector<ExpertCandidat
                       (static_cast<int32_t>(in_order.chosen.size()) >= limits.sequences ||
                        in_order.rows >= limits.rows);
   const bool was_on = batching_ == ExpertBatching::kOn;
-  if (!model_.ready() || (!cache_ && !capped)) {
-    if (!was_on) {
-      batching_ = model_.ready() ? ExpertBatching::kNothingToGain : ExpertBatching::kLearning;
-    }
+  // Where steps wait for loads the first fit will do: a step in order costs more than it can err.
+  const StepCost& cost = model_.cost();
+  const bool ready = model_.ready() || (cache_ && cost.Seconds(1, 1) > 0);
+  if (!ready || (!cache_ && !capped)) {
+    if (!was_on) batching_ = ready ? ExpertBatching::kNothingToGain : ExpertBatching::kLearning;
     return in_order;
   }
   gain_ += (GainByCost(candidates, limits, in_order) - gain_) / kGainMemory;

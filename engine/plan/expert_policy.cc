@@ -55,12 +55,10 @@ bool ExpertCosts::CanStream(ExpertMask experts) const {
 
 namespace {
 
-constexpr double kWorthOfWaiting = 0.25;  // of a plan, in sequences served
-
-// What serving a candidate is worth: the longer it was passed over, the more.
-double Weight(const ExpertCandidate& candidate) {
-  return 1 + kWorthOfWaiting * static_cast<double>(candidate.plans_waited);
-}
+// Of a plan, in sequences served. Where experts have to be loaded it is less: the longer a queue
+// has grown, the more a load is worth, and that gains more than the gaps lose.
+constexpr double kWorthOfWaiting = 0.25;
+constexpr double kWorthWhereLoaded = 0.1;
 
 // The plan as it fills.
 class Filling {
@@ -94,6 +92,12 @@ class Filling {
     return Fits(candidate.first) ? candidate.first : 0;
   }
 
+  // What serving the candidate is worth: the longer it was passed over, the more.
+  double Worth(int32_t i) const {
+    const double plan = costs_.all_fit ? kWorthOfWaiting : kWorthWhereLoaded;
+    return 1 + plan * static_cast<double>(candidates_[i].plans_waited);
+  }
+
   // Takes the candidate if it fits and there is room.
   void Take(int32_t i) {
     if (taken_[i] || full()) return;
@@ -111,7 +115,7 @@ class Filling {
     choice_.rows += rows;
     const double share = static_cast<double>(rows) / candidate.rows;
     const double runs = fitting == candidate.experts ? std::max(share * candidate.runs, 1.0) : 1;
-    weight_ += runs * Weight(candidate);
+    weight_ += runs * Worth(i);
     if (candidate.prompt) prompt_rows_ += rows;
   }
 
@@ -195,7 +199,7 @@ std::vector<Queue> Queues(const std::vector<ExpertCandidate>& candidates, const 
                               [&](const Queue& q) { return q.experts == experts; });
     if (queue == queues.end()) queue = queues.insert(queue, {.experts = experts, .first = i});
     ++queue->count;
-    queue->weight += Weight(candidates[i]);
+    queue->weight += filling.Worth(i);
     queue->rows += candidates[i].rows;
   }
   return queues;

@@ -133,7 +133,12 @@ TEST(ExpertPolicyTest, AShortQueueThatCostsMoreThanTheAverageWaits) {
   costs.units[1].load = 200;
   EXPECT_EQ(ChooseByCost(candidates, kRoomy, costs).experts, E(0));
   // Until it has waited so long that it is worth the load.
-  candidates.back().plans_waited = 1000;
+  candidates.back().plans_waited = 2500;
+  EXPECT_EQ(ChooseByCost(candidates, kRoomy, costs).experts, E(0) | E(1));
+  // Sooner where nothing has to be loaded.
+  candidates.back().plans_waited = 2000;
+  EXPECT_EQ(ChooseByCost(candidates, kRoomy, costs).experts, E(0));
+  costs.all_fit = true;
   EXPECT_EQ(ChooseByCost(candidates, kRoomy, costs).experts, E(0) | E(1));
 }
 
