@@ -2,7 +2,8 @@
 """Experts that do not fit in memory: Pregate's order, loads and evictions beside loading on demand.
 
 Usage: load_tests/figures/experts_beyond_memory.py [--rounds 1] [--width 8] [--fits 2,4,5]
-       [--caps 0,8] [--clients 32] [--requests 64] [--max-tokens 32]
+       [--caps 0] [--workloads conversations,short] [--ways planned,demand] [--seconds 25]
+       [--model-folder DIR] [--join] [--under COMMAND]
 
 Widens SmolLM2 with the Read-ME overlay of tests/testdata (widen_model.py: seven experts of some 212 MB
 each at a width of 8, as copies, in a file that is read past the page cache), then serves it with
@@ -13,21 +14,31 @@ memory for 2, 4 and 5 of 7 experts to a closed loop of clients whose prompts are
   demand    everybody in order; what a layer needs and is not there is loaded then; LRU, no prefetch
             (still layer by layer beside the layers before: it is no straw man)
 
-without a cap of the sequences a step runs, and with 8 of 32, the share of the paper's batches. All
-answers must come whole. Prints tokens a second, the share of time that steps
-wait for the disk, what was loaded and what of it in vain; writes
-load_tests/results/figures/experts_beyond_memory.{md,json,png}. Exit status 1 if a bar is missed under
-the first or the last cap: 3 times the tokens a second at 2 of 7, 2 times at 4. Wants numpy, gguf and
-safetensors (engine/refactor's environment) for the widening, and about a quarter of an hour a round.
+Workloads: `conversations`, 64 clients, prompts of 70 tokens and answers of 200 in the mean (those of
+simulate.py, about the conversations that the Read-ME paper replays); `short`, 32 clients, prompts of
+64 tokens and answers of 32, where much of the time is the arithmetic of prompts. --caps 8 lets a step
+run 8 sequences.
+
+A loop begins in its stride (loadgen --midway), runs for a while, and is then measured for --seconds by
+the server's own counters. Nothing may fail. Prints tokens a second, the share of time that steps wait
+for the disk, what was loaded and what of it in vain; writes
+load_tests/results/figures/experts_beyond_memory.{md,json,png}. Exit status 1 if a bar is missed with
+the conversations: 3 times the tokens a second at 2 of 7, 2 times at 4. --join adds to the runs that the
+result holds, so that a long measurement can be made in pieces; --under is a command that each window
+runs under, as `nice -n -5`. Wants numpy, gguf and safetensors (engine/refactor's environment) for the
+widening unless --model-folder holds a widened model; each run takes about a minute.
 """
 
 import argparse
 import json
+import os
 import pathlib
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 
 import matplotlib
@@ -42,6 +53,9 @@ READ_ME = lab.ROOT / "tests/testdata/read_me_smollm2"
 TEXT = lab.ROOT / "README.md"
 EXPERTS = 7
 BARS = {2: 3.0, 4: 2.0}
+WORKLOADS = {"conversations": {"clients": 64, "prompt": "20:120", "answer": "80:320"},
+             "short": {"clients": 32, "prompt": "64", "answer": "32"}}
+LEAST_STEPS = 20  # before the window: the model of cost has seen enough
 WAYS = {"planned": ["--expert-batching", "auto"],
         "demand": ["--expert-batching", "off", "--expert-eviction", "lru", "--no-expert-prefetch"]}
 
@@ -56,104 +70,173 @@ def expert_bytes(args, folder):
 
 
 def counters(port):
-    """The expert families of a metrics page, labels in the name."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+    """A metrics page, labels in the names."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as page:
         lines = page.read().decode("utf-8").splitlines()
     pairs = (line.rsplit(" ", 1) for line in lines if line.startswith("pregate_"))
-    return {name: float(value) for name, value in pairs if "expert" in name or "step" in name}
+    return {name: float(value) for name, value in pairs}
 
 
-def total(change, family):
-    return sum(value for name, value in change.items() if name.split("{")[0] == f"pregate_{family}")
+def total(page, family):
+    return sum(value for name, value in page.items() if name.split("{")[0] == f"pregate_{family}")
 
 
-def measure(args, folder, way, capacity, cap):
-    """One closed loop on a server that has just started; after one to warm it up."""
-    port, metrics = lab.free_port(), lab.free_port()
-    flags = ["--read-me", f"{folder}/read_me", "--expert-storage", "copies",
-             "--expert-cache-memory", str(capacity), "--expert-cache-dir", str(args.cache_dir),
-             "--max-num-seqs", str(args.clients), *WAYS[way],
-             *(["--max-num-step-seqs", str(cap)] if cap else [])]
-    load = ["--concurrency", str(args.clients), "--text", str(TEXT), "--prompt-tokens",
-            args.prompt_tokens, "--max-tokens", str(args.max_tokens), "--timeout", "600"]
-    with lab.running(args.pregate, "serve", f"{folder}/model.gguf", "--port", "0",
-                     "--grpc-port", str(port),
-                     "--metrics-port", str(metrics), *flags):
-        address = f"127.0.0.1:{port}"
-        lab.run_loadgen(args.loadgen, address, *load, "--requests", str(args.clients // 2),
-                        "--seed", "2", "--wait", "120")
-        before = counters(metrics)
-        result = lab.run_loadgen(args.loadgen, address, *load, "--requests",
-                                 str(args.requests))["summary"]
-        after = counters(metrics)
-    if result["statuses"] != {"OK": args.requests} or result["short_answers"]:
-        sys.exit(f"{way}: not all answers came: {result['statuses']}")
-    change = {name: value - before.get(name, 0) for name, value in after.items()}
-    seconds = result["duration_s"]
-    return {"result": result, "tokens_per_s": result["output_tokens_per_s"],
-            "stall": total(change, "expert_stall_seconds_total") / seconds,
+def processor_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def watch(port, seconds, processes):
+    """What the counters of a running server do in a window; `processes` are ours."""
+    while total(counters(port), "step_rows_count") < LEAST_STEPS:
+        time.sleep(0.2)
+
+    def ours():
+        return sum(processor_seconds(pid) for pid in processes)
+
+    others, before = lab.OthersWatch(), ours()
+    first, start = counters(port), time.monotonic()
+    time.sleep(seconds)
+    last, end = counters(port), time.monotonic()
+    share = others.share() - (ours() - before) / ((end - start) * os.cpu_count())
+    change = {name: value - first.get(name, 0) for name, value in last.items()}
+
+    def mean(family):
+        return total(change, f"{family}_sum") / max(total(change, f"{family}_count"), 1)
+
+    return {"seconds": end - start, "share_of_others": max(share, 0),
+            "tokens": total(change, "generation_tokens_total"),
+            "prompt_tokens": total(change, "prompt_tokens_total"),
+            "steps": total(change, "step_rows_count"), "rows": mean("step_rows"),
+            "first_token_s": mean("time_to_first_token_seconds"),
             "stall_seconds": total(change, "expert_stall_seconds_total"),
             "loaded": total(change, "expert_load_bytes_total"),
-            "wasted": total(change, "expert_wasted_bytes_total"), "seconds": seconds}
+            "wasted": total(change, "expert_wasted_bytes_total")}
 
 
-def median(rounds, setting, way, key):
-    return statistics.median(r[setting][way][key] for r in rounds)
+def measure(args, folder, way, setting):
+    """One closed loop on a server that has just started."""
+    workload, fits, cap = setting
+    load = WORKLOADS[workload]
+    port, metrics = lab.free_port(), lab.free_port()
+    capacity = int((fits + 0.05) * args.one_expert)
+    flags = ["--read-me", f"{folder}/read_me", "--expert-storage", "copies",
+             "--expert-cache-memory", str(capacity), "--expert-cache-dir", str(args.cache_dir),
+             "--max-num-seqs", str(load["clients"]), *WAYS[way],
+             *(["--max-num-step-seqs", str(cap)] if cap else [])]
+    clients = [args.loadgen, "--server", f"127.0.0.1:{port}", "--concurrency",
+               str(load["clients"]), "--midway", "--requests", "100000", "--text", str(TEXT),
+               "--prompt-tokens", load["prompt"], "--max-tokens", load["answer"], "--timeout",
+               "3000", "--wait", "120"]
+    with lab.running(args.pregate, "serve", f"{folder}/model.gguf", "--port", "0", "--grpc-port",
+                     str(port), "--metrics-port", str(metrics), *flags) as server:
+        wait_for(server, lambda: counters(metrics))
+        with lab.running(*clients) as loop:
+            wait_for(loop, lambda: total(counters(metrics), "step_rows_count") > 0)
+            window = subprocess.run([*args.under, sys.executable, __file__, "--watch",
+                                     str(metrics), "--seconds", str(args.seconds), "--processes",
+                                     f"{server.pid},{loop.pid}"],
+                                    stdout=subprocess.PIPE, text=True, check=True)
+            page = counters(metrics)
+            if loop.poll() is not None:
+                sys.exit(f"{way}: the clients have ended")
+    failed = {name: value for name, value in page.items() if value > 0 and
+              name.startswith(("pregate_requests_rejected_total", "pregate_request_success_total"))
+              and 'finished_reason="length"' not in name and 'finished_reason="stop"' not in name}
+    if failed:
+        sys.exit(f"{way}: not all answers came: {failed}")
+    run = json.loads(window.stdout)
+    return {"workload": workload, "fits": fits, "cap": cap, "way": way,
+            "tokens_per_s": run["tokens"] / run["seconds"],
+            "stall": run["stall_seconds"] / run["seconds"], **run}
+
+
+def wait_for(process, happened, seconds=300):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            if happened():
+                return
+        except OSError:
+            pass  # it is not up yet
+        time.sleep(0.2)
+    sys.exit("it does not come up")
 
 
 def name(setting):
-    fits, cap = setting
-    return f"{fits} of {EXPERTS}" + (f", {cap} a step" if cap else "")
+    workload, fits, cap = setting
+    return f"{workload}, {fits} of {EXPERTS}" + (f", {cap} a step" if cap else "")
 
 
-def table(args, about, rounds, one_expert):
+def runs_of(runs, setting, way):
+    return [run for run in runs
+            if (run["workload"], run["fits"], run["cap"], run["way"]) == (*setting, way)]
+
+
+def settings_of(runs):
+    """Those that were run both ways, in order."""
+    found = {(run["workload"], run["fits"], run["cap"]) for run in runs}
+    whole = [s for s in found if all(runs_of(runs, s, way) for way in WAYS)]
+    return sorted(whole, key=lambda s: (list(WORKLOADS).index(s[0]), s[2], s[1]))
+
+
+def median(runs, key):
+    return statistics.median(run[key] for run in runs)
+
+
+def gain_of(runs, setting):
+    return (median(runs_of(runs, setting, "planned"), "tokens_per_s") /
+            median(runs_of(runs, setting, "demand"), "tokens_per_s"))
+
+
+def table(about, width, runs, one_expert):
+    loads = "; ".join(f"{name}: {load['clients']} clients, prompts of {load['prompt']} tokens of "
+                      f"English text, answers of {load['answer']}"
+                      for name, load in WORKLOADS.items()).replace(":120", " to 120").replace(
+                          ":320", " to 320")
     lines = ["# Experts that do not fit in memory", "",
-             f"{lab.machine_line(about)}. SmolLM2-135M widened {args.width} times: seven experts of "
-             f"{one_expert / 1e6:.0f} MB each, as copies on a disk that is read past the page cache; "
-             f"{args.clients} clients, prompts of {args.prompt_tokens} tokens of English text, answers "
-             f"of {args.max_tokens}; median (range) of {args.rounds} rounds, by turns.", "",
-             "| in memory | | tokens/s | ÷ demand | first token p50, s | longest gap p50, s | waits for the "
-             "disk, % | stall, s | MB loaded a token | MB loaded in vain |",
-             "| --- |" + " --- |" * 9]
+             f"{lab.machine_line(about)}. SmolLM2-135M widened {width} times: seven experts of "
+             f"{one_expert / 1e6:.0f} MB each, as copies on a disk that is read past the page "
+             f"cache. {loads}. Windows of about {median(runs, 'seconds'):.0f} s of a closed loop "
+             "in its stride; medians (range) where there are several.", "",
+             "| workload, in memory | | tokens/s | ÷ demand | windows | first token, s | waits for "
+             "the disk, % | stall, s | MB loaded a second | MB loaded a token | MB loaded in vain |",
+             "| --- |" + " --- |" * 10]
     missed = []
-    for setting in args.settings:
-        gain = statistics.median(r[setting]["planned"]["tokens_per_s"] /
-                                 r[setting]["demand"]["tokens_per_s"] for r in rounds)
-        if gain < BARS.get(setting[0], 0):
-            missed.append(name(setting))
+    for setting in settings_of(runs):
+        gain = gain_of(runs, setting)
+        if setting[0] == "conversations" and gain < BARS.get(setting[1], 0):
+            missed.append(f"{name(setting)}: {gain:.2f}")
         for way in WAYS:
-            runs = [r[setting][way] for r in rounds]
-            first = [run["result"]["time_to_first_token_s"]["p50"] for run in runs]
-            gap = [run["result"]["longest_gap_s"]["p50"] for run in runs]
-            per_token = [run["loaded"] / 1e6 / (run["tokens_per_s"] * run["seconds"])
-                         for run in runs]
+            here = runs_of(runs, setting, way)
             lines.append(
                 f"| {name(setting)} | {way} | "
-                f"{lab.spread([run['tokens_per_s'] for run in runs])} | "
-                f"{f'{gain:.2f}' if way == 'planned' else ''} | {statistics.median(first):.1f} | "
-                f"{statistics.median(gap):.1f} | "
-                f"{100 * median(rounds, setting, way, 'stall'):.0f} | "
-                f"{median(rounds, setting, way, 'stall_seconds'):.0f} | "
-                f"{statistics.median(per_token):.0f} | "
-                f"{median(rounds, setting, way, 'wasted') / 1e6:.0f} |")
-    lines += ["", "Bars: " + ", ".join(f"{bar:g} × at {fits} of {EXPERTS}"
-                                       for fits, bar in BARS.items()) +
+                f"{lab.spread([run['tokens_per_s'] for run in here])} | "
+                f"{f'{gain:.2f}' if way == 'planned' else ''} | {len(here)} | "
+                f"{median(here, 'first_token_s'):.1f} | {100 * median(here, 'stall'):.0f} | "
+                f"{median(here, 'stall_seconds'):.0f} | "
+                f"{statistics.median(run['loaded'] / run['seconds'] / 1e6 for run in here):.0f} | "
+                f"{statistics.median(run['loaded'] / max(run['tokens'], 1) / 1e6 for run in here):.1f}"
+                f" | {median(here, 'wasted') / 1e6:.0f} |")
+    lines += ["", "Bars, with the conversations: " +
+              ", ".join(f"{bar:g} × at {fits} of {EXPERTS}" for fits, bar in BARS.items()) +
               (f". **Missed** with {'; '.join(missed)}." if missed else ": met.")]
     return "\n".join(lines), not missed
 
 
-def draw(path, args, rounds):
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
+def draw(path, runs):
+    settings = settings_of(runs)
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5))
     for offset, way in enumerate(WAYS):
-        places = [i + 0.4 * offset for i in range(len(args.settings))]
-        left.bar(places, [median(rounds, s, way, "tokens_per_s") for s in args.settings], 0.38,
+        places = [i + 0.4 * offset for i in range(len(settings))]
+        left.bar(places, [median(runs_of(runs, s, way), "tokens_per_s") for s in settings], 0.38,
                  label=way)
-        right.bar(places, [100 * median(rounds, s, way, "stall") for s in args.settings], 0.38,
+        right.bar(places, [100 * median(runs_of(runs, s, way), "stall") for s in settings], 0.38,
                   label=way)
     for axes, label in ((left, "tokens/s"), (right, "time that waits for the disk, %")):
         axes.set(ylabel=label)
-        axes.set_xticks([i + 0.2 for i in range(len(args.settings))],
-                        [name(s).replace(", ", "\n") for s in args.settings])
+        axes.set_xticks([i + 0.2 for i in range(len(settings))],
+                        [name(s).replace(", ", "\n") for s in settings], fontsize=8)
         axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
@@ -165,44 +248,56 @@ def parse():
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--fits", default="2,4,5", type=lambda s: [int(n) for n in s.split(",")])
-    parser.add_argument("--caps", default="0,8", type=lambda s: [int(n) for n in s.split(",")],
+    parser.add_argument("--caps", default="0", type=lambda s: [int(n) for n in s.split(",")],
                         help="sequences of a step; 0: any")
-    parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--requests", type=int, default=64)
-    parser.add_argument("--prompt-tokens", default="64")
-    parser.add_argument("--max-tokens", type=int, default=32)
+    parser.add_argument("--workloads", default=",".join(WORKLOADS), type=lambda s: s.split(","))
+    parser.add_argument("--ways", default=",".join(WAYS), type=lambda s: s.split(","))
+    parser.add_argument("--seconds", type=float, default=25, help="of a window")
     parser.add_argument("--cache-dir", type=pathlib.Path, default=pathlib.Path("/var/tmp"))
+    parser.add_argument("--model-folder", type=pathlib.Path, help="keeps the widened model there")
+    parser.add_argument("--join", action="store_true", help="with the runs of the result there is")
+    parser.add_argument("--under", default=[], type=shlex.split, help="command for a window")
+    parser.add_argument("--watch", type=int, help="only a window, of the server with these metrics")
+    parser.add_argument("--processes", type=lambda s: s.split(","), help="of ours, beside --watch")
     parser.add_argument("--python", default=lab.ROOT / "build/torch_venv/bin/python",
                         help="with numpy, gguf and safetensors")
     lab.add_server_flags(parser)
-    args = parser.parse_args()
-    args.model = args.model or lab.fetch_model("smollm2")
-    args.settings = [(fits, cap) for cap in args.caps for fits in args.fits]
-    return args
+    return parser.parse_args()
+
+
+def measure_all(args, folder):
+    if not (folder / "model.gguf").exists():
+        model = args.model or lab.fetch_model("smollm2")
+        subprocess.run([args.python, pathlib.Path(__file__).with_name("widen_model.py"), model,
+                        READ_ME, str(args.width), folder], check=True)
+    args.one_expert = expert_bytes(args, folder)
+    runs = []
+    for _ in range(args.rounds):
+        for setting in ((w, f, c) for w in args.workloads for c in args.caps for f in args.fits):
+            for way in args.ways:
+                runs.append(measure(args, folder, way, setting))
+                print(name(setting), way, round(runs[-1]["tokens_per_s"], 1), file=sys.stderr)
+    return runs
 
 
 def main():
     args = parse()
-    watch = lab.require_quiet(args.busy)
+    if args.watch:
+        print(json.dumps(watch(args.watch, args.seconds, args.processes)))
+        return 0
+    # Whatever a window runs under may keep the machine quiet for as long as that.
+    whole = lab.OthersWatch() if args.under else lab.require_quiet(args.busy)
     with tempfile.TemporaryDirectory(dir=args.cache_dir) as folder:
-        subprocess.run([args.python, pathlib.Path(__file__).with_name("widen_model.py"), args.model,
-                        READ_ME, str(args.width), folder], check=True)
-        one_expert = expert_bytes(args, folder)
-        rounds = []
-        for _ in range(args.rounds):
-            rounds.append({})
-            for fits, cap in args.settings:
-                capacity = int((fits + 0.05) * one_expert)
-                runs = {way: measure(args, folder, way, capacity, cap) for way in WAYS}
-                rounds[-1][fits, cap] = runs
-                print(name((fits, cap)), {way: round(run["tokens_per_s"], 1)
-                                          for way, run in runs.items()}, file=sys.stderr)
-    about = lab.machine(watch)
-    text, met = table(args, about, rounds, one_expert)
+        runs = measure_all(args, args.model_folder or pathlib.Path(folder))
+    about = lab.machine(whole)
+    result = lab.RESULTS / "figures/experts_beyond_memory.json"
+    if args.join and result.exists():
+        runs = json.loads(result.read_text(encoding="utf-8"))["runs"] + runs
+    about["share_of_others"] = max(run["share_of_others"] for run in runs)  # in any window
+    text, met = table(about, args.width, runs, args.one_expert)
     if lab.report("figures/experts_beyond_memory", text,
-                  {"machine": about, "expert_bytes": one_expert,
-                   "rounds": [{name(s): runs for s, runs in r.items()} for r in rounds]}):
-        draw(lab.RESULTS / "figures/experts_beyond_memory.png", args, rounds)
+                  {"machine": about, "expert_bytes": args.one_expert, "runs": runs}):
+        draw(lab.RESULTS / "figures/experts_beyond_memory.png", runs)
     return not met
 
 
