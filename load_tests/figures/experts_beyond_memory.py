@@ -292,7 +292,7 @@ def main():
     about = lab.machine(whole)
     result = lab.RESULTS / "figures/experts_beyond_memory.json"
     if args.join and result.exists():
-        runs = json.loads(result.read_text(encoding="utf-8"))["runs"] + runs
+        runs = json.loads(result.read_text(encoding="utf-8")).get("runs", []) + runs
     about["share_of_others"] = max(run["share_of_others"] for run in runs)  # in any window
     text, met = table(about, args.width, runs, args.one_expert)
     if lab.report("figures/experts_beyond_memory", text,
