@@ -1,6 +1,7 @@
 #include "engine/expert_setup.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "engine/expert_names.h"
@@ -28,11 +29,14 @@ absl::StatusOr<ExpertConfig> MakeExpertConfig(const EngineOptions& options,
   if (const ExpertStore* store = transformer.expert_store(); store != nullptr) {
     const absl::StatusOr<ExpertEviction> eviction = ParseExpertEviction(options.expert_eviction);
     if (!eviction.ok()) return eviction.status();
-    int64_t largest = 0;
+    std::vector<int64_t> needs(static_cast<size_t>(config.num_experts));
     for (size_t unit = 0; unit < config.units.size(); ++unit) {
       config.units[unit].bytes = store->unit_bytes(static_cast<int32_t>(unit));
-      largest = std::max(largest, config.units[unit].bytes);
+      for (size_t e = 0; e < needs.size(); ++e) {
+        if ((config.units[unit].owners >> e & 1) != 0) needs[e] += config.units[unit].bytes;
+      }
     }
+    const int64_t largest = *std::max_element(needs.begin(), needs.end());
     if (options.expert_cache_memory < largest) {
       return absl::InvalidArgumentError(
           absl::StrCat("expert-cache-memory: must hold the largest expert, ", largest,

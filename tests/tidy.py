@@ -44,6 +44,7 @@ KERNEL_SEAM = {
     "kernels/peaks.h",
     "kernels/quant/dequantize.h",
     "kernels/quant/quantize_weights.h",
+    "kernels/quant/tile_layout.h",
 }
 PURE_ROOM = "engine/plan"
 IMPURE = re.compile(r"#include <(chrono|mutex|thread|random|condition_variable|atomic|iostream)>")

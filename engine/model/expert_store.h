@@ -36,10 +36,22 @@ class ExpertStore {
   // is empty. RESOURCE_EXHAUSTED: no addresses are left.
   static absl::StatusOr<std::unique_ptr<ExpertStore>> Create(
       const std::vector<std::vector<int64_t>>& piece_bytes, std::unique_ptr<DirectFile> file);
+
+  // The same for pieces of which each is several runs of bytes, at offsets from one address that
+  // the caller has laid out: units that are tiles of the same matrices. Runs begin at multiples of
+  // DirectFile::kAlignment and share no such page; a piece may have none.
+  struct Run {
+    int64_t offset = 0;
+    int64_t bytes = 0;
+  };
+  using Runs = std::vector<std::vector<std::vector<Run>>>;  // [units][layers][]
+  static absl::StatusOr<std::unique_ptr<ExpertStore>> CreateScattered(
+      const Runs& runs, std::unique_ptr<DirectFile> file);
   virtual ~ExpertStore() = default;
 
   // Where a piece is written while the model loads, in the device's memory: one after the other,
-  // each saved before the next. Aligned as its buffers are, or better.
+  // each saved before the next. Aligned as its buffers are, or better. Of scattered pieces the
+  // address that all offsets are from.
   virtual void* Address(int32_t unit, int32_t layer) const = 0;
 
   // Keeps what stands at a piece's address, whose memory may then be another's. RESOURCE_EXHAUSTED:

@@ -32,6 +32,12 @@ std::vector<uint64_t> Readers(const FfnWeights& ffn, size_t block) {
 }  // namespace
 
 std::vector<ExpertUnitSize> CountExpertUnits(const Weights& weights, const Kernels& kernels) {
+  std::vector<ExpertUnitSize> units;
+  for (const uint64_t readers : weights.tile_units) {
+    const auto unit = static_cast<int32_t>(units.size());
+    units.push_back({readers, weights.memory.experts->unit_bytes(unit)});
+  }
+  if (!units.empty()) return units;
   std::map<uint64_t, int64_t> bytes;
   for (const LayerWeights& layer : weights.layers) {
     for (size_t b = 0; b < layer.ffn.blocks.size(); ++b) {
@@ -43,7 +49,6 @@ std::vector<ExpertUnitSize> CountExpertUnits(const Weights& weights, const Kerne
       for (const uint64_t set : readers) bytes[set] += tile_bytes;
     }
   }
-  std::vector<ExpertUnitSize> units;
   for (const auto& [readers, size] : bytes) units.push_back({readers, size});
   return units;
 }

@@ -76,19 +76,25 @@ absl::Status Ffn::Run(const FfnWeights& ffn, int32_t layer, const Activations& a
 }
 
 // Waits for what the plan's experts have in this layer, and finds out where it is; the layers after
-// it come meanwhile. Block e is expert e's.
+// it come meanwhile. Tiles are always at the same place of their matrices. A copy may be anywhere:
+// block e, the one unit of expert e.
 absl::Status Ffn::AwaitExperts(const FfnWeights& ffn, int32_t layer) {
   placed_ = ffn.blocks;
   blocks_ = &placed_;
   for (int32_t e = 0; e + 1 < static_cast<int32_t>(sorted_.start.size()); ++e) {
     const auto i = static_cast<size_t>(e);
     if (sorted_.start[i] == sorted_.start[i + 1]) continue;
-    const absl::StatusOr<const char*> now = store_->Await(e, layer);
-    if (!now.ok()) return now.status();
+    const char* now = nullptr;
+    for (const int32_t unit : ffn.experts[i].units) {
+      const absl::StatusOr<const char*> there = store_->Await(unit, layer);
+      if (!there.ok()) return there.status();
+      now = *there;
+    }
+    if (!ffn.experts[i].parts[0].tiles.empty()) continue;
     const auto* const loaded = static_cast<const char*>(store_->Address(e, layer));
     NeuronBlock& block = placed_[i];
     for (PackedWeight* weight : {&block.gate.weight, &block.up.weight, &block.down.weight}) {
-      weight->data = *now + (static_cast<const char*>(weight->data) - loaded);
+      weight->data = now + (static_cast<const char*>(weight->data) - loaded);
     }
   }
   return absl::OkStatus();

@@ -34,8 +34,8 @@ struct RowsByExpert {
 class Ffn {
  public:
   // `activations`: what inputs of matrices that multiply integers become, kQ16Act or kQ8Act. The
-  // configuration must outlive this. `store`: of the plan's experts, each of which is a unit; null:
-  // they are all in memory.
+  // configuration must outlive this. `store`: of the plan's experts' units; null: they are all in
+  // memory.
   Ffn(const ModelConfig& config, Device* device, const Kernels* kernels, DType activations,
       ExpertStore* store)
       : config_(config),

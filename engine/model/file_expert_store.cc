@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <cstdint>
@@ -30,7 +31,8 @@ int64_t RoundUp(int64_t value, int64_t multiple) {
 // a core from the kernels and a quarter of its rate from the disk.
 class Reservation {
  public:
-  static absl::StatusOr<Reservation> Make(int64_t bytes) {
+  // `huge`: in pages of kPage where there are some; else no larger than what is written to.
+  static absl::StatusOr<Reservation> Make(int64_t bytes, bool huge) {
     const size_t mapped = static_cast<size_t>(RoundUp(bytes, kPage) + kPage);
     void* data = mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -38,7 +40,7 @@ class Reservation {
       return absl::ResourceExhaustedError(
           absl::StrCat("experts: cannot reserve ", bytes, " bytes: ", std::strerror(errno)));
     }
-    madvise(data, mapped, MADV_HUGEPAGE);
+    madvise(data, mapped, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     return Reservation(data, mapped);
   }
   Reservation(Reservation&& other) noexcept
@@ -95,35 +97,51 @@ class Reservation {
   std::vector<int64_t> spare_;   // pages that are not filled, with memory behind them all the same
 };
 
-struct Piece {
-  int64_t offset;  // in memory and in the file alike
-  int64_t bytes;   // a multiple of DirectFile::kAlignment; may be 0
-};
+// Offsets are of memory and of the file alike, sizes are multiples of DirectFile::kAlignment.
+using Run = ExpertStore::Run;
 
 struct Unit {
-  std::vector<Piece> pieces;  // [layers]
-  int64_t begin = 0;          // of the unit's addresses
-  int64_t bytes = 0;          // of all pieces
-  bool paged = true;          // each piece is a page or more: so does its memory come and go
+  std::vector<std::vector<Run>> pieces;  // [layers]
+  int64_t bytes = 0;                     // of all pieces
+  // Each piece is one run, of a page or more, and they stand one behind the other: so does memory
+  // come and go.
+  bool paged = false;
+
+  int64_t begin() const { return pieces.front().front().offset; }
+  int64_t end() const { return pieces.back().back().offset + pieces.back().back().bytes; }
 };
+
+int64_t EndOf(const std::vector<Unit>& units) {
+  int64_t end = 0;
+  for (const Unit& unit : units) {
+    for (const std::vector<Run>& piece : unit.pieces) {
+      for (const Run& run : piece) end = std::max(end, run.offset + run.bytes);
+    }
+  }
+  return end;
+}
 
 class FileExpertStore : public ExpertStore, private PieceBringer {
  public:
-  FileExpertStore(std::vector<Unit> units, Reservation memory, std::unique_ptr<DirectFile> file)
+  FileExpertStore(std::vector<Unit> units, bool scattered, Reservation memory,
+                  std::unique_ptr<DirectFile> file)
       : units_(std::move(units)),
+        scattered_(scattered),
         memory_(std::move(memory)),
         file_(std::move(file)),
         lane_(static_cast<int32_t>(units_.size()), static_cast<int32_t>(units_[0].pieces.size()),
               this, nullptr) {}
 
   void* Address(int32_t unit, int32_t layer) const override {
-    return memory_.At(PieceOf(unit, layer).offset);
+    return memory_.At(scattered_ ? 0 : PieceOf(unit, layer).front().offset);
   }
 
   absl::Status Save(int32_t unit, int32_t layer) override {
-    const Piece& piece = PieceOf(unit, layer);
-    absl::Status status = file_->Write(piece.offset, memory_.At(piece.offset), piece.bytes);
-    memory_.Return(piece.offset, piece.bytes);
+    absl::Status status;
+    for (const Run& run : PieceOf(unit, layer)) {
+      status.Update(file_->Write(run.offset, memory_.At(run.offset), run.bytes));
+      memory_.Return(run.offset, run.bytes);
+    }
     return status;
   }
 
@@ -135,8 +153,9 @@ class FileExpertStore : public ExpertStore, private PieceBringer {
 
   void LayerRan(int32_t layer) override {
     for (const int32_t unit : lane_.streamed()) {
-      const Piece& piece = PieceOf(unit, layer);
-      GiveBack(unit, piece.offset, piece.offset + piece.bytes);
+      for (const Run& run : PieceOf(unit, layer)) {
+        GiveBack(unit, run.offset, run.offset + run.bytes);
+      }
     }
     lane_.LayerRan(layer);
   }
@@ -153,7 +172,7 @@ class FileExpertStore : public ExpertStore, private PieceBringer {
   absl::StatusOr<const char*> Await(int32_t unit, int32_t layer) override {
     const absl::StatusOr<CopyLane::Moment> there = lane_.Await(unit, layer);
     if (!there.ok()) return there.status();
-    return memory_.At(PieceOf(unit, layer).offset);
+    return static_cast<const char*>(Address(unit, layer));
   }
 
   bool Loaded(int32_t unit) const override { return lane_.Loaded(unit); }
@@ -164,18 +183,19 @@ class FileExpertStore : public ExpertStore, private PieceBringer {
   std::string_view method() const override { return file_->method(); }
 
  private:
-  const Piece& PieceOf(int32_t unit, int32_t layer) const {
+  const std::vector<Run>& PieceOf(int32_t unit, int32_t layer) const {
     return units_[static_cast<size_t>(unit)].pieces[static_cast<size_t>(layer)];
   }
 
   absl::StatusOr<CopyLane::Moment> Bring(int32_t unit, int32_t layer) override {
-    const Piece& piece = PieceOf(unit, layer);
-    if (units_[static_cast<size_t>(unit)].paged) {
-      absl::MutexLock lock(&mutex_);
-      memory_.Fill(piece.offset, piece.bytes);
+    for (const Run& run : PieceOf(unit, layer)) {
+      if (units_[static_cast<size_t>(unit)].paged) {
+        absl::MutexLock lock(&mutex_);
+        memory_.Fill(run.offset, run.bytes);
+      }
+      const absl::Status status = file_->Read(run.offset, memory_.At(run.offset), run.bytes);
+      if (!status.ok()) return status;
     }
-    const absl::Status status = file_->Read(piece.offset, memory_.At(piece.offset), piece.bytes);
-    if (!status.ok()) return status;
     return nullptr;
   }
 
@@ -183,8 +203,12 @@ class FileExpertStore : public ExpertStore, private PieceBringer {
   void Drop(int32_t index, bool forgets_ending) {
     lane_.Forget(index, forgets_ending);
     const Unit& unit = units_[static_cast<size_t>(index)];
-    const int64_t end = unit.pieces.back().offset + unit.pieces.back().bytes;
-    GiveBack(index, unit.begin, unit.paged ? RoundUp(end, kPage) : end);
+    if (!scattered_) {
+      return GiveBack(index, unit.begin(), unit.paged ? RoundUp(unit.end(), kPage) : unit.end());
+    }
+    for (const std::vector<Run>& piece : unit.pieces) {
+      for (const Run& run : piece) memory_.Return(run.offset, run.bytes);
+    }
   }
 
   // Of large pieces that stand one behind the other, a page goes with the last one in it.
@@ -195,11 +219,20 @@ class FileExpertStore : public ExpertStore, private PieceBringer {
   }
 
   const std::vector<Unit> units_;
+  const bool scattered_;
   absl::Mutex mutex_;
   Reservation memory_;  // whose pages come and go under the mutex
   const std::unique_ptr<DirectFile> file_;
   ExpertLane lane_;  // last: it ends before what it uses
 };
+
+absl::StatusOr<std::unique_ptr<ExpertStore>> Make(std::vector<Unit> units, bool scattered,
+                                                  std::unique_ptr<DirectFile> file) {
+  absl::StatusOr<Reservation> memory = Reservation::Make(EndOf(units), !scattered);
+  if (!memory.ok()) return memory.status();
+  return std::make_unique<FileExpertStore>(std::move(units), scattered, *std::move(memory),
+                                           std::move(file));
+}
 
 }  // namespace
 
@@ -210,19 +243,35 @@ absl::StatusOr<std::unique_ptr<ExpertStore>> ExpertStore::Create(
   for (const std::vector<int64_t>& layers : piece_bytes) {
     assert(!layers.empty());
     Unit& unit = units.emplace_back();
-    unit.begin = end;
+    unit.paged = true;
     for (const int64_t bytes : layers) {
       const int64_t rounded = RoundUp(bytes, DirectFile::kAlignment);
-      unit.pieces.push_back({end, rounded});
+      unit.pieces.push_back({{end, rounded}});
       unit.bytes += rounded;
       unit.paged &= rounded >= kPage;
       end += rounded;
     }
     end = RoundUp(end, kPage);
   }
-  absl::StatusOr<Reservation> memory = Reservation::Make(end);
-  if (!memory.ok()) return memory.status();
-  return std::make_unique<FileExpertStore>(std::move(units), *std::move(memory), std::move(file));
+  return Make(std::move(units), false, std::move(file));
+}
+
+absl::StatusOr<std::unique_ptr<ExpertStore>> ExpertStore::CreateScattered(
+    const Runs& runs, std::unique_ptr<DirectFile> file) {
+  std::vector<Unit> units;
+  for (const std::vector<std::vector<Run>>& layers : runs) {
+    assert(!layers.empty());
+    Unit& unit = units.emplace_back();
+    for (const std::vector<Run>& piece : layers) {
+      std::vector<Run>& rounded = unit.pieces.emplace_back();
+      for (const Run& run : piece) {
+        assert(run.offset % DirectFile::kAlignment == 0);
+        rounded.push_back({run.offset, RoundUp(run.bytes, DirectFile::kAlignment)});
+        unit.bytes += rounded.back().bytes;
+      }
+    }
+  }
+  return Make(std::move(units), true, std::move(file));
 }
 
 }  // namespace pregate

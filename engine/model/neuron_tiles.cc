@@ -195,18 +195,12 @@ NeuronTiles OrderByOwners(const Groups& groups) {
   return tiles;
 }
 
-// Who reads each tile.
-std::vector<uint64_t> Readers(const NeuronTiles& tiles) {
-  std::vector<uint64_t> readers(static_cast<size_t>(tiles.tiles()), 0);
-  for (size_t i = 0; i < tiles.users.size(); ++i) readers[i / kTileNeurons] |= tiles.users[i];
-  return readers;
-}
-
 // Lets experts go from tiles of which they use little: what they use there moves to tiles that they
 // read anyway.
 class Pruning {
  public:
-  explicit Pruning(NeuronTiles tiles) : tiles_(std::move(tiles)), readers_(Readers(tiles_)) {}
+  explicit Pruning(NeuronTiles tiles)
+      : tiles_(std::move(tiles)), readers_(ReadersOfTiles(tiles_)) {}
 
   NeuronTiles Run() {
     for (int pass = 0; pass < kMaxPruningPasses && Pass(); ++pass) {
@@ -319,7 +313,7 @@ class Pruning {
 // Tiles that experts read, all experts together.
 int64_t Readings(const NeuronTiles& tiles) {
   int64_t readings = 0;
-  for (const uint64_t set : Readers(tiles)) readings += Count(set);
+  for (const uint64_t set : ReadersOfTiles(tiles)) readings += Count(set);
   return readings;
 }
 
@@ -364,7 +358,7 @@ std::vector<size_t> OrderTiles(std::vector<uint64_t> readers) {
 
 NeuronTiles Reordered(const NeuronTiles& tiles) {
   NeuronTiles ordered;
-  for (const size_t tile : OrderTiles(Readers(tiles))) {
+  for (const size_t tile : OrderTiles(ReadersOfTiles(tiles))) {
     const auto first = static_cast<int64_t>(tile) * kTileNeurons;
     ordered.neurons.insert(ordered.neurons.end(), tiles.neurons.begin() + first,
                            tiles.neurons.begin() + first + kTileNeurons);
@@ -375,6 +369,12 @@ NeuronTiles Reordered(const NeuronTiles& tiles) {
 }
 
 }  // namespace
+
+std::vector<uint64_t> ReadersOfTiles(const NeuronTiles& tiles) {
+  std::vector<uint64_t> readers(static_cast<size_t>(tiles.tiles()), 0);
+  for (size_t i = 0; i < tiles.users.size(); ++i) readers[i / kTileNeurons] |= tiles.users[i];
+  return readers;
+}
 
 NeuronTiles TileNeurons(absl::Span<const uint64_t> owners, int64_t max_tiles) {
   Groups groups;

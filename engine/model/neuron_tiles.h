@@ -33,6 +33,9 @@ struct NeuronTiles {
 // Deterministic; some milliseconds for 8 experts of 10,000 neurons.
 NeuronTiles TileNeurons(absl::Span<const uint64_t> owners, int64_t max_tiles);
 
+// Who reads each tile, as sets of experts.
+std::vector<uint64_t> ReadersOfTiles(const NeuronTiles& tiles);
+
 // What one expert reads.
 struct ExpertTiles {
   std::vector<int32_t> tiles;   // ascending

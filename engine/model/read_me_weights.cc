@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <map>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/model/neuron_tiles.h"
+#include "engine/model/tile_units.h"
 #include "kernels/quant/dequantize.h"
 #include "kernels/quant/quantize_weights.h"
 
@@ -175,20 +178,49 @@ bool ReadMeFfns::Takes(std::string_view tensor) {
   });
 }
 
-ReadMeFfns::ReadMeFfns(const ModelFile& file, ExpertStorage storage, Device* device)
+ReadMeFfns::ReadMeFfns(const ModelFile& file, ExpertStorage storage, int64_t memory, Device* device,
+                       const WeightLoader& load)
     : file_(file), device_(*device), tied_(storage == ExpertStorage::kTied) {
   for (int layer = 0; layer < file.config().num_layers; ++layer) {
     std::vector<FfnPart> parts = FindParts(file, layer);
     NeuronPool pool = TieNeurons(parts);
     Release(file, parts);
     if (storage == ExpertStorage::kAuto) tied_ = tied_ || pool.Shared();
-    layers_.push_back({std::move(parts), std::move(pool)});
+    layers_.push_back({std::move(parts), std::move(pool), {}, {}});
   }
+  if (tied_) TileAll(storage == ExpertStorage::kTied ? memory : 0, load);
+}
+
+// Of what the layer's kinds of neurons take, at most a little more than the dense FFN.
+NeuronTiles ReadMeFfns::Tile(const Layer& layer, const WeightLoader& load) const {
+  const FfnPart& any = layer.parts[0];
+  const double dense =
+      NeuronBytes(any, load.KeptAs(any.down.dtype), load) * file_.config().ffn_size;
+  const double tile = NeuronBytes(any, DownType(any.down.dtype, load), load) * kTileNeurons;
+  return TileNeurons(layer.pool.owners, static_cast<int64_t>(kMemoryOfDense * dense / tile));
+}
+
+// Puts the tiles of all layers in the order of their units, whether these come and go or not: an
+// expert's neurons are summed in the same order then.
+void ReadMeFfns::TileAll(int64_t memory, const WeightLoader& load) {
+  std::map<uint64_t, int64_t> tiles;
+  double bytes = 0;
+  for (Layer& layer : layers_) {
+    layer.tiles = Tile(layer, load);
+    const FfnPart& any = layer.parts[0];
+    bytes += NeuronBytes(any, DownType(any.down.dtype, load), load) * kTileNeurons *
+             static_cast<double>(layer.tiles.tiles());
+    for (const uint64_t readers : ReadersOfTiles(layer.tiles)) ++tiles[readers];
+  }
+  const TileUnits units = GroupTiles(tiles, file_.config().read_me.num_experts);
+  for (Layer& layer : layers_) layer.runs = OrderByUnit(units, layer.tiles);
+  if (memory > 0 && bytes > static_cast<double>(memory) && CanBeApart(load)) units_ = units.experts;
 }
 
 // `neurons`: of each place its neuron in the pool, or -1.
-void ReadMeFfns::MakeBlock(const Layer& layer, const std::vector<int32_t>& neurons,
-                           WeightLoader& load, NeuronBlock& block) const {
+ReadMeFfns::BlockMatrices ReadMeFfns::MatricesOf(const Layer& layer,
+                                                 absl::Span<const int32_t> neurons,
+                                                 const WeightLoader& load) const {
   auto places = std::make_shared<Places>(Places{layer.parts, {}});
   for (const int32_t neuron : neurons) {
     places->sources.push_back(neuron < 0 ? NeuronPool::Source{-1, 0}
@@ -197,35 +229,102 @@ void ReadMeFfns::MakeBlock(const Layer& layer, const std::vector<int32_t>& neuro
   const auto width = static_cast<int64_t>(neurons.size());
   const FfnPart& any = layer.parts[0];
   Device* const device = &device_;
-  const auto rows = [&](ConstTensor FfnPart::*matrix, Linear* linear) {
+  const auto rows = [&](ConstTensor FfnPart::*matrix) {
     const DType dtype = load.KeptAs((any.*matrix).dtype);
-    load.Built(dtype, width, (any.*matrix).cols, false, linear,
-               [=](char* out) { WriteRows(*places, matrix, dtype, *device, out); });
+    return BlockMatrix{dtype, width, (any.*matrix).cols,
+                       [=](char* out) { WriteRows(*places, matrix, dtype, *device, out); }};
   };
-  rows(&FfnPart::gate, &block.gate);
-  rows(&FfnPart::up, &block.up);
   const DType down = DownType(any.down.dtype, load);
   const ModelFile* const file = &file_;
-  load.Built(down, any.down.rows, width, tied_, &block.down, [=](char* out) {
-    WriteColumns(*places, down, *device, out);
-    Release(*file, places->parts);
-  });
+  return {rows(&FfnPart::gate), rows(&FfnPart::up),
+          BlockMatrix{down, any.down.rows, width, [=](char* out) {
+                        WriteColumns(*places, down, *device, out);
+                        Release(*file, places->parts);
+                      }}};
+}
+
+void ReadMeFfns::MakeBlock(const Layer& layer, absl::Span<const int32_t> neurons,
+                           WeightLoader& load, NeuronBlock& block) const {
+  BlockMatrices matrices = MatricesOf(layer, neurons, load);
+  Linear* const linears[] = {&block.gate, &block.up, &block.down};
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    BlockMatrix& matrix = matrices[i];
+    load.Built(matrix.dtype, matrix.out, matrix.in, tied_ && linears[i] == &block.down, linears[i],
+               std::move(matrix.write));
+  }
+}
+
+void ReadMeFfns::AddExperts(const NeuronTiles& tiles, FfnWeights& ffn) const {
+  for (int32_t e = 0; e < file_.config().read_me.num_experts; ++e) {
+    ExpertTiles mine = TilesOfExpert(tiles, e);
+    const auto width = kTileNeurons * static_cast<int64_t>(mine.tiles.size());
+    ffn.experts.push_back({{{0, std::move(mine.tiles)}}, std::move(mine.owned), width, {}});
+  }
 }
 
 // One block for all experts.
 void ReadMeFfns::LoadTied(const Layer& layer, WeightLoader& load, FfnWeights& ffn) const {
-  const FfnPart& any = layer.parts[0];
-  const double dense =
-      NeuronBytes(any, load.KeptAs(any.down.dtype), load) * file_.config().ffn_size;
-  const double tile = NeuronBytes(any, DownType(any.down.dtype, load), load) * kTileNeurons;
-  const NeuronTiles tiles =
-      TileNeurons(layer.pool.owners, static_cast<int64_t>(kMemoryOfDense * dense / tile));
   ffn.blocks.resize(1);
-  MakeBlock(layer, tiles.neurons, load, ffn.blocks[0]);
-  for (int32_t e = 0; e < file_.config().read_me.num_experts; ++e) {
-    ExpertTiles mine = TilesOfExpert(tiles, e);
-    const auto width = kTileNeurons * static_cast<int64_t>(mine.tiles.size());
-    ffn.experts.push_back({{{0, std::move(mine.tiles)}}, std::move(mine.owned), width});
+  MakeBlock(layer, layer.tiles.neurons, load, ffn.blocks[0]);
+  AddExperts(layer.tiles, ffn);
+}
+
+bool ReadMeFfns::CanBeApart(const WeightLoader& load) const {
+  const FfnPart& any = layers_[0].parts[0];
+  return load.LayoutOf(load.KeptAs(any.gate.dtype), false, any.gate.cols).groups > 0 &&
+         load.LayoutOf(DownType(any.down.dtype, load), true, any.down.rows).groups > 0;
+}
+
+// The same block, of which memory holds the tiles of those units that are there. Between the tiles
+// of two units are addresses that nothing stands behind, so that units share no page.
+void ReadMeFfns::LoadApart(int index, WeightLoader& load, FfnWeights& ffn) {
+  const Layer& layer = layers_[static_cast<size_t>(index)];
+  ffn.blocks.resize(1);
+  NeuronBlock& block = ffn.blocks[0];
+  Linear* const linears[] = {&block.gate, &block.up, &block.down};
+  const BlockMatrices shapes = MatricesOf(layer, {}, load);
+  std::array<WeightLoader::TiledMatrix, 3> matrices;
+  int64_t step = 1;  // tiles that a unit begins at multiples of
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    const bool columns = linears[i] == &block.down;
+    const int64_t width = columns ? shapes[i].out : shapes[i].in;
+    const TileLayout layout = load.LayoutOf(shapes[i].dtype, columns, width);
+    matrices[i] = {shapes[i].dtype, columns, width, 0, layout, 0};
+    step = std::lcm(step,
+                    DirectFile::kAlignment / std::gcd(DirectFile::kAlignment, layout.part_bytes));
+  }
+  std::vector<int64_t> first;  // of each run
+  std::vector<int32_t> moved;  // where each tile goes
+  int64_t end = 0;
+  for (const auto& [unit, tiles] : layer.runs) {
+    first.push_back((end + step - 1) / step * step);
+    end = first.back() + tiles;
+    for (int64_t t = first.back(); t < end; ++t) moved.push_back(static_cast<int32_t>(t));
+  }
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    matrices[i].tiles = (end + step - 1) / step * step;
+    matrices[i].offset = std::exchange(apart_bytes_, apart_bytes_ + matrices[i].bytes());
+    load.Tiled(matrices[i], linears[i]);
+  }
+  size_t place = 0;
+  for (size_t run = 0; run < layer.runs.size(); ++run) {
+    const auto& [unit, tiles] = layer.runs[run];
+    const auto places = static_cast<size_t>(tiles * kTileNeurons);
+    BlockMatrices mine =
+        MatricesOf(layer, absl::MakeConstSpan(layer.tiles.neurons).subspan(place, places), load);
+    place += places;
+    load.SetUnit(unit, index);
+    for (size_t i = 0; i < matrices.size(); ++i) {
+      load.BuiltTiles(matrices[i], first[run], tiles, std::move(mine[i].write));
+    }
+  }
+  load.SetUnit(-1, -1);
+  AddExperts(layer.tiles, ffn);
+  for (size_t e = 0; e < ffn.experts.size(); ++e) {
+    for (int32_t& tile : ffn.experts[e].parts[0].tiles) tile = moved[static_cast<size_t>(tile)];
+    for (const auto& [unit, tiles] : layer.runs) {
+      if ((units_[static_cast<size_t>(unit)] >> e & 1) != 0) ffn.experts[e].units.push_back(unit);
+    }
   }
 }
 
@@ -242,17 +341,25 @@ void ReadMeFfns::LoadCopies(int index, WeightLoader& load, FfnWeights& ffn) cons
     neurons.resize((neurons.size() + kTileNeurons - 1) / kTileNeurons * kTileNeurons, -1);
     load.SetUnit(e, index);
     MakeBlock(layer, neurons, load, ffn.blocks[static_cast<size_t>(e)]);
-    ffn.experts.push_back({{{e, {}}}, {}, static_cast<int64_t>(neurons.size())});
+    ffn.experts.push_back({{{e, {}}}, {}, static_cast<int64_t>(neurons.size()), {e}});
   }
   load.SetUnit(-1, -1);
 }
 
-void ReadMeFfns::Load(int layer, WeightLoader& load, FfnWeights& ffn) const {
+int64_t ReadMeFfns::Load(int layer, WeightLoader& load, FfnWeights& ffn) {
   const Layer& from = layers_[static_cast<size_t>(layer)];
-  tied_ ? LoadTied(from, load, ffn) : LoadCopies(layer, load, ffn);
+  if (!tied_) {
+    LoadCopies(layer, load, ffn);
+  } else {
+    units_.empty() ? LoadTied(from, load, ffn) : LoadApart(layer, load, ffn);
+  }
   const auto owned = std::count_if(from.pool.owners.begin(), from.pool.owners.end(),
                                    [](uint64_t owners) { return owners != 0; });
   load.memory().parameters += 3 * owned * file_.config().hidden_size;
+  if (tied_) return static_cast<int64_t>(from.tiles.neurons.size());
+  int64_t stored = 0;
+  for (const Expert& expert : ffn.experts) stored += expert.width;
+  return stored;
 }
 
 }  // namespace pregate

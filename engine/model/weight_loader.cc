@@ -1,5 +1,7 @@
 #include "engine/model/weight_loader.h"
 
+#include <algorithm>
+#include <cstring>
 #include <memory>
 #include <utility>
 
@@ -23,15 +25,16 @@ float Element(ConstTensor vector, int64_t i) {
 constexpr int64_t kAlignment = 64;
 
 absl::StatusOr<std::unique_ptr<ExpertStore>> StoreFor(
-    const std::vector<std::vector<int64_t>>& piece_bytes, const ExpertMemory& experts,
-    Device* device) {
+    const std::vector<std::vector<int64_t>>& piece_bytes, const ExpertStore::Runs& runs,
+    const ExpertMemory& experts, Device* device) {
   const auto make_file = [&] { return DirectFile::Create(experts.folder); };
   if (!device->host_memory()) {
     return MakeDeviceExpertStore(piece_bytes, experts, make_file, device);
   }
   absl::StatusOr<std::unique_ptr<DirectFile>> file = make_file();
   if (!file.ok()) return file.status();
-  return ExpertStore::Create(piece_bytes, *std::move(file));
+  return runs.empty() ? ExpertStore::Create(piece_bytes, *std::move(file))
+                      : ExpertStore::CreateScattered(runs, *std::move(file));
 }
 
 }  // namespace
@@ -165,6 +168,40 @@ void WeightLoader::Built(DType dtype, int64_t out, int64_t in, bool by_tiles, Li
   ChooseInput(linear);
 }
 
+TileLayout WeightLoader::LayoutOf(DType dtype, bool columns, int64_t width) const {
+  if (!device_->host_memory()) return {};
+  return columns ? LayoutOfColumnTiles(kernels_, dtype, width)
+                 : LayoutOfRowTiles(kernels_, dtype, width);
+}
+
+void WeightLoader::Tiled(const TiledMatrix& matrix, Linear* linear) {
+  const int64_t neurons = 32 * matrix.tiles;
+  linear->weight = {nullptr, matrix.dtype, matrix.columns ? matrix.width : neurons,
+                    matrix.columns ? neurons : matrix.width, matrix.columns};
+  ChooseInput(linear);
+  tiled_.emplace_back(&linear->weight, matrix.offset);
+}
+
+void WeightLoader::BuiltTiles(const TiledMatrix& matrix, int64_t first, int64_t count,
+                              std::function<void(char* rows)> write) {
+  if (!status_.ok()) return;
+  const int64_t neurons = 32 * count;
+  const ConstTensor shape =
+      MakeView(static_cast<const void*>(nullptr), matrix.dtype,
+               matrix.columns ? matrix.width : neurons, matrix.columns ? neurons : matrix.width);
+  PackedWeight& packed = tiles_.emplace_back();
+  memory_.bytes += Place({.source = shape, .write = std::move(write), .packed = &packed});
+  packed.by_tiles = matrix.columns;
+  unit_runs_.resize(unit_sizes_.size());
+  auto& layers = unit_runs_[static_cast<size_t>(unit_)];
+  layers.resize(std::max(layers.size(), static_cast<size_t>(layer_) + 1));
+  for (int64_t group = 0; group < matrix.layout.groups; ++group) {
+    const ExpertStore::Run run = {matrix.OffsetOf(first, group), count * matrix.layout.part_bytes};
+    matrices_.back().runs.push_back(run);
+    layers[static_cast<size_t>(layer_)].push_back(run);
+  }
+}
+
 void WeightLoader::SetUnit(int32_t unit, int32_t layer) {
   unit_ = unit;
   layer_ = layer;
@@ -196,21 +233,33 @@ void WeightLoader::Pack(const ExpertMemory& experts, const std::function<void(do
     const Unpacked& matrix = matrices_[i];
     void* const base =
         stored(matrix) ? memory_.experts->Address(matrix.unit, matrix.layer) : buffer->data();
-    char* const packed = static_cast<char*>(base) + matrix.offset;
-    PackOne(matrix, packed);
-    matrix.packed->data = packed;
+    if (stored(matrix) && !matrix.runs.empty()) {
+      PackTiles(matrix, static_cast<char*>(base));
+    } else {
+      char* const packed = static_cast<char*>(base) + matrix.offset;
+      PackOne(matrix, packed);
+      matrix.packed->data = packed;
+    }
     const bool ends_piece = i + 1 == matrices_.size() || matrices_[i + 1].unit != matrix.unit ||
                             matrices_[i + 1].layer != matrix.layer;
     if (stored(matrix) && ends_piece) status_ = memory_.experts->Save(matrix.unit, matrix.layer);
     if (progress) progress(static_cast<double>(i + 1) / count);
   }
+  for (const auto& [weight, offset] : tiled_) {
+    weight->data = static_cast<char*>(memory_.experts->Address(0, 0)) + offset;
+  }
   memory_.owned.push_back(*std::move(buffer));
 }
 
-// The places of the units' matrices are offsets in their pieces already.
+// The places of the units' matrices are offsets in their pieces already, or from where all of them
+// begin.
 void WeightLoader::MakeStore(const ExpertMemory& experts) {
   if (!status_.ok()) return;
-  absl::StatusOr<std::unique_ptr<ExpertStore>> store = StoreFor(unit_sizes_, experts, device_);
+  size_t layers = 0;
+  for (const auto& unit : unit_runs_) layers = std::max(layers, unit.size());
+  for (auto& unit : unit_runs_) unit.resize(layers);
+  absl::StatusOr<std::unique_ptr<ExpertStore>> store =
+      StoreFor(unit_sizes_, unit_runs_, experts, device_);
   if (!store.ok()) {
     status_ = store.status();
     return;
@@ -259,6 +308,18 @@ int64_t WeightLoader::PlaceBytes(const PackedWeight& weight) const {
 void WeightLoader::ChooseInput(Linear* linear) const {
   const DType wanted = kernels_.activation_dtype[static_cast<size_t>(linear->weight.dtype)];
   if (wanted == DType::kQ16Act && linear->weight.cols % 32 == 0) linear->input = activations_;
+}
+
+void WeightLoader::PackTiles(const Unpacked& matrix, char* base) const {
+  const PackedWeight& shape = *matrix.packed;
+  const auto packed = std::make_unique_for_overwrite<char[]>(
+      static_cast<size_t>(kernels_.packed_bytes(shape.dtype, shape.rows, shape.cols)));
+  PackOne(matrix, packed.get());
+  const char* from = packed.get();
+  for (const ExpertStore::Run& run : matrix.runs) {
+    std::memcpy(base + run.offset, from, static_cast<size_t>(run.bytes));
+    from += run.bytes;
+  }
 }
 
 void WeightLoader::PackOne(const Unpacked& matrix, void* packed) const {

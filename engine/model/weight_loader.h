@@ -3,10 +3,12 @@
 #define PREGATE_ENGINE_MODEL_WEIGHT_LOADER_H_
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -15,6 +17,7 @@
 #include "engine/model/model_file.h"
 #include "kernels/device.h"
 #include "kernels/kernels.h"
+#include "kernels/quant/tile_layout.h"
 
 namespace pregate {
 
@@ -70,6 +73,31 @@ class WeightLoader {
   void Built(DType dtype, int64_t out, int64_t in, bool by_tiles, Linear* linear,
              std::function<void(char* rows)> write);
 
+  // A matrix of tiles that units share, at an offset from one address for all of them: what is
+  // there are the tiles of units that are. `out` or `in` is 32 times the tiles, as BuiltTiles has
+  // it.
+  struct TiledMatrix {
+    DType dtype = DType::kF32;
+    bool columns = false;  // tiles are columns, else rows
+    int64_t width = 0;     // the other dimension
+    int64_t tiles = 0;
+    TileLayout layout;
+    int64_t offset = 0;
+
+    int64_t bytes() const { return layout.groups * tiles * layout.part_bytes; }
+    int64_t OffsetOf(int64_t tile, int64_t group) const {
+      return offset + (group * tiles + tile) * layout.part_bytes;
+    }
+  };
+  // How tiles of such a matrix lie; no groups: this table or device cannot have them apart.
+  TileLayout LayoutOf(DType dtype, bool columns, int64_t width) const;
+  void Tiled(const TiledMatrix& matrix, Linear* linear);
+
+  // `count` tiles of such a matrix from `first` on, of the open unit, which `write` gives as if
+  // they were a matrix. The first of a unit's begins at a multiple of DirectFile::kAlignment.
+  void BuiltTiles(const TiledMatrix& matrix, int64_t first, int64_t count,
+                  std::function<void(char* rows)> write);
+
   // Matrices from here on are what a unit of expert weights has in `layer`; -1: of no unit.
   void SetUnit(int32_t unit, int32_t layer);
 
@@ -88,7 +116,8 @@ class WeightLoader {
     std::function<void(char* rows)> write;
     PackedWeight* packed;
     int32_t unit = -1, layer = -1;
-    int64_t offset = 0;  // in the packed memory, or in the unit's piece
+    int64_t offset = 0;                       // in the packed memory, or in the unit's piece
+    std::vector<ExpertStore::Run> runs = {};  // of tiles of units: where their groups go instead
   };
 
   ConstTensor Require(const std::string& name, int64_t rows, int64_t cols);
@@ -104,6 +133,7 @@ class WeightLoader {
   void MakeStore(const ExpertMemory& experts);
   void ChooseInput(Linear* linear) const;
   void PackOne(const Unpacked& matrix, void* packed) const;
+  void PackTiles(const Unpacked& matrix, char* base) const;
 
   const ModelFile& file_;
   Device* device_;
@@ -115,6 +145,10 @@ class WeightLoader {
   int32_t unit_ = -1, layer_ = -1;                // of what is taken now
   std::vector<std::vector<int64_t>> unit_sizes_;  // [units][layers] bytes
   int64_t unit_bytes_ = 0;
+  // Where units are tiles of the same matrices: the matrices, their offsets, and what units have.
+  std::vector<std::pair<PackedWeight*, int64_t>> tiled_;
+  std::deque<PackedWeight> tiles_;
+  ExpertStore::Runs unit_runs_;
   absl::Status status_;
 };
 

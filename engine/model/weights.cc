@@ -58,13 +58,12 @@ void LoadFfn(const ModelConfig& config, int layer, WeightLoader& load, Weights& 
 }
 
 // The experts of a Read-ME model.
-void LoadExperts(const ReadMeFfns& ffns, int layer, WeightLoader& load, Weights& weights) {
+void LoadExperts(ReadMeFfns& ffns, int layer, WeightLoader& load, Weights& weights) {
   FfnWeights& ffn = weights.layers[static_cast<size_t>(layer)].ffn;
   const LoadedMemory& memory = load.memory();
   const int64_t bytes = memory.bytes, parameters = memory.parameters;
-  ffns.Load(layer, load, ffn);
-  int64_t stored = 0, read = 0;
-  for (const NeuronBlock& block : ffn.blocks) stored += block.gate.weight.rows;
+  const int64_t stored = ffns.Load(layer, load, ffn);
+  int64_t read = 0;
   for (const Expert& expert : ffn.experts) read += expert.width;
   weights.routed.push_back({memory.bytes - bytes, memory.parameters - parameters,
                             static_cast<double>(read) / static_cast<double>(ffn.experts.size()) /
@@ -98,6 +97,21 @@ int64_t RoutedBytes(const Weights& weights) {
   return bytes;
 }
 
+// Brings in what all experts need, which stays.
+absl::Status LoadPinned(const ModelConfig& config, Weights& weights, ExpertStore& store) {
+  const uint64_t everyone = ~uint64_t{0} >> (kMaxReadMeExperts - config.read_me.num_experts);
+  for (size_t u = 0; u < weights.tile_units.size(); ++u) {
+    if (weights.tile_units[u] != everyone) continue;
+    const auto unit = static_cast<int32_t>(u);
+    store.Load(unit, true);
+    const absl::StatusOr<const char*> last = store.Await(unit, config.num_layers - 1);
+    if (!last.ok()) return last.status();
+  }
+  store.FinishStep();  // nobody has waited in a step
+  store.TakeEndings();
+  return absl::OkStatus();
+}
+
 bool Fits(const Weights& weights, const ExpertMemory& memory) {
   return memory.bytes == 0 || RoutedBytes(weights) <= memory.bytes;
 }
@@ -118,15 +132,19 @@ absl::StatusOr<Weights> LoadWeights(const ModelFile& file, Device* device, const
     load.Matrix("output", config.shard.head_rows(vocab), hidden, &weights.head);
   }
   std::optional<ReadMeFfns> experts;
-  if (config.read_me.num_experts > 0) experts.emplace(file, options.expert_storage, device);
+  if (config.read_me.num_experts > 0) {
+    experts.emplace(file, options.expert_storage, options.expert_memory.bytes, device, load);
+    weights.tile_units = experts->units();
+  }
   weights.layers.resize(static_cast<size_t>(config.num_layers));
   for (int i = 0; i < config.num_layers && load.status().ok(); ++i) {
     LoadLayer(config, i, load, weights.layers[static_cast<size_t>(i)]);
     experts ? LoadExperts(*experts, i, load, weights) : LoadFfn(config, i, load, weights);
   }
   weights.output_norm = load.Vector("output_norm.weight", config.hidden_size);
-  if (experts && experts->tied() && !Fits(weights, options.expert_memory)) {
-    // What overlaps is kept once or not at all: experts come and go as copies.
+  if (experts && experts->tied() && experts->units().empty() &&
+      !Fits(weights, options.expert_memory)) {
+    // Experts come and go as copies, unless asked to share what they overlap in.
     if (options.expert_storage == ExpertStorage::kTied) {
       return absl::InvalidArgumentError(
           absl::StrCat("expert-cache-memory: must hold all experts while they are tied, ",
@@ -140,6 +158,11 @@ absl::StatusOr<Weights> LoadWeights(const ModelFile& file, Device* device, const
   if (config.tied_embeddings) weights.embedding = weights.head.weight;
   if (!load.status().ok()) return load.status();
   weights.memory = std::move(load.memory());
+  if (weights.memory.experts != nullptr && !weights.tile_units.empty()) {
+    if (absl::Status status = LoadPinned(config, weights, *weights.memory.experts); !status.ok()) {
+      return status;
+    }
+  }
   return weights;
 }
 

@@ -38,6 +38,8 @@ struct Weights {
 
   LoadedMemory memory;  // tied parameters are counted once
   FfnShape ffn_shape;   // the largest FFN
+  // Of tied experts that come and go: the experts that need each unit.
+  std::vector<uint64_t> tile_units;
   // What of it belongs to experts among which a gate or a router chooses, for each layer that has
   // them.
   struct Routed {

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/model/read_me_overlay.h"
+#include "kernels/quant/tile_layout.h"
 #include "tests/engine/read_me_overlay.h"
 #include "tests/kernels/table_test.h"
 #include "tests/model/model_runner.h"
@@ -40,11 +41,17 @@ class ExpertTiers : public TableTest {
     ids_ = RandomIds("ids:tiers", 96, spec_.vocab_size);
   }
 
-  std::unique_ptr<ModelRunner> MakeRunner(const ExpertMemory& memory) {
+  std::unique_ptr<ModelRunner> MakeRunner(const ExpertMemory& memory,
+                                          ExpertStorage storage = ExpertStorage::kCopies) {
     return std::make_unique<ModelRunner>(
         *file_, kernels(), MakeDevice(2),
         ModelRunner::Options{
-            .max_tokens = 128, .expert_storage = ExpertStorage::kCopies, .expert_memory = memory});
+            .max_tokens = 128, .expert_storage = storage, .expert_memory = memory});
+  }
+  // Whether tiles can come and go with this table on its device.
+  bool MovesTiles() {
+    return device_->host_memory() &&
+           LayoutOfColumnTiles(kernels(), DType::kF32, spec_.hidden_size).groups > 0;
   }
   // Of the largest expert in the store.
   int64_t UnitBytes() {
@@ -96,6 +103,61 @@ TEST_P(ExpertTiers, BitsAreThoseOfExpertsThatStay) {
       std::printf("chunk %d, host memory %lld: %lld hits, %lld misses\n", chunk,
                   static_cast<long long>(host), static_cast<long long>(stats.hits),
                   static_cast<long long>(stats.misses));
+    }
+  }
+}
+
+TEST_P(ExpertTiers, BitsAreThoseOfTilesThatStay) {
+  const auto all = MakeRunner({}, ExpertStorage::kTied);
+  ASSERT_EQ(all->transformer().expert_store(), nullptr);
+  int64_t total = 0;
+  for (const ExpertUnitSize& unit : all->transformer().ExpertUnits()) total += unit.bytes;
+  if (!MovesTiles()) {
+    Transformer::Options options;
+    options.max_rows = options.max_logits = 1;
+    options.expert_storage = ExpertStorage::kTied;
+    options.expert_memory = {total - 1, testing::TempDir()};
+    const std::unique_ptr<Device> device = MakeDevice(2);
+    EXPECT_EQ(Transformer::Create(*file_, device.get(), &kernels(), options).status().code(),
+              absl::StatusCode::kInvalidArgument);
+    return;
+  }
+  // What the neediest expert reads, and all of them.
+  int64_t largest = 0, stored = 0, pinned = 0;
+  const auto units = MakeRunner({total - 1, testing::TempDir()}, ExpertStorage::kTied)
+                         ->transformer()
+                         .ExpertUnits();
+  for (int32_t e = 0; e < kExperts; ++e) {
+    int64_t bytes = 0;
+    for (const ExpertUnitSize& unit : units) bytes += (unit.readers >> e & 1) * unit.bytes;
+    largest = std::max(largest, bytes);
+  }
+  for (const ExpertUnitSize& unit : units) {
+    stored += unit.bytes;
+    if (unit.readers == (1u << kExperts) - 1) pinned += unit.bytes;
+  }
+  EXPECT_GE(stored, total);
+  EXPECT_GT(pinned, 0);
+  EXPECT_LT(largest, stored);
+  for (const int32_t chunk : {96, 7, 1}) {
+    const std::vector<float> want = all->Run(0, ids_, chunk);
+    for (const int64_t memory : {largest, (largest + stored) / 2}) {
+      const auto runner = MakeRunner({memory, testing::TempDir()}, ExpertStorage::kTied);
+      ASSERT_NE(runner->transformer().expert_store(), nullptr);
+      for (int round = 0; round < 2; ++round) {
+        const std::vector<float> got = runner->Run(0, ids_, chunk);
+        ASSERT_EQ(got.size(), want.size());
+        EXPECT_EQ(std::memcmp(got.data(), want.data(), want.size() * sizeof(float)), 0)
+            << "chunk " << chunk << ", memory " << memory << ", round " << round;
+      }
+      const ExpertCacheStats& stats = runner->expert_stats().cache;
+      EXPECT_GE(stats.misses, 2);
+      EXPECT_LE(stats.resident_bytes, memory);
+      EXPECT_GE(stats.resident_bytes, pinned);
+      for (const int64_t wasted : stats.wasted_bytes) EXPECT_EQ(wasted, 0);
+      std::printf("chunk %d, %lld of %lld bytes, %zu units: %lld hits, %lld misses\n", chunk,
+                  static_cast<long long>(memory), static_cast<long long>(stored), units.size(),
+                  static_cast<long long>(stats.hits), static_cast<long long>(stats.misses));
     }
   }
 }

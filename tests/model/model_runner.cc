@@ -45,8 +45,9 @@ ModelRunner::ModelRunner(const ModelFile& file, const Kernels& kernels,
     ExpertConfig config;
     config.num_experts = file.config().read_me.num_experts;
     config.num_layers = file.config().num_layers;
-    for (int32_t e = 0; e < config.num_experts; ++e) {
-      config.units.push_back({ExpertMask{1} << e, store->unit_bytes(e)});
+    for (const ExpertUnitSize& unit : transformer_->ExpertUnits()) {
+      const auto index = static_cast<int32_t>(config.units.size());
+      config.units.push_back({unit.readers, store->unit_bytes(index)});
     }
     config.cache_bytes = options.expert_memory.bytes;
     config.host_bytes = store->host_cache_bytes();
