@@ -27,8 +27,8 @@ struct ExpertPart {
 struct Expert {
   std::vector<ExpertPart> parts;
   // Which of the neurons that the parts run count, see GatedRows; empty: all.
-  std::vector<uint32_t> owned;  // [width / 32]
-  int64_t width = 0;            // neurons of all parts
+  std::vector<uint32_t> owned;      // [width / 32]
+  int64_t width = 0;                // neurons of all parts
   std::vector<int32_t> units = {};  // of the store, where experts come and go: what it reads
 };
 

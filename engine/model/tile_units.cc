@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstddef>
+#include <numeric>
 #include <utility>
 
 namespace pregate {
@@ -94,31 +95,33 @@ TileUnits GroupTiles(const std::map<uint64_t, int64_t>& tiles, int32_t num_exper
 
 std::vector<std::pair<int32_t, int64_t>> OrderByUnit(const TileUnits& units, NeuronTiles& tiles) {
   const std::vector<uint64_t> readers = ReadersOfTiles(tiles);
-  std::vector<std::vector<size_t>> of_unit(units.experts.size());
-  for (size_t t = 0; t < readers.size(); ++t) {
-    of_unit[static_cast<size_t>(units.unit_of.at(readers[t]))].push_back(t);
-  }
+  std::vector<size_t> left(readers.size());
+  std::iota(left.begin(), left.end(), size_t{0});
+  std::vector<int32_t> unit_of;
+  for (const uint64_t set : readers) unit_of.push_back(units.unit_of.at(set));
   std::vector<std::pair<int32_t, int64_t>> runs;
   NeuronTiles ordered;
   uint64_t last = 0;
-  while (ordered.tiles() < tiles.tiles()) {
-    size_t next = of_unit.size();
-    for (size_t u = 0; u < of_unit.size(); ++u) {
-      if (of_unit[u].empty()) continue;
-      const auto distance = [&](size_t v) { return std::popcount(units.experts[v] ^ last); };
-      if (next == of_unit.size() || distance(u) < distance(next)) next = u;
-    }
-    for (const size_t tile : of_unit[next]) {
-      const auto first = static_cast<std::ptrdiff_t>(tile * kTileNeurons);
-      const auto copy = [first](const auto& from, auto& to) {
-        to.insert(to.end(), from.begin() + first, from.begin() + first + kTileNeurons);
-      };
-      copy(tiles.neurons, ordered.neurons);
-      copy(tiles.users, ordered.users);
-    }
-    runs.emplace_back(static_cast<int32_t>(next), static_cast<int64_t>(of_unit[next].size()));
-    last = units.experts[next];
-    of_unit[next].clear();
+  const auto comes_before = [&](size_t a, size_t b) {
+    // The unit is finished first, then whoever has most readers in common with the tile before.
+    const auto rank = [&](size_t tile) {
+      const bool another = runs.empty() || unit_of[tile] != runs.back().first;
+      return std::make_pair(another, std::popcount(readers[tile] ^ last));
+    };
+    return rank(a) < rank(b);
+  };
+  while (!left.empty()) {
+    const auto next = std::min_element(left.begin(), left.end(), comes_before);
+    const auto first = static_cast<std::ptrdiff_t>(*next * kTileNeurons);
+    const auto copy = [first](const auto& from, auto& to) {
+      to.insert(to.end(), from.begin() + first, from.begin() + first + kTileNeurons);
+    };
+    copy(tiles.neurons, ordered.neurons);
+    copy(tiles.users, ordered.users);
+    if (runs.empty() || runs.back().first != unit_of[*next]) runs.emplace_back(unit_of[*next], 0);
+    ++runs.back().second;
+    last = readers[*next];
+    left.erase(next);
   }
   tiles = std::move(ordered);
   return runs;

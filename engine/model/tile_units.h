@@ -22,11 +22,11 @@ struct TileUnits {
 // `tiles`: how many tiles each set of experts reads, in all layers. As few units as can be without
 // one expert loading much that it does not read, about kMaxTileUnits at most. Tiles that all
 // `num_experts` read are a unit of their own, and no others become one that all need.
-inline constexpr size_t kMaxTileUnits = 16;
+inline constexpr size_t kMaxTileUnits = 32;
 TileUnits GroupTiles(const std::map<uint64_t, int64_t>& tiles, int32_t num_experts);
 
-// Puts the tiles of a unit side by side, alike units next to each other, and returns them: unit and
-// number of its tiles, in order.
+// Puts the tiles of a unit side by side, such that neighbours have readers in common, and returns
+// them: unit and number of its tiles, in order.
 std::vector<std::pair<int32_t, int64_t>> OrderByUnit(const TileUnits& units, NeuronTiles& tiles);
 
 }  // namespace pregate

@@ -297,6 +297,23 @@ TEST(Consistency, ExpertsThatDoNotFit) {
       "copies");
 }
 
+// Nor tiles of tied experts that come and go, a unit at a time. One expert fits, and a bit more.
+TEST(Consistency, TiedExpertsThatDoNotFit) {
+  const RandomModelSpec spec;
+  ReadMeFolder folder("tied_experts_that_do_not_fit");
+  WriteReadMe(spec, folder);
+  const std::string path = folder.Write();
+  constexpr int64_t kMemory = 160000;
+  CheckConsistency(
+      [&] { return ReadMeModel(spec, path); },
+      RandomRequests(kRequests, spec.vocab_size, 150, 48, 4),
+      {{"in order, lru", 64, 64, true, 0, "f16", "off", 0, kMemory, "lru"},
+       {"by cost, planned, cap", 128, 64, true, 0, "f16", "on", 8, kMemory},
+       {"auto, random, preemption", 128, 64, true, 224, "f16", "auto", 4, kMemory, "random"},
+       {"drafts", 128, 8, true, 0, "f16", "on", 0, kMemory, "planned", 4}},
+      "tied");
+}
+
 // Nor where a device's memory, the host's and a disk stand one behind the other. A slot holds the
 // largest piece, 96 neurons wide.
 TEST(Consistency, ExpertsBehindADevice) {

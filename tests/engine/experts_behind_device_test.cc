@@ -1,5 +1,5 @@
-// An engine whose experts lie behind a device's memory: cancellations and a disk that fails touch
-// those answers alone, and what is counted is what was done.
+// An engine whose experts lie behind a device's memory, or tiles of them on a disk: cancellations
+// and a disk that fails touch those answers alone, and what is counted is what was done.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -40,8 +40,8 @@ class ExpertsBehindDevice : public testing::Test {
     auto file = LayReadMeOver(MakeRandomModel(spec), folder.Write());
     EXPECT_TRUE(file.ok()) << file.status();
     EngineOptions options;
-    options.device = std::string("cuda");
-    options.expert_storage = std::string("copies");
+    options.device = device_;
+    options.expert_storage = storage_;
     options.max_num_batched_tokens = 64;
     options.max_num_seqs = 16;
     options.max_model_len = 256;
@@ -58,6 +58,29 @@ class ExpertsBehindDevice : public testing::Test {
     std::vector<int32_t> ids;
     for (int i = 0; i < 40; ++i) ids.push_back((number * 37 + i * i * 11) % 320);
     return ids;
+  }
+
+  // Of prompts 0 to 11.
+  std::vector<std::vector<int32_t>> AskAlone() {
+    std::vector<std::vector<int32_t>> alone;
+    const auto all = MakeWith(0, 0);
+    for (int i = 0; i < 12; ++i) alone.push_back(Ask(*all, GreedyRequest(Prompt(i), 24))[0].tokens);
+    EXPECT_TRUE(all->stats().experts.all_resident);
+    return alone;
+  }
+  void CancelSome(Engine& engine, const std::vector<std::vector<int32_t>>& alone);
+  void LoseTheFile(Engine& engine);
+
+  std::string device_ = "cuda", storage_ = "copies";
+};
+
+class TiledExperts : public ExpertsBehindDevice {
+ protected:
+  // One expert fits, and a bit more.
+  static constexpr int64_t kMemory = 160000;
+  TiledExperts() {
+    device_ = "cpu";
+    storage_ = "tied";
   }
 };
 
@@ -95,11 +118,34 @@ class ExpertFile {
   std::string content_;
 };
 
+void ExpertsBehindDevice::CancelSome(Engine& engine,
+                                     const std::vector<std::vector<int32_t>>& alone) {
+  std::deque<Collector> collectors;
+  for (int i = 0; i < 12; ++i) {
+    Collector& collector = collectors.emplace_back(1);
+    const auto id = engine.Submit(GreedyRequest(Prompt(i), 24), collector.Callback());
+    ASSERT_TRUE(id.ok()) << id.status();
+    if (i % 3 == 1) engine.Cancel(*id);  // perhaps before its first step
+    if (i % 3 == 2) {
+      collector.WaitForTokens(2);
+      engine.Cancel(*id);
+    }
+  }
+  for (int i = 0; i < 12; ++i) {
+    ASSERT_TRUE(collectors[static_cast<size_t>(i)].Wait());
+    const Answer answer = collectors[static_cast<size_t>(i)].answers()[0];
+    const std::vector<int32_t>& want = alone[static_cast<size_t>(i)];
+    if (i % 3 == 0) {
+      EXPECT_EQ(answer.tokens.size(), 24u);
+    }
+    ASSERT_LE(answer.tokens.size(), want.size());
+    EXPECT_TRUE(std::equal(answer.tokens.begin(), answer.tokens.end(), want.begin())) << i;
+  }
+  EXPECT_TRUE(engine.WaitUntilIdle(absl::Seconds(10)));
+}
+
 TEST_F(ExpertsBehindDevice, CancelledAnswersLeaveTheOthersAsTheyAre) {
-  std::vector<std::vector<int32_t>> alone;
-  const auto all = MakeWith(0, 0);
-  for (int i = 0; i < 12; ++i) alone.push_back(Ask(*all, GreedyRequest(Prompt(i), 24))[0].tokens);
-  EXPECT_TRUE(all->stats().experts.all_resident);
+  const std::vector<std::vector<int32_t>> alone = AskAlone();
   for (const int64_t host : {int64_t{0}, kPassing + kExpert}) {
     const auto engine = MakeWith(2 * kExpert, host);
     double stall = 0;
@@ -107,28 +153,7 @@ TEST_F(ExpertsBehindDevice, CancelledAnswersLeaveTheOthersAsTheyAre) {
       EXPECT_GE(step.expert_stall, step.expert_stall_copying);
       stall += absl::ToDoubleSeconds(step.expert_stall);
     });
-    std::deque<Collector> collectors;
-    for (int i = 0; i < 12; ++i) {
-      Collector& collector = collectors.emplace_back(1);
-      const auto id = engine->Submit(GreedyRequest(Prompt(i), 24), collector.Callback());
-      ASSERT_TRUE(id.ok()) << id.status();
-      if (i % 3 == 1) engine->Cancel(*id);  // perhaps before its first step
-      if (i % 3 == 2) {
-        collector.WaitForTokens(2);
-        engine->Cancel(*id);
-      }
-    }
-    for (int i = 0; i < 12; ++i) {
-      ASSERT_TRUE(collectors[static_cast<size_t>(i)].Wait());
-      const Answer answer = collectors[static_cast<size_t>(i)].answers()[0];
-      const std::vector<int32_t>& want = alone[static_cast<size_t>(i)];
-      if (i % 3 == 0) {
-        EXPECT_EQ(answer.tokens.size(), 24u);
-      }
-      ASSERT_LE(answer.tokens.size(), want.size());
-      EXPECT_TRUE(std::equal(answer.tokens.begin(), answer.tokens.end(), want.begin())) << i;
-    }
-    EXPECT_TRUE(engine->WaitUntilIdle(absl::Seconds(10)));
+    CancelSome(*engine, alone);
     const EngineStats stats = engine->stats();
     EXPECT_FALSE(stats.experts.all_resident);
     EXPECT_GT(stats.experts.loads[0], 2);
@@ -137,19 +162,28 @@ TEST_F(ExpertsBehindDevice, CancelledAnswersLeaveTheOthersAsTheyAre) {
   }
 }
 
-TEST_F(ExpertsBehindDevice, ADiskThatFailsEndsWhoNeedsIt) {
-  const auto engine = MakeWith(2 * kExpert, kPassing);
+TEST_F(TiledExperts, CancelledAnswersLeaveTheOthersAsTheyAre) {
+  const std::vector<std::vector<int32_t>> alone = AskAlone();
+  const auto engine = MakeWith(kMemory, 0);
+  CancelSome(*engine, alone);
+  const EngineStats stats = engine->stats();
+  EXPECT_FALSE(stats.experts.all_resident);
+  EXPECT_GT(stats.experts.loads[0], 2);
+  EXPECT_GT(stats.experts.hits, 0);
+}
+
+void ExpertsBehindDevice::LoseTheFile(Engine& engine) {
   ExpertFile file;
   ASSERT_TRUE(file.found());
   std::vector<std::vector<int32_t>> before;
   for (int i = 0; i < 4; ++i) {
-    before.push_back(Ask(*engine, GreedyRequest(Prompt(i), 8))[0].tokens);
+    before.push_back(Ask(engine, GreedyRequest(Prompt(i), 8))[0].tokens);
     EXPECT_EQ(before.back().size(), 8u);
   }
   file.Lose();
   int failed = 0;
-  for (int i = 0; i < 4; ++i) {  // prompts that need all experts, of which two are there
-    const Answer answer = Ask(*engine, GreedyRequest(Prompt(i), 8))[0];
+  for (int i = 0; i < 4; ++i) {  // prompts that need all experts, of which some are there
+    const Answer answer = Ask(engine, GreedyRequest(Prompt(i), 8))[0];
     EXPECT_EQ(answer.finishes, 1);
     if (answer.finish != FinishReason::kError) continue;
     ++failed;
@@ -158,8 +192,22 @@ TEST_F(ExpertsBehindDevice, ADiskThatFailsEndsWhoNeedsIt) {
   EXPECT_GE(failed, 1);
   file.Restore();
   for (int i = 0; i < 4; ++i) {
-    EXPECT_EQ(Ask(*engine, GreedyRequest(Prompt(i), 8))[0].tokens, before[static_cast<size_t>(i)]);
+    EXPECT_EQ(Ask(engine, GreedyRequest(Prompt(i), 8))[0].tokens, before[static_cast<size_t>(i)]);
   }
+}
+
+TEST_F(ExpertsBehindDevice, ADiskThatFailsEndsWhoNeedsIt) {
+  LoseTheFile(*MakeWith(2 * kExpert, kPassing));
+}
+
+TEST_F(TiledExperts, ADiskThatFailsEndsWhoNeedsIt) { LoseTheFile(*MakeWith(kMemory, 0)); }
+
+TEST_F(TiledExperts, AnswersThatNobodyCancelsWasteNothing) {
+  const auto engine = MakeWith(kMemory, 0);
+  for (int i = 0; i < 8; ++i) Ask(*engine, GreedyRequest(Prompt(i), 24));
+  const EngineStats stats = engine->stats();
+  EXPECT_GT(stats.experts.loads[0], 8);
+  for (const int64_t wasted : stats.experts.wasted_bytes) EXPECT_EQ(wasted, 0);
 }
 
 TEST_F(ExpertsBehindDevice, SaysWhatDoesNotFit) {

@@ -27,6 +27,7 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr int kRequests = 64;
+constexpr int64_t kTiedMemory = 160000;  // one expert and a bit more
 constexpr int64_t kTwoExperts = 2 * 2 * 3 * 64 * 64 * sizeof(float) + 4096;
 
 // Prompts, some with a prefix in common, some scored; answers of one or three.
@@ -91,6 +92,7 @@ struct Setting {
   bool router = true;
   int32_t draft_tokens = 0;
   int32_t router_lookahead_tokens = -1;
+  std::string storage = "copies";
 };
 
 Recorded Record(const Setting& setting) {
@@ -109,7 +111,7 @@ Recorded Record(const Setting& setting) {
   options.max_num_step_seqs = setting.step_sequences;
   options.expert_batching = setting.batching;
   options.expert_batch_max_wait_steps = 20;
-  options.expert_storage = "copies";
+  options.expert_storage = setting.storage;
   options.expert_cache_memory = setting.expert_memory;
   options.expert_eviction = setting.eviction;
   options.expert_cache_dir = ::testing::TempDir();
@@ -180,24 +182,27 @@ void ExpectSameCounts(const Setting& setting, const Recorded& recorded) {
 }
 
 TEST(Trace, AReplayCountsWhatTheServerCounted) {
-  for (const Setting& setting :
-       std::vector<Setting>{{"off", "off"},
-                            {"on", "on"},
-                            {"on, cap", "on", 4},
-                            {"paper, cap", "paper", 4},
-                            {"auto, cap", "auto", 5},
-                            {"decode first, lru", "decode-first", 0, kTwoExperts, "lru"},
-                            {"prefill first, random", "prefill-first", 6, kTwoExperts, "random"},
-                            {"on, preemption", "on", 6, kTwoExperts, "planned", 240},
-                            {"auto, all resident", "auto", 4, 0},
-                            {"no router", "auto", 0, 0, "planned", 240, false},
-                            {"off, nothing ahead", "off", 4, kTwoExperts, "lru", 0, true, 0, 0},
-                            {"on, all ahead", "on", 4, kTwoExperts, "planned", 0, true, 0, 4096},
-                            {"drafts, off", "off", 0, kTwoExperts, "planned", 0, true, 4},
-                            {"drafts, on, cap", "on", 4, kTwoExperts, "planned", 0, true, 3},
-                            {"drafts, all resident", "auto", 5, 0, "planned", 0, true, 6},
-                            {"drafts, preemption", "on", 0, 0, "planned", 240, true, 4},
-                            {"drafts, no router", "auto", 0, 0, "planned", 0, false, 4}}) {
+  for (const Setting& setting : std::vector<Setting>{
+           {"off", "off"},
+           {"on", "on"},
+           {"on, cap", "on", 4},
+           {"paper, cap", "paper", 4},
+           {"auto, cap", "auto", 5},
+           {"decode first, lru", "decode-first", 0, kTwoExperts, "lru"},
+           {"prefill first, random", "prefill-first", 6, kTwoExperts, "random"},
+           {"on, preemption", "on", 6, kTwoExperts, "planned", 240},
+           {"auto, all resident", "auto", 4, 0},
+           {"no router", "auto", 0, 0, "planned", 240, false},
+           {"off, nothing ahead", "off", 4, kTwoExperts, "lru", 0, true, 0, 0},
+           {"on, all ahead", "on", 4, kTwoExperts, "planned", 0, true, 0, 4096},
+           {"drafts, off", "off", 0, kTwoExperts, "planned", 0, true, 4},
+           {"drafts, on, cap", "on", 4, kTwoExperts, "planned", 0, true, 3},
+           {"drafts, all resident", "auto", 5, 0, "planned", 0, true, 6},
+           {"drafts, preemption", "on", 0, 0, "planned", 240, true, 4},
+           {"drafts, no router", "auto", 0, 0, "planned", 0, false, 4},
+           {"tied, on, cap", "on", 4, kTiedMemory, "planned", 0, true, 0, -1, "tied"},
+           {"tied, off, lru", "off", 0, kTiedMemory, "lru", 0, true, 0, -1, "tied"},
+           {"tied, auto, drafts", "auto", 5, kTiedMemory, "planned", 0, true, 4, -1, "tied"}}) {
     ExpectSameCounts(setting, Record(setting));
   }
 }

@@ -306,5 +306,208 @@ TEST_P(RealFile, WhatWasNeverWrittenCannotBeRead) {
   std::free(page);
 }
 
+// Pieces in several runs, of units that lie between each other.
+constexpr int64_t kStep = DirectFile::kAlignment;
+const ExpertStore::Runs kRuns = {{{{0, 5000}, {6 * kStep, 100}}, {}},
+                                 {{{2 * kStep, kStep}, {5 * kStep, 77}}, {{8 * kStep, 9000}}}};
+
+template <typename Body>
+void ForEachRun(size_t unit, const Body& body) {
+  for (const std::vector<ExpertStore::Run>& piece : kRuns[unit]) {
+    for (const ExpertStore::Run& run : piece) body(run);
+  }
+}
+
+TEST(Scattered, RunsComeAndGoByThemselves) {
+  auto file = DirectFile::Create(testing::TempDir());
+  ASSERT_TRUE(file.ok()) << file.status();
+  auto made = ExpertStore::CreateScattered(kRuns, *std::move(file));
+  ASSERT_TRUE(made.ok()) << made.status();
+  ExpertStore& store = **made;
+  EXPECT_EQ(store.unit_bytes(0), 3 * kStep);
+  EXPECT_EQ(store.unit_bytes(1), 5 * kStep);
+  char* const base = static_cast<char*>(store.Address(0, 0));
+  EXPECT_EQ(store.Address(1, 1), base);
+  const auto holds = [&](int unit) {
+    bool all = true;
+    ForEachRun(static_cast<size_t>(unit), [&](const ExpertStore::Run& run) {
+      for (int64_t i = 0; i < run.bytes; ++i) {
+        all &= base[run.offset + i] == Pattern(unit, 0, run.offset + i);
+      }
+    });
+    return all;
+  };
+  const auto present = [&] {
+    const int64_t page = sysconf(_SC_PAGE_SIZE);
+    std::vector<unsigned char> pages((at(2, kLayers - 1) + kBytes - at(0, 0)) / page);
+    mincore(at(0, 0), pages.size() * page, pages.data());
+    int64_t bytes = 0;
+    for (const unsigned char p : pages) bytes += (p & 1) * page;
+    return bytes;
+  };
+  ASSERT_EQ(present(), 0);
+  const auto holds = [&](int unit, int layer) {
+    const std::string piece(at(unit, layer), kBytes);
+    return piece == std::string(kBytes, static_cast<char>(1 + unit * kLayers + layer));
+  };
+  for (int step = 0; step < 12; ++step) {
+    const int stays = step % 3, passes = (step + 1 + step / 6) % 3;
+    (*store)->Load(stays, true);
+    if (passes != stays) (*store)->Stream({passes}, /*window=*/2);
+    for (int layer = 0; layer < kLayers; ++layer) {
+      for (const int unit : {stays, passes}) {
+        ASSERT_TRUE((*store)->Await(unit, layer).ok());
+        ASSERT_TRUE(holds(unit, layer)) << step << ": " << unit << " " << layer;
+      }
+      (*store)->LayerRan(layer);
+    }
+    (*store)->FinishStep();
+    (*store)->Evict(stays);
+    // One unit, two layers of another, and the page at the end of each.
+    EXPECT_LE(present(), (kLayers + 2) * kBytes + 2 * (2 << 20)) << step;
+  }
+}
+
+TEST(ExpertStore, AStepThatFailsLeavesNothingStreamed) {
+  Fixture f = MakeFake();
+  f.file->FailAt(static_cast<char*>(f.store->Address(1, 1)) -
+                 static_cast<char*>(f.store->Address(0, 0)));
+  f.store->Stream({1, 2}, /*window=*/2);
+  EXPECT_TRUE(f.store->Await(1, 0).ok());
+  f.store->LayerRan(0);
+  EXPECT_EQ(f.store->Await(1, 1).status().code(), absl::StatusCode::kDataLoss);
+  f.store->FinishStep();
+  for (const int unit : {1, 2}) {
+    for (int layer = 0; layer < 3; ++layer) EXPECT_EQ(BytesPresent(*f.store, unit, layer), 0);
+  }
+  // The next step finds all as it was.
+  f.file->FailAt(-1);
+  f.store->Stream({1, 2}, /*window=*/2);
+  for (int layer = 0; layer < 3; ++layer) {
+    ASSERT_TRUE(f.store->Await(1, layer).ok());
+    ASSERT_TRUE(f.store->Await(2, layer).ok());
+    f.store->LayerRan(layer);
+  }
+  f.store->FinishStep();
+}
+
+TEST(ExpertStore, WaitingIsCounted) {
+  Fixture f = MakeFake();
+  f.file->SetOpen(false);
+  f.store->Load(0, true);
+  std::thread opener([&] {
+    absl::SleepFor(absl::Milliseconds(20));
+    f.file->SetOpen(true);
+  });
+  ASSERT_TRUE(f.store->Await(0, 0).ok());
+  opener.join();
+  EXPECT_GT(f.store->FinishStep().time, absl::Milliseconds(10));
+  ASSERT_TRUE(f.store->Await(0, 0).ok());
+  EXPECT_EQ(f.store->FinishStep().time, absl::ZeroDuration());
+}
+
+TEST(DirectFile, SaysWhereItCannotBeMade) {
+  const auto file = DirectFile::Create("/nowhere/at/all");
+  EXPECT_EQ(file.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(file.status().message()),
+              HasSubstr("expert-cache-dir: must be a folder"));
+  EXPECT_THAT(std::string(file.status().message()), HasSubstr("got /nowhere/at/all"));
+}
+
+TEST_P(RealFile, WhatWasNeverWrittenCannotBeRead) {
+  auto file = DirectFile::Create(testing::TempDir(), GetParam());
+  ASSERT_TRUE(file.ok());
+  void* page = std::aligned_alloc(4096, 1 << 20);
+  std::memset(page, 1, 1 << 20);
+  ASSERT_TRUE((*file)->Write(0, page, 8192).ok());
+  EXPECT_TRUE((*file)->Read(4096, page, 4096).ok());
+  EXPECT_EQ((*file)->Read(4096, page, 1 << 20).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ((*file)->Read(1 << 20, page, 4096).code(), absl::StatusCode::kDataLoss);
+  std::free(page);
+}
+
+// Pieces in several runs, of units that lie between each other.
+constexpr int64_t kStep = DirectFile::kAlignment;
+const ExpertStore::Runs kRuns = {{{{0, 5000}, {6 * kStep, 100}}, {}},
+                                 {{{2 * kStep, kStep}, {5 * kStep, 77}}, {{8 * kStep, 9000}}}};
+
+template <typename Body>
+void ForEachRun(size_t unit, const Body& body) {
+  for (const std::vector<ExpertStore::Run>& piece : kRuns[unit]) {
+    for (const ExpertStore::Run& run : piece) body(run);
+  }
+}
+
+TEST(Scattered, RunsComeAndGoByThemselves) {
+  auto file = DirectFile::Create(testing::TempDir());
+  ASSERT_TRUE(file.ok()) << file.status();
+  auto made = ExpertStore::CreateScattered(kRuns, *std::move(file));
+  ASSERT_TRUE(made.ok()) << made.status();
+  ExpertStore& store = **made;
+  EXPECT_EQ(store.unit_bytes(0), 3 * kStep);
+  EXPECT_EQ(store.unit_bytes(1), 5 * kStep);
+  char* const base = static_cast<char*>(store.Address(0, 0));
+  EXPECT_EQ(store.Address(1, 1), base);
+  const auto each = [&](auto body) {
+    for (int unit = 0; unit < 2; ++unit) {
+      for (int layer = 0; layer < 2; ++layer) {
+        for (const ExpertStore::Run& run :
+             runs[static_cast<size_t>(unit)][static_cast<size_t>(layer)]) {
+          body(unit, layer, run);
+        }
+      }
+    }
+  };
+  const auto holds = [&](int unit) {
+    bool all = true;
+    each([&](int u, int layer, const ExpertStore::Run& run) {
+      for (int64_t i = 0; u == unit && i < run.bytes; ++i) {
+        all &= base[run.offset + i] == Pattern(unit, layer, run.offset + i);
+      }
+    });
+    return all;
+  };
+  const auto present = [&] {
+    unsigned char pages[11];
+    EXPECT_EQ(mincore(base, sizeof(pages) * kStep, pages), 0);
+    int64_t bytes = 0;
+    for (const unsigned char page : pages) bytes += (page & 1) * kStep;
+    return bytes;
+  };
+  for (int unit = 0; unit < 2; ++unit) {
+    ForEachRun(static_cast<size_t>(unit), [&](const ExpertStore::Run& run) {
+      for (int64_t i = 0; i < run.bytes; ++i) {
+        base[run.offset + i] = Pattern(unit, 0, run.offset + i);
+      }
+    });
+    for (int layer = 0; layer < 2; ++layer) ASSERT_TRUE(store.Save(unit, layer).ok());
+  }
+  EXPECT_EQ(present(), 0);
+  for (int round = 0; round < 3; ++round) {
+    store.Load(1, true);
+    ASSERT_TRUE(store.Await(1, 1).ok());
+    EXPECT_TRUE(holds(1));
+    EXPECT_EQ(present(), 5 * kStep);
+    store.Load(0, false);
+    ASSERT_TRUE(store.Await(0, 1).ok());  // a piece without runs
+    EXPECT_TRUE(holds(0));
+    EXPECT_TRUE(store.Loaded(0));
+    EXPECT_EQ(present(), 8 * kStep);
+    store.Evict(1);
+    EXPECT_TRUE(holds(0));
+    EXPECT_EQ(present(), 3 * kStep);
+    store.Evict(0);
+    EXPECT_EQ(present(), 0);
+  }
+  store.Stream({0, 1}, 1);
+  ASSERT_TRUE(store.Await(1, 0).ok());
+  ASSERT_TRUE(store.Await(0, 0).ok());
+  store.LayerRan(0);
+  ASSERT_TRUE(store.Await(1, 1).ok());
+  EXPECT_EQ(present(), 3 * kStep);
+  store.FinishStep();
+  EXPECT_EQ(present(), 0);
+}
+
 }  // namespace
 }  // namespace pregate
