@@ -25,8 +25,6 @@ Connection::Clock::duration ToClock(absl::Duration duration) {
   return absl::ToChronoNanoseconds(duration);
 }
 
-bool Leaving(const HttpServerOptions& options) { return options.leaving && options.leaving(); }
-
 }  // namespace
 
 Connection::Connection(ServerShare* share, ConnectionHost* host, std::shared_ptr<Socket> socket,
@@ -308,7 +306,7 @@ void Connection::Observe(std::weak_ptr<HttpObserver> observer) {
 }
 
 void Connection::Respond(const HttpResponse& response) {
-  if (Leaving(share_->options)) close_after_ = true;
+  if (share_->leaving()) close_after_ = true;
   const std::string framing =
       response.status == 204 ? "" : absl::StrCat("content-length: ", response.body.size(), "\r\n");
   std::string bytes = HeadOf(response, framing);
@@ -318,7 +316,7 @@ void Connection::Respond(const HttpResponse& response) {
 }
 
 void Connection::Begin(const HttpResponse& head) {
-  if (Leaving(share_->options)) close_after_ = true;
+  if (share_->leaving()) close_after_ = true;
   chunked_ = !reader_->http_1_0();
   if (!chunked_) close_after_ = true;  // its end is the connection's
   head_ = HeadOf(head, chunked_ ? "transfer-encoding: chunked\r\n" : "");

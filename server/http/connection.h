@@ -26,8 +26,12 @@ struct ServerShare {
         routes(std::move(server_routes)),
         workers(server_options.worker_threads) {}
 
+  // Whether connections end with the answers that begin now.
+  bool leaving() const { return stopping || (options.leaving && options.leaving()); }
+
   const HttpServerOptions options;
   const RouteTable routes;
+  std::atomic<bool> stopping = false;    // before the I/O threads know it, one after the other
   std::atomic<int64_t> body_memory = 0;  // bytes of bodies that are being read or understood
   absl::Mutex mutex;
   int connections ABSL_GUARDED_BY(mutex) = 0;

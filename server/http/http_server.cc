@@ -42,6 +42,7 @@ class Server : public HttpServer {
 
   void Shutdown(absl::Duration grace) override {
     if (threads_.empty()) return;
+    share_.stopping = true;
     acceptor_->Stop();
     for (const auto& thread : threads_) thread->Drain();
     WaitUntilEmpty(grace);

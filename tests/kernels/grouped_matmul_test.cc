@@ -132,9 +132,12 @@ TEST_P(GroupedMatmulTest, ListsPickRowsAndColumns) {
 TEST_P(GroupedMatmulTest, ManyProductsAreProductsAlone) {
   if (AnotherTypeWillDo()) GTEST_SKIP() << "another type of this kind is taken";
   const std::vector<PackedMatrix> weights = MakePacked();
-  // Few rows, which share a weight's panels; none; many, which do not.
-  const std::vector<std::vector<int64_t>> all_cases = {
-      {1, 1, 1, 1, 1, 1, 1}, {2, 0, 5, 9, 0, 1, 16, 3}, {150, 1, 300, 200, 70, 0, 40}};
+  // Few rows, which share a weight's panels; none; many, which do not; many that leave out columns
+  // between theirs which others want.
+  const std::vector<std::vector<int64_t>> all_cases = {{1, 1, 1, 1, 1, 1, 1},
+                                                       {2, 0, 5, 9, 0, 1, 16, 3},
+                                                       {150, 1, 300, 200, 70, 0, 40},
+                                                       {20, 0, 0, 0, 0, 250}};
   // On a slow table products of one call that take different kernels, and empty ones.
   const std::vector<std::vector<int64_t>> cases =
       table().slow ? std::vector<std::vector<int64_t>>{{2, 0, 33}} : all_cases;
