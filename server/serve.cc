@@ -149,7 +149,8 @@ std::string HowToAsk(const ServeConfig& config, const std::string& url, const Se
     body = std::string(R"({"input":"Hello"})");
   } else if (model.chat_status().ok()) {
     path = std::string("chat/completions");
-    body = std::string(R"({"messages":[{"role":"user","content":"Hello"}]})");
+    // A small model may ramble to the end of its context.
+    body = std::string(R"({"messages":[{"role":"user","content":"Hello"}],"max_tokens":64})");
   }
   return absl::StrCat("curl ", config.tls.enabled() ? "--cacert CA.pem " : "", url, "/v1/", path,
                       " -H 'Content-Type: application/json'",
