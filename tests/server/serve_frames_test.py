@@ -217,9 +217,11 @@ class Frames(ServedTest):
         return peer, max(grown, self.grown())
 
     def assert_hung_up(self, peer, grown):
-        """No more is kept of fields than they may have, many times over."""
+        """And keeps no more than a few times what comes before it hangs up, all 64 MiB at worst: a
+        machine that is slow has read much by then. Fields that are only named would make it 4,000
+        times as much."""
         self.assertTrue(peer.closed.wait(30))
-        self.assertLess(grown, 32)
+        self.assertLess(grown, 256)
 
     def test_fields_without_end(self):
         piece = literal(b"a", b"b" * 100) * 150
