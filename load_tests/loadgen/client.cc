@@ -70,16 +70,15 @@ class Run {
   }
 
   std::vector<RequestRecord> Execute() {
-    pace_.Start();
-    while (!pace_.is_done()) {
-      while (pace_.IsDue()) Send();
-      void* tag = nullptr;
-      bool ok = false;
-      if (queue_.AsyncNext(&tag, &ok, WakeUpTime()) == grpc::CompletionQueue::GOT_EVENT) {
-        Advance(static_cast<Call*>(tag), ok);
-      }
-    }
-    return pace_.TakeRecords();
+    return pace_.Execute(
+        [this] { Send(); },
+        [this] {
+          void* tag = nullptr;
+          bool ok = false;
+          if (queue_.AsyncNext(&tag, &ok, WakeUpTime()) == grpc::CompletionQueue::GOT_EVENT) {
+            Advance(static_cast<Call*>(tag), ok);
+          }
+        });
   }
 
  private:

@@ -277,12 +277,7 @@ class Run {
   }
 
   std::vector<RequestRecord> Execute() {
-    pace_.Start();
-    while (!pace_.is_done()) {
-      while (pace_.IsDue()) Send();
-      Advance();
-    }
-    return pace_.TakeRecords();
+    return pace_.Execute([this] { Send(); }, [this] { Advance(); });
   }
 
  private:
@@ -308,8 +303,7 @@ class Run {
       interests.push_back(
           {connection->is_open() ? connection->fd() : -1, connection->Interest(), 0});
     }
-    const double wait = std::clamp(pace_.UntilDue().value_or(kLongestWaitS), 0.0, kLongestWaitS);
-    const timespec limit = {0, static_cast<long>(1e9 * wait)};
+    const timespec limit = pace_.Wait(kLongestWaitS);
     if (ppoll(interests.data(), interests.size(), &limit, nullptr) > 0) {
       for (size_t i = 0; i < interests.size(); ++i) {
         if (interests[i].revents != 0) connections_[i]->Advance();

@@ -244,12 +244,7 @@ class Run {
   Run& operator=(const Run&) = delete;
 
   std::vector<RequestRecord> Execute() {
-    pace_.Start();
-    while (!pace_.is_done()) {
-      while (pace_.IsDue()) Send();
-      Advance();
-    }
-    return pace_.TakeRecords();
+    return pace_.Execute([this] { Send(); }, [this] { Advance(); });
   }
 
  private:
@@ -272,8 +267,7 @@ class Run {
 
   // Waits until something can be received or sent, or a request is due.
   void Advance() {
-    const double wait = std::clamp(pace_.UntilDue().value_or(kLongestWaitS), 0.0, kLongestWaitS);
-    const timespec limit = {0, static_cast<long>(1e9 * wait)};
+    const timespec limit = pace_.Wait(kLongestWaitS);
     std::array<epoll_event, 256> events;
     const int count = epoll_pwait2(epoll_, events.data(), events.size(), &limit, nullptr);
     for (int i = 0; i < count; ++i) {

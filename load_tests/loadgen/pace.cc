@@ -1,5 +1,7 @@
 #include "load_tests/loadgen/pace.h"
 
+#include <algorithm>
+
 namespace pregate {
 
 bool Pace::IsDue() const {
@@ -10,6 +12,11 @@ bool Pace::IsDue() const {
 std::optional<double> Pace::UntilDue() const {
   if (is_closed() || next_ == records_.size()) return std::nullopt;
   return load_.requests[next_].time_s - Now();
+}
+
+timespec Pace::Wait(double longest_s) const {
+  const double wait = std::clamp(UntilDue().value_or(longest_s), 0.0, longest_s);
+  return {0, static_cast<long>(1e9 * wait)};
 }
 
 RequestRecord* Pace::Begin(size_t* number) {

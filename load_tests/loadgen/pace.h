@@ -2,6 +2,8 @@
 #ifndef PREGATE_LOAD_TESTS_LOADGEN_PACE_H_
 #define PREGATE_LOAD_TESTS_LOADGEN_PACE_H_
 
+#include <time.h>
+
 #include <chrono>
 #include <cstddef>
 #include <optional>
@@ -25,6 +27,21 @@ class Pace {
   explicit Pace(const Load& load) : load_(load), records_(load.requests.size()) {}
 
   void Start() { start_ = Clock::now(); }
+
+  // Runs the load on this thread: `send` begins the request that is due, `advance` brings those on
+  // that are in flight, and waits for something to happen to them or for Wait().
+  template <typename Send, typename Advance>
+  std::vector<RequestRecord> Execute(const Send& send, const Advance& advance) {
+    Start();
+    while (!is_done()) {
+      while (IsDue()) send();
+      advance();
+    }
+    return TakeRecords();
+  }
+  // Until the next request is due, but at most `longest_s`, below a second.
+  timespec Wait(double longest_s) const;
+
   // Seconds since the start of the run.
   double Now() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
 

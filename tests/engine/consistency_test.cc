@@ -280,6 +280,13 @@ TEST(Consistency, ReadMe) {
        {"drafts, preemption", 128, 64, true, 224, "f16", "auto", 0, 0, "planned", 3}});
 }
 
+std::vector<Setting> SettingsOfLittleMemory(int64_t experts) {
+  return {{"in order, lru", 64, 64, true, 0, "f16", "off", 0, experts, "lru"},
+          {"by cost, planned, cap", 128, 64, true, 0, "f16", "on", 8, experts},
+          {"auto, random, preemption", 128, 64, true, 224, "f16", "auto", 4, experts, "random"},
+          {"drafts", 128, 8, true, 0, "f16", "on", 0, experts, "planned", 4}};
+}
+
 // Nor must an expert that comes and goes. Each is a copy of half of the neurons; two of four fit.
 TEST(Consistency, ExpertsThatDoNotFit) {
   const RandomModelSpec spec;
@@ -287,14 +294,9 @@ TEST(Consistency, ExpertsThatDoNotFit) {
   WriteReadMe(spec, folder);
   const std::string path = folder.Write();
   constexpr int64_t kTwoExperts = 2 * 2 * 3 * 64 * 64 * sizeof(float) + 4096;
-  CheckConsistency(
-      [&] { return ReadMeModel(spec, path); },
-      RandomRequests(kRequests, spec.vocab_size, 150, 48, 4),
-      {{"in order, lru", 64, 64, true, 0, "f16", "off", 0, kTwoExperts, "lru"},
-       {"by cost, planned, cap", 128, 64, true, 0, "f16", "on", 8, kTwoExperts},
-       {"auto, random, preemption", 128, 64, true, 224, "f16", "auto", 4, kTwoExperts, "random"},
-       {"drafts", 128, 8, true, 0, "f16", "on", 0, kTwoExperts, "planned", 4}},
-      "copies");
+  CheckConsistency([&] { return ReadMeModel(spec, path); },
+                   RandomRequests(kRequests, spec.vocab_size, 150, 48, 4),
+                   SettingsOfLittleMemory(kTwoExperts), "copies");
 }
 
 // Nor tiles of tied experts that come and go, a unit at a time. One expert fits, and a bit more.
@@ -304,14 +306,9 @@ TEST(Consistency, TiedExpertsThatDoNotFit) {
   WriteReadMe(spec, folder);
   const std::string path = folder.Write();
   constexpr int64_t kMemory = 160000;
-  CheckConsistency(
-      [&] { return ReadMeModel(spec, path); },
-      RandomRequests(kRequests, spec.vocab_size, 150, 48, 4),
-      {{"in order, lru", 64, 64, true, 0, "f16", "off", 0, kMemory, "lru"},
-       {"by cost, planned, cap", 128, 64, true, 0, "f16", "on", 8, kMemory},
-       {"auto, random, preemption", 128, 64, true, 224, "f16", "auto", 4, kMemory, "random"},
-       {"drafts", 128, 8, true, 0, "f16", "on", 0, kMemory, "planned", 4}},
-      "tied");
+  CheckConsistency([&] { return ReadMeModel(spec, path); },
+                   RandomRequests(kRequests, spec.vocab_size, 150, 48, 4),
+                   SettingsOfLittleMemory(kMemory), "tied");
 }
 
 // Nor where a device's memory, the host's and a disk stand one behind the other. A slot holds the

@@ -235,6 +235,20 @@ TEST(SimulateTest, UnionsOfTiedExpertsAreThoseMeasured) {
   }
 }
 
+struct RunTwice {
+  SimulateReport recorded, replayed;
+};
+RunTwice RecordAndReplay(const Workload& workload, SimulateOptions options) {
+  TraceRecorder recorder(7);
+  options.recorder = &recorder;
+  RunTwice run;
+  run.recorded = SimulateWorkload(workload, options);
+  Workload trace;
+  EXPECT_EQ(ReadWorkload(recorder.TakeLines(), &trace), "");
+  run.replayed = ReplayWorkload(trace, options.scheduler);
+  return run;
+}
+
 // A recorded run and its replay agree in every plan, hit and load: tokens with shared prefixes,
 // answers that stop early, priorities, and any policy.
 TEST(SimulateTest, AReplayIsTheRecordedRun) {
@@ -259,12 +273,8 @@ TEST(SimulateTest, AReplayIsTheRecordedRun) {
         Options(static_cast<ExpertPolicy>(random.Draw(0, 5)), random.Draw(2, 7));
     options.scheduler.policy = SchedulingPolicy::kPriority;
     options.scheduler.num_blocks = 70;  // few: somebody is preempted
-    TraceRecorder recorder(7);
-    options.recorder = &recorder;
-    const SimulateReport recorded = SimulateWorkload(workload, options);
-    Workload trace;
-    ASSERT_EQ(ReadWorkload(recorder.TakeLines(), &trace), "");
-    const SimulateReport replayed = ReplayWorkload(trace, options.scheduler);
+    const auto [recorded, replayed] = RecordAndReplay(workload, options);
+    EXPECT_EQ(recorded.broken, "") << "seed " << seed;
     EXPECT_EQ(replayed.broken, "") << "seed " << seed;
     EXPECT_EQ(replayed.steps, recorded.steps);
     EXPECT_EQ(replayed.expert_steps, recorded.expert_steps);
@@ -313,13 +323,8 @@ TEST(SimulateTest, AReplayGuessesAsTheRecordedRunDid) {
     options.scheduler.max_num_seqs = 4;
     options.scheduler.max_draft_tokens = random.Draw(1, 6);
     options.scheduler.num_blocks = 40;
-    TraceRecorder recorder(7);
-    options.recorder = &recorder;
-    const SimulateReport recorded = SimulateWorkload(workload, options);
-    EXPECT_EQ(recorded.broken, "");
-    Workload trace;
-    ASSERT_EQ(ReadWorkload(recorder.TakeLines(), &trace), "");
-    const SimulateReport replayed = ReplayWorkload(trace, options.scheduler);
+    const auto [recorded, replayed] = RecordAndReplay(workload, options);
+    EXPECT_EQ(recorded.broken, "") << "seed " << seed;
     EXPECT_EQ(replayed.broken, "") << "seed " << seed;
     EXPECT_EQ(replayed.steps, recorded.steps);
     EXPECT_EQ(replayed.expert_steps, recorded.expert_steps);
