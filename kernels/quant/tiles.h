@@ -30,7 +30,12 @@ struct Tile {
   // Where Product::in_tiles stand in the panel, in 32 columns, or null: one after the other. Behind
   // them stand kTilesAhead more, of the panel that follows.
   const int32_t* in_tiles;
-  // What the thread will want after the panel, or null: asked for at half the panel's pace.
+  // Weights are asked for on the way: panels stand behind each other up to `end`, and what the
+  // thread will want then is at `next`. Null where the processor foresees one row's weights.
+  const char* end;
+  const char* next;
+  // For such a row what the thread will want after the panel, or null: asked for at half the
+  // panel's pace.
   const void* ahead;
 
   int rows;                       // of this block, 1 .. kMaxBlockRows
