@@ -1,20 +1,12 @@
 #include "server/generation/stream_pump.h"
 
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
 #include "absl/time/clock.h"
 #include "server/generation/gather.h"
 
 namespace pregate {
-namespace {
-
-// Of pauses until one brings nothing more: the streams of a step are written in the order in which
-// the engine has them, none while it is at others.
-constexpr int kMaxGathers = 20;
-
-}  // namespace
 
 StreamPump::StreamPump(std::function<void()> on_tick)
     : on_tick_(std::move(on_tick)), thread_([this] { Run(); }) {}
@@ -44,22 +36,12 @@ void StreamPump::AbortAll(const absl::Status& why) {
 void StreamPump::Run() {
   absl::Time next_tick = absl::Now() + kTick;
   for (;;) {
-    Streams awake;
     {
       absl::MutexLock lock(&mutex_);
       mutex_.AwaitWithDeadline(absl::Condition(this, &StreamPump::HasWork), next_tick);
       if (stopping_) return;
-      awake.swap(awake_);
     }
-    size_t had = 0;
-    for (int pauses = 0; awake.size() > had && pauses < kMaxGathers; ++pauses) {
-      had = awake.size();
-      absl::SleepFor(kGather);
-      absl::MutexLock lock(&mutex_);
-      std::move(awake_.begin(), awake_.end(), std::back_inserter(awake));
-      awake_.clear();
-    }
-    for (const auto& weak : awake) {
+    for (const auto& weak : Gather(&mutex_, &awake_)) {
       if (const std::shared_ptr<PumpedStream> stream = weak.lock()) stream->Advance();
     }
     if (absl::Now() >= next_tick) {

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
 #include "server/generation/gather.h"
 
 namespace pregate {
@@ -48,9 +47,7 @@ class Mailbox : public std::enable_shared_from_this<Mailbox> {
     absl::MutexLock lock(&mutex_);
     if (context_ == nullptr) return false;
     soon_.push_back(std::move(job));
-    if (soon_.size() == 1) {
-      boost::asio::post(*context_, [self = shared_from_this()] { self->RunSoon(); });
-    }
+    if (!running_soon_) HaveSoonRun();
     return true;
   }
 
@@ -60,19 +57,21 @@ class Mailbox : public std::enable_shared_from_this<Mailbox> {
   }
 
  private:
+  void HaveSoonRun() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    running_soon_ = true;
+    boost::asio::post(*context_, [self = shared_from_this()] { self->RunSoon(); });
+  }
   void RunSoon() {
-    absl::SleepFor(kGather);
-    std::vector<std::function<void()>> jobs;
-    {
-      absl::MutexLock lock(&mutex_);
-      jobs.swap(soon_);
-    }
-    for (const std::function<void()>& job : jobs) job();
+    for (const std::function<void()>& job : Gather(&mutex_, &soon_)) job();
+    absl::MutexLock lock(&mutex_);
+    running_soon_ = false;
+    if (!soon_.empty() && context_ != nullptr) HaveSoonRun();
   }
 
   absl::Mutex mutex_;
   boost::asio::io_context* context_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::function<void()>> soon_ ABSL_GUARDED_BY(mutex_);
+  bool running_soon_ ABSL_GUARDED_BY(mutex_) = false;  // or posted
 };
 
 }  // namespace pregate
