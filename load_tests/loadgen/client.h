@@ -39,6 +39,9 @@ struct ClientOptions {
   // Tokens come when their bytes reach the socket, not when they are read: what keeps this process
   // from reading counts for nothing. Not for RunLoad: gRPC's library reads as it likes.
   bool kernel_times = false;
+  // With kernel_times: rests so long, below a second, after every connection that it has read (over
+  // HTTP, every 64): on a core that it shares with the server it is never long at a stretch.
+  double nap_s = 0;
 };
 
 // One record for each request, in their order. Returns when all have ended. UNAVAILABLE if the

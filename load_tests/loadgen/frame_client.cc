@@ -306,7 +306,9 @@ class Run {
     const timespec limit = pace_.Wait(kLongestWaitS);
     if (ppoll(interests.data(), interests.size(), &limit, nullptr) > 0) {
       for (size_t i = 0; i < interests.size(); ++i) {
-        if (interests[i].revents != 0) connections_[i]->Advance();
+        if (interests[i].revents == 0) continue;
+        connections_[i]->Advance();
+        if (options_.nap_s > 0) pace_.Nap(options_.nap_s);
       }
     }
     if (pace_.Now() >= next_look_s_) EndLateAndLost();

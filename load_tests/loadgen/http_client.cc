@@ -268,7 +268,7 @@ class Run {
   // Waits until something can be received or sent, or a request is due.
   void Advance() {
     const timespec limit = pace_.Wait(kLongestWaitS);
-    std::array<epoll_event, 256> events;
+    std::array<epoll_event, 64> events;  // options_.nap_s says why so few
     const int count = epoll_pwait2(epoll_, events.data(), events.size(), &limit, nullptr);
     for (int i = 0; i < count; ++i) {
       Call& call = *static_cast<Call*>(events[i].data.ptr);
@@ -282,6 +282,7 @@ class Run {
       }
     }
     EndLate();
+    if (count > 0 && options_.nap_s > 0) pace_.Nap(options_.nap_s);
   }
 
   // Has the call told of, by the kernel's list: asking for each of many at every turn would cost

@@ -91,6 +91,13 @@ void AddOtherFlags(CLI::App& app, Options& options) {
   app.add_flag("--kernel-times", options.client.kernel_times,
                "tokens come when they reach the socket, not when they are read; over gRPC by "
                "frames of HTTP/2, without gRPC's library");
+  app.add_option_function<double>(
+         "--nap", [&options](double ms) { options.client.nap_s = 1e-3 * ms; },
+         "milliseconds of rest after each connection that was read (over HTTP, each 64): never "
+         "long "
+         "on a core at a stretch")
+      ->check(Between(0.0, 999.0))
+      ->needs(app.get_option("--kernel-times"));
   app.add_flag("--go-last", options.go_last,
                "at the lowest priority, not the highest: what the server needs it has first");
   app.add_option("--wait", options.wait_s, "seconds for the server to answer at all")
@@ -229,6 +236,7 @@ std::string SettingsJson(const Options& options, const ServerInfo& server) {
                                  {"timeout_s", options.client.timeout_s},
                                  {"connections", options.client.connections},
                                  {"kernel_times", options.client.kernel_times},
+                                 {"nap_s", options.client.nap_s},
                                  {"go_last", options.go_last}};
   if (options.kind == LoadKind::kTrace) {
     json["trace"] = std::filesystem::path(options.trace_path).filename().string();

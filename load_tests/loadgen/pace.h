@@ -41,6 +41,11 @@ class Pace {
   }
   // Until the next request is due, but at most `longest_s`, below a second.
   timespec Wait(double longest_s) const;
+  // Lets so much pass, unless a request is due.
+  void Nap(double seconds) const {
+    const timespec nap = Wait(seconds);
+    nanosleep(&nap, nullptr);
+  }
 
   // Seconds since the start of the run.
   double Now() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }

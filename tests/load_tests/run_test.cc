@@ -122,6 +122,22 @@ INSTANTIATE_TEST_SUITE_P(Clients, Run, testing::Values(RunLoad, RunFrameLoad),
                            return client.param == RunLoad ? "GrpcLibrary" : "Frames";
                          });
 
+// Its rests after eight connections are most of a step.
+TEST(Frames, ANapDoesNotShowInTheTimes) {
+  const FakeServer server({.first_token_s = 0.1, .between_tokens_s = 0.02});
+  const auto info = AwaitServer(server.address(), 5);
+  ASSERT_TRUE(info.ok()) << info.status();
+  const ClientOptions options = {server.address(), 8, 20, /*kernel_times=*/true, /*nap_s=*/0.0015};
+  const auto records = RunFrameLoad(options, {std::vector<Arrival>(40, {0, 5, 20}), 40},
+                                    Prompts({info->vocab_size}));
+  ASSERT_TRUE(records.ok()) << records.status();
+  const Report report = MakeReport(*records, kNoLimit, kNoLimit);
+  EXPECT_EQ(report.statuses.at("OK"), 40) << ToTable(report);
+  EXPECT_EQ(report.inter_token.count, 40 * 19);
+  EXPECT_NEAR(report.inter_token.p50, 0.02, 0.005);
+  EXPECT_LT(report.inter_token.p90, 0.035);
+}
+
 TEST(NoServer, IsAnError) {
   EXPECT_FALSE(AwaitServer("127.0.0.1:1", 0.2).ok());
   const Load load = {{{0, 5, 2}}};
