@@ -19,7 +19,7 @@ namespace pregate {
 template <typename T>
 std::vector<T> Gather(absl::Mutex* mutex, std::vector<T>* list) {
   constexpr absl::Duration kPause = absl::Microseconds(100);
-  constexpr size_t kFew = 50;
+  constexpr size_t kFew = 16;
   constexpr int kMaxPauses = 20;
   std::vector<T> all;
   bool few = false;
