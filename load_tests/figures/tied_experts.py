@@ -34,7 +34,6 @@ import lab  # noqa: E402
 READ_ME = lab.ROOT / "tests/testdata/read_me_smollm2"
 WAYS = ("dense", "tied", "copies")
 NEURONS = 1536  # of the model as it is
-PROMPT_TOKENS = 16
 MOST_BYTES, MOST_MEMORY = 0.4, 1.05
 
 
@@ -57,15 +56,21 @@ class Model:
 
 def turns_of(batch, width):
     """More of those that are short."""
-    return max(2, 16 // batch) if width == 1 else max(1, 8 // batch)
+    return max(1, (16 if width == 1 else 8) // batch)
+
+
+def context_of(width):
+    """Tokens of each prompt, and how many follow it. Experts change with the position."""
+    return (64, 32) if width == 1 else (16, 8)
 
 
 def bench(args, model, batches):
     """What each way says: a row for each turn."""
     cells = [batch for batch in batches for _ in range(turns_of(batch, model.width))]
+    prompt, decode = context_of(model.width)
     runs = [subprocess.Popen(
         [args.pregate, "bench", model.model, "--json", "--by-turns", "--repetitions", "1",
-         "--prompt-tokens", str(PROMPT_TOKENS), "--decode-tokens", str(max(8, 32 // model.width)),
+         "--prompt-tokens", str(prompt), "--decode-tokens", str(decode),
          "--batch-sizes", ",".join(map(str, cells)), *model.flags(way)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for way in WAYS]
     for run in runs:
@@ -103,6 +108,7 @@ class Measured:
 
     def __init__(self, width, rounds, resident):
         self.neurons, self.rounds, self.resident = NEURONS * width, rounds, resident
+        self.prompt, self.decode = context_of(width)
 
     def rates(self, way, batch):
         return [rate for r in self.rounds
@@ -128,6 +134,7 @@ class Measured:
     def table(self, batches):
         tied, copies = self.expert_bytes("tied"), self.expert_bytes("copies")
         lines = ["", f"## F = {self.neurons}", "",
+                 f"Contexts of {self.prompt} to {self.prompt + self.decode} tokens.", "",
                  "| decoding, tokens/s | " + " | ".join(WAYS) + " | tied ÷ copies | tied ÷ dense |",
                  "| --- |" + " --- |" * (len(WAYS) + 2)]
         for batch in batches:
@@ -216,8 +223,8 @@ def main():
         ["# Tied experts, copies, and the dense model", "",
          f"{lab.machine_line(about)}. {args.model_name} with the router and the seven masks of "
          f"`tests/testdata/read_me_smollm2`, as it is and with every neuron as often as makes F; "
-         f"`pregate bench`, contexts of {PROMPT_TOKENS} tokens and a few more; median (range) of all "
-         f"turns of {args.rounds} rounds, ratios turn by turn."] +
+         f"`pregate bench`; median (range) of all turns of {args.rounds} rounds, ratios turn by "
+         "turn."] +
         [line for one in measured for line in one.table(batches)])
     data = {"machine": about, "model": args.model_name, "points": pieces.data["points"]}
     if lab.report("figures/tied_experts", text, data):
