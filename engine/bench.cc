@@ -175,6 +175,7 @@ absl::StatusOr<BenchReport> RunBench(std::unique_ptr<ModelFile> file, const Engi
       }
       std::vector<double> prefill, decode;
       for (int32_t i = 0; i < bench.repetitions; ++i) {
+        if (bench.turn) bench.turn();
         const Times times = RunOnce(*setup, prompt, batch, bench.decode_tokens,
                                     engine_options.max_num_batched_tokens);
         prefill.push_back(times.prefill);

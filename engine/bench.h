@@ -18,6 +18,7 @@ struct BenchOptions {
   std::vector<int32_t> batch_sizes = {1, 16};
   int32_t decode_tokens = 64;
   int32_t repetitions = 3;
+  std::function<void()> turn = nullptr;  // called before each repetition, unless null
 };
 
 // One (prompt, batch) cell: every sequence's prompt is computed, then all decode together.

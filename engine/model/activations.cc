@@ -17,6 +17,30 @@ Tensor FirstRows(Tensor tensor, int64_t rows) {
 // As wide as a quantised matrix may be: whole groups.
 int64_t Padded(int64_t cols) { return (cols + 31) / 32 * 32; }
 
+struct Part {
+  Tensor* tensor;
+  DType dtype;
+  int64_t rows, cols;
+
+  int64_t bytes() const {
+    return (rows * RowBytes(dtype, cols) + kAlignment - 1) / kAlignment * kAlignment;
+  }
+};
+
+int64_t Bytes(const std::vector<Part>& parts) {
+  int64_t bytes = 0;
+  for (const Part& part : parts) bytes += part.bytes();
+  return bytes;
+}
+
+// One after the other from `next` on.
+void Lay(const std::vector<Part>& parts, char* next) {
+  for (const Part& part : parts) {
+    *part.tensor = MakeView(static_cast<void*>(next), part.dtype, part.rows, part.cols);
+    next += part.bytes();
+  }
+}
+
 }  // namespace
 
 Activations Activations::Narrow(int64_t rows, int64_t logit_rows) const {
@@ -48,29 +72,13 @@ absl::StatusOr<ActivationMemory> AllocateActivations(const ModelConfig& config, 
 
   ActivationMemory memory;
   Activations& all = memory.all;
-  struct Part {
-    Tensor* tensor;
-    DType dtype;
-    int64_t rows, cols;
-  };
-  const std::vector<Part> parts = {
+  const std::vector<Part> common = {
       {&all.hidden, DType::kF32, rows, hidden},
       {&all.normed, DType::kF32, rows, hidden},
-      {&all.query, DType::kF32, rows, query},
-      {&all.attended, DType::kF32, rows, query},
-      {&all.key, DType::kF32, rows, kv},
-      {&all.value, DType::kF32, rows, kv},
-      {&all.gate, DType::kF32, rows, ffn.neurons},
-      {&all.up, DType::kF32, rows, ffn.neurons},
       {&all.projected, DType::kF32, rows, hidden},
       {&all.rope, DType::kF32, rows, rotated},
       {&all.local_rope, DType::kF32, rows, local_rotated},
       {&all.quantized, DType::kQ16Act, 1, quantized},
-      {&all.head_rows, DType::kF32, logits, hidden},
-      {&all.logits, DType::kF32, logits,
-       config.shard.rank == 0 ? config.vocab_size : config.shard.head_rows(config.vocab_size)},
-      {&all.gathered, DType::kF32, sorted, hidden},
-      {&all.mixed, DType::kF32, sorted, hidden},
       {&all.gate_logits, DType::kF32, rows, ffn.num_routed},
       {&all.shared_logits, DType::kF32, rows, 1},
       {&all.expert_ids, DType::kI32, rows, ffn.experts},
@@ -78,21 +86,36 @@ absl::StatusOr<ActivationMemory> AllocateActivations(const ModelConfig& config, 
       {&all.sorted_rows, DType::kI32, rows, ffn.experts},
       {&all.mixed_positions, DType::kI32, rows, ffn.experts},
       {&all.expert_start, DType::kI32, 1, ffn.num_routed + 2},
+      {&all.head_rows, DType::kF32, logits, hidden},
   };
-  const auto padded_bytes = [](const Part& part) {
-    const int64_t bytes = part.rows * RowBytes(part.dtype, part.cols);
-    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  const std::vector<Part> attention = {
+      {&all.query, DType::kF32, rows, query},
+      {&all.attended, DType::kF32, rows, query},
+      {&all.key, DType::kF32, rows, kv},
+      {&all.value, DType::kF32, rows, kv},
   };
-  int64_t total = 0;
-  for (const Part& part : parts) total += padded_bytes(part);
-  absl::StatusOr<DeviceBuffer> buffer = device->Allocate(static_cast<size_t>(total));
+  const std::vector<Part> neurons = {
+      {&all.gate, DType::kF32, rows, ffn.neurons},
+      {&all.up, DType::kF32, rows, ffn.neurons},
+      {&all.gathered, DType::kF32, sorted, hidden},
+      {&all.mixed, DType::kF32, sorted, hidden},
+  };
+  // The last, since most steps need but its first rows.
+  const std::vector<Part> head = {
+      {&all.logits, DType::kF32, logits,
+       config.shard.rank == 0 ? config.vocab_size : config.shard.head_rows(config.vocab_size)},
+  };
+  const int64_t sublayer = std::max(Bytes(attention), Bytes(neurons));
+  absl::StatusOr<DeviceBuffer> buffer =
+      device->Allocate(static_cast<size_t>(Bytes(common) + sublayer + Bytes(head)));
   if (!buffer.ok()) return buffer.status();
   memory.buffer = *std::move(buffer);
   char* next = static_cast<char*>(memory.buffer.data());
-  for (const Part& part : parts) {
-    *part.tensor = MakeView(static_cast<void*>(next), part.dtype, part.rows, part.cols);
-    next += padded_bytes(part);
-  }
+  Lay(common, next);
+  next += Bytes(common);
+  Lay(attention, next);
+  Lay(neurons, next);
+  Lay(head, next + sublayer);
   return memory;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <memory>
@@ -48,8 +49,8 @@ std::vector<FfnPart> FindParts(const ModelFile& file, int layer) {
   return parts;
 }
 
-// What the tied form may take of the memory of the dense one.
-constexpr double kMemoryOfDense = 1.05;
+// What a model with tied experts may take beyond the dense one, of the memory of all its weights.
+constexpr double kMoreThanDense = 0.05;
 
 bool HasBlocks(DType dtype) { return GetDTypeInfo(dtype).block_elements > 1; }
 
@@ -69,14 +70,33 @@ DType DownType(DType source) {
   }
 }
 
-// Bytes of a neuron's row and columns. (A matrix's width need not be a multiple of a block.)
+// A matrix's width need not be a multiple of a block.
+double Bytes(DType dtype, int64_t elements) {
+  const DTypeInfo& info = GetDTypeInfo(dtype);
+  return static_cast<double>(elements) * info.block_bytes / info.block_elements;
+}
+
+// Of a neuron's row and columns.
 double NeuronBytes(const FfnPart& part, DType down, const WeightLoader& load) {
-  const auto bytes = [](DType dtype, int64_t elements) {
-    const DTypeInfo& info = GetDTypeInfo(dtype);
-    return static_cast<double>(elements) * info.block_bytes / info.block_elements;
-  };
-  return bytes(load.KeptAs(part.gate.dtype), part.gate.cols) +
-         bytes(load.KeptAs(part.up.dtype), part.up.cols) + bytes(down, part.down.rows);
+  return Bytes(load.KeptAs(part.gate.dtype), part.gate.cols) +
+         Bytes(load.KeptAs(part.up.dtype), part.up.cols) + Bytes(down, part.down.rows);
+}
+
+// Of a layer of the dense FFN.
+double DenseBytes(const ModelFile& file, const FfnPart& any, const WeightLoader& load) {
+  return NeuronBytes(any, load.KeptAs(any.down.dtype), load) * file.config().ffn_size;
+}
+
+// Of all weights that are of no FFN.
+double OtherBytes(const ModelFile& file, const WeightLoader& load) {
+  double bytes = 0;
+  for (const TensorInfo& tensor : file.tensors()) {
+    if (ReadMeFfns::Takes(tensor.name)) continue;
+    const int64_t elements = std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1},
+                                             std::multiplies<int64_t>());
+    bytes += Bytes(load.KeptAs(tensor.dtype), elements);
+  }
+  return bytes;
 }
 
 // What is quantised by the loader is so from floats, in any order.
@@ -191,22 +211,24 @@ ReadMeFfns::ReadMeFfns(const ModelFile& file, ExpertStorage storage, int64_t mem
   if (tied_) TileAll(storage == ExpertStorage::kTied ? memory : 0, load);
 }
 
-// Of what the layer's kinds of neurons take, at most a little more than the dense FFN.
-NeuronTiles ReadMeFfns::Tile(const Layer& layer, const WeightLoader& load) const {
+// `more`: bytes that it may take beyond the layer of the dense FFN.
+NeuronTiles ReadMeFfns::Tile(const Layer& layer, double more, const WeightLoader& load) const {
   const FfnPart& any = layer.parts[0];
-  const double dense =
-      NeuronBytes(any, load.KeptAs(any.down.dtype), load) * file_.config().ffn_size;
   const double tile = NeuronBytes(any, DownType(any.down.dtype, load), load) * kTileNeurons;
-  return TileNeurons(layer.pool.owners, static_cast<int64_t>(kMemoryOfDense * dense / tile));
+  const double bytes = DenseBytes(file_, any, load) + more;
+  return TileNeurons(layer.pool.owners, static_cast<int64_t>(bytes / tile));
 }
 
 // Puts the tiles of all layers in the order of their units, whether these come and go or not: an
 // expert's neurons are summed in the same order then.
 void ReadMeFfns::TileAll(int64_t memory, const WeightLoader& load) {
+  const auto num_layers = static_cast<double>(layers_.size());
+  const double more = kMoreThanDense * (OtherBytes(file_, load) / num_layers +
+                                        DenseBytes(file_, layers_[0].parts[0], load));
   std::map<uint64_t, int64_t> tiles;
   double bytes = 0;
   for (Layer& layer : layers_) {
-    layer.tiles = Tile(layer, load);
+    layer.tiles = Tile(layer, more, load);
     const FfnPart& any = layer.parts[0];
     bytes += NeuronBytes(any, DownType(any.down.dtype, load), load) * kTileNeurons *
              static_cast<double>(layer.tiles.tiles());

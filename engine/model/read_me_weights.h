@@ -59,7 +59,7 @@ class ReadMeFfns {
                            const WeightLoader& load) const;
   void MakeBlock(const Layer& layer, absl::Span<const int32_t> neurons, WeightLoader& load,
                  NeuronBlock& block) const;
-  NeuronTiles Tile(const Layer& layer, const WeightLoader& load) const;
+  NeuronTiles Tile(const Layer& layer, double more, const WeightLoader& load) const;
   void TileAll(int64_t memory, const WeightLoader& load);
   bool CanBeApart(const WeightLoader& load) const;
   void AddExperts(const NeuronTiles& tiles, FfnWeights& ffn) const;

@@ -1,5 +1,9 @@
 #include "engine/model/transformer.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <cassert>
 #include <cmath>
 #include <utility>
@@ -211,6 +215,13 @@ class Decoder : public Transformer {
   Ffn ffn_;
 };
 
+// Loading leaves holes of some megabytes between what stays.
+void ReturnFreeMemory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelFile& file,
@@ -229,6 +240,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelFile
                   {options.activations, options.quantization, options.expert_storage,
                    options.expert_memory, options.progress});
   if (!weights.ok()) return weights.status();
+  ReturnFreeMemory();
   absl::StatusOr<ActivationMemory> scratch =
       AllocateActivations(config, weights->ffn_shape, device, options.max_rows, options.max_logits);
   if (!scratch.ok()) return scratch.status();

@@ -63,6 +63,7 @@ class TileJoiner {
   // `steps` of `panels` panels, if those are more than this one.
   void SetSteps(absl::Span<const TileStep> steps, int panels, int64_t group) {
     joined_.steps = steps;
+    joined_.asks = AsksForOneRow();
     joined_.panels = panels;
     joined_.group = group;
   }

@@ -74,7 +74,8 @@ struct JoinedTile {
   int64_t cols;  // K, where there are no steps
   // Of a weight that is packed by tiles; empty: one panel, which all strips meet from end to end.
   absl::Span<const TileStep> steps;
-  int panels;                            // side by side
+  bool asks;   // the steps' weights are asked for, however few the rows; always from some rows on
+  int panels;  // side by side
   int64_t group;                         // panels of a group
   absl::Span<const JoinedStrip> strips;  // up to 64
   int rows;                              // of all strips, 1 .. kMaxBlockRows

@@ -105,7 +105,8 @@ struct BenchConfig {
   std::string model;
   EngineOptions engine;
   BenchOptions bench;
-  bool json = false;  // the report as JSON instead of a table
+  bool json = false;      // the report as JSON instead of a table
+  bool by_turns = false;  // waits for a line before each repetition
 };
 
 // `pregate simulate TRACE`.

@@ -110,6 +110,16 @@ constexpr char kShortBench[] =
     "--prompt-tokens 8,16 --batch-sizes 1,2 --decode-tokens 4 "
     "--repetitions 2 --device cpu ";
 
+TEST(Bench, WaitsForItsTurns) {
+  const Outcome outcome =
+      Pregate(absl::StrCat("bench --json --by-turns ", kShortBench, HostileModel()), "", "\n\n");
+  ASSERT_EQ(outcome.exit_status, 0) << outcome.err;
+  std::string turns;
+  for (int i = 0; i < 4 * 2; ++i) absl::StrAppend(&turns, "ready\n");
+  ASSERT_THAT(outcome.out, StartsWith(absl::StrCat(turns, "{")));
+  EXPECT_EQ(nlohmann::json::parse(outcome.out.substr(turns.size()))["rows"].size(), 4);
+}
+
 TEST(Bench, JsonIsWellFormed) {
   const Outcome outcome = Pregate(absl::StrCat("bench --json ", kShortBench, HostileModel()));
   ASSERT_EQ(outcome.exit_status, 0) << outcome.err;
