@@ -11,8 +11,8 @@ namespace {
 constexpr double kStickinessMemory = 256;  // sampled tokens
 constexpr double kGapMemory = 1024;        // rows
 constexpr double kGainMemory = 64;         // plans that could gain
-constexpr double kGainToStart = 1.03;      // less does not pay for the unequal waits
-constexpr double kGainToStop = 1.015;
+constexpr double kGainToStart = 1.05;      // less does not pay for the unequal waits
+constexpr double kGainToStop = 1.025;
 constexpr double kAssumedLoadRate = 1e9;  // bytes a second, until one has been seen
 
 ExpertMask MaskOf(const BatchPlan& plan) {

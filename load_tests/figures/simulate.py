@@ -6,10 +6,10 @@ Usage: load_tests/figures/simulate.py [--pregate build/release/pregate] [--trace
 
 Runs `pregate simulate`: 7 experts that are copies, 64 clients, 16 sequences a step, 2 to 5 experts
 in memory, 40 and 170 ms to load one; then all experts resident, 96 sequences of which 32 a step or
-any number, at 50 to 98 % of capacity, before four machines. Prints the hit ratios beside the
+any number, at 50 to 98 % of capacity, before six machines. Prints the hit ratios beside the
 paper's (arXiv 2410.19123, table 4) and the throughputs and latencies, and writes
 load_tests/results/figures/simulate.{md,json,png}. It computes and measures nothing, so any machine
-gives the same figures (5 min). --trace FILE, one of `pregate serve --record-trace`, adds what its
+gives the same figures (8 min). --trace FILE, one of `pregate serve --record-trace`, adds what its
 server did and what the other policies would have done. --only-cache runs what is about experts that
 do not fit (1 min) and takes the rest from the result there is: for a change that is about these alone.
 Exit status 1 if `auto` without prefetch hits less than asked for.
@@ -45,7 +45,10 @@ BASELINES = ("decode-first", "prefill-first")
 MACHINES = {"L": ("launch-bound, fitted to the paper's A100", (31, 0.03, 2.5), ()),
             "W": ("bound by reading copies of experts", (10, 0.04, 9.5), ()),
             "T": ("the same, tied experts", (10, 0.04, 9.5), ("--tied",)),
-            "C": ("a CPU, on which rows cost", (10, 2, 9.5), ())}
+            "C": ("a CPU, on which rows cost", (10, 2, 9.5), ()),
+            "S": ("SmolLM2 as Read-ME, copies, two threads of a Xeon with AMX: fitted to a recorded "
+                  "trace", (0.4, 0.52, 2.24), ()),
+            "U": ("the same, tied experts", (0, 0.84, 3.9), ("--tied",))}
 SEEDS = (1, 2)
 KEPT = ("policy", "recorded", "experts_resident", "load_percent", "requests", "tokens_per_s",
         "end_to_end_s", "time_to_first_token_s", "longest_gap_s", "distinct_experts", "stall_s",
