@@ -8,10 +8,11 @@ beat of 100 ms and computes nothing, and opens the streams at once: server-sent 
 /v1/completions, then gRPC. What comes between two tokens of a stream beyond a beat is the doors'
 own part. Clients share the machine, so they run at the lowest priority and rest between reads, and
 a token has come when the kernel has it for the client. Over gRPC that is told by a client that
-reads HTTP/2's frames itself; a second one, of gRPC's own library, shows what such a client sees, whose part is in its
-figure. Threads and memory of the server are read while all streams run. Exit status 1 if the doors'
-part is above 5 ms at p99, a stream does not end well, or threads or memory are not bounded. Writes
-load_tests/results/streams.{md,json}, if all doors are measured. About two minutes.
+reads HTTP/2's frames itself; a second one, of gRPC's own library, shows what such a client sees,
+whose part is in its figure. Threads and memory of the server are read while all streams run. Exit
+status 1 if the doors' part is above 5 ms at p99, a stream does not end well, or threads or memory
+are not bounded. Writes load_tests/results/streams.{md,json}, if all doors are measured. About two
+minutes.
 """
 
 import argparse
@@ -97,7 +98,8 @@ def table(args, about, rounds):
         f"{lab.machine_line(about)}. An engine that computes nothing gives every stream a token "
         f"each {BEAT_MS} ms, {TOKENS} in all; clients are one thread of another process on the same "
         f"cores, at the lowest priority, that rests between reads (but not as gRPC's library). The "
-        f"doors' own part: what lies between two tokens of a stream beyond {BEAT_MS} ms, by the times at which they reach the client's socket, or, "
+        f"doors' own part: what lies between two tokens of a stream beyond {BEAT_MS} ms, by the "
+        f"times at which they reach the client's socket, or, "
         f"where a client of gRPC's library is named, its program. Median (range) of {len(rounds)} "
         f"rounds.", "",
         "| door | own part p50, ms | p99, ms | p99.9, ms | tokens/s | threads, idle and most "
