@@ -15,7 +15,7 @@ namespace pregate {
 // What comes to `list`, in order, until a pause brings few more; leaves it empty. The engine wakes
 // all streams of a step one after the other, far more than a few in a pause: at the first of them
 // the thread would take the processor from the engine's, for as long as it has to write. The lock
-// is held for a swap only: the engine's thread does not spin for it but sleeps.
+// is held for a swap only: the engine's thread, if it met it, would sleep in the midst of a step.
 template <typename T>
 std::vector<T> Gather(absl::Mutex* mutex, std::vector<T>* list) {
   constexpr absl::Duration kPause = absl::Microseconds(100);
