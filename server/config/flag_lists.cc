@@ -302,9 +302,7 @@ std::vector<Flag> BenchFlags(BenchConfig* config) {
   flags.push_back(IntegerFlag("repetitions", "runs of each cell; the median is shown",
                               &bench->repetitions, 1, 1000));
   flags.push_back(SwitchFlag("json", "print the report as JSON", &config->json));
-  flags.push_back(SwitchFlag("by-turns",
-                             "before each run print \"ready\" and wait for a line: so that "
-                             "several programs take turns",
+  flags.push_back(SwitchFlag("by-turns", "before each run print \"ready\" and wait for a line",
                              &config->by_turns));
   flags.push_back(IntegerFlag("max-num-batched-tokens", "tokens computed in one step",
                               &config->engine.max_num_batched_tokens, 1, 65536));

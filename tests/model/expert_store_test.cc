@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -16,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "tests/model/fake_direct_file.h"
 
 namespace pregate {
@@ -76,6 +78,9 @@ INSTANTIATE_TEST_SUITE_P(Accesses, RealFile,
                                          DirectFile::Access::kCached));
 
 TEST_P(RealFile, LoadsWhatWasSaved) {
+  // The system puts large pages together when it likes, also where small pieces have just gone.
+  ASSERT_EQ(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
+  const absl::Cleanup allow = [] { prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0); };
   auto file = DirectFile::Create(testing::TempDir(), GetParam());
   ASSERT_TRUE(file.ok()) << file.status();
   auto made = ExpertStore::Create(kPieces, *std::move(file));
