@@ -123,13 +123,20 @@ class Measured:
         return self.rounds[0][way]["expert_bytes"]
 
     def bars(self, batches):
+        """Of each its name, what is measured, what is asked for, and whether that is met."""
+        def at_most(name, value, limit):
+            return name, value, f"≤ {limit:g}", value <= limit
+
+        def at_least(name, value, limit):
+            return name, value, f"≥ {limit:g}", value >= limit
+
         tied, copies = self.expert_bytes("tied"), self.expert_bytes("copies")
-        yield "bytes at all experts, tied ÷ copies", tied[-1] / copies[-1], MOST_BYTES, True
-        yield ("memory, tied ÷ dense", self.resident["tied"] / self.resident["dense"], MOST_MEMORY,
-               True)
+        yield at_most("bytes at all experts, tied ÷ copies", tied[-1] / copies[-1], MOST_BYTES)
+        yield at_most("memory, tied ÷ dense", self.resident["tied"] / self.resident["dense"],
+                      MOST_MEMORY)
         for batch in batches:
-            yield f"tokens/s at {batch}, tied ÷ copies", self.ratio("copies", batch), 1, False
-        yield f"tokens/s at {batches[0]}, tied ÷ dense", self.ratio("dense", batches[0]), 1, False
+            yield at_least(f"tokens/s at {batch}, tied ÷ copies", self.ratio("copies", batch), 1)
+        yield at_least(f"tokens/s at {batches[0]}, tied ÷ dense", self.ratio("dense", batches[0]), 1)
 
     def table(self, batches):
         tied, copies = self.expert_bytes("tied"), self.expert_bytes("copies")
@@ -151,10 +158,8 @@ class Measured:
                   "| memory of the process, MB | " +
                   " | ".join(f"{self.resident[way] / 1e6:.1f}" for way in WAYS) + " |", "",
                   "| bar | is | asked for | |", "| --- | --- | --- | --- |"]
-        for name, value, limit, at_most in self.bars(batches):
-            met = value <= limit if at_most else value >= limit
-            lines.append(f"| {name} | {value:.3f} | {'≤' if at_most else '≥'} {limit:g} | "
-                         f"{'met' if met else '**missed**'} |")
+        for name, value, asked, met in self.bars(batches):
+            lines.append(f"| {name} | {value:.3f} | {asked} | {'met' if met else '**missed**'} |")
         return lines
 
 
@@ -210,15 +215,14 @@ def measure(args, folder, pieces, batches):
 def main():
     args = arguments()
     batches = [int(batch) for batch in args.batches.split(",")]
-    watch = lab.require_quiet(args.busy)
-    about = lab.machine(watch)
-    settings = {key: about[key] for key in ("cpu", "threads", "commit")}
+    begun = lab.machine(lab.require_quiet(args.busy))
+    settings = {key: begun[key] for key in ("cpu", "threads", "commit")}
     pieces = lab.Pieces(args.pieces, args.limit,
                         {**settings, "rounds": args.rounds, "batches": args.batches,
                          "widths": args.widths}, args.busy)
     with tempfile.TemporaryDirectory() as scratch:
         measured = measure(args, args.model_folder or pathlib.Path(scratch), pieces, batches)
-    about["share_of_others"] = round(pieces.share(), 3)
+    about = lab.machine(pieces)
     text = "\n".join(
         ["# Tied experts, copies, and the dense model", "",
          f"{lab.machine_line(about)}. {args.model_name} with the router and the seven masks of "
@@ -229,8 +233,7 @@ def main():
     data = {"machine": about, "model": args.model_name, "points": pieces.data["points"]}
     if lab.report("figures/tied_experts", text, data):
         draw(lab.RESULTS / "figures/tied_experts.png", measured, batches)
-    return not all(value <= limit if at_most else value >= limit
-                   for one in measured for _, value, limit, at_most in one.bars(batches))
+    return not all(met for one in measured for *_, met in one.bars(batches))
 
 
 if __name__ == "__main__":

@@ -94,8 +94,7 @@ void AddOtherFlags(CLI::App& app, Options& options) {
   app.add_option_function<double>(
          "--nap", [&options](double ms) { options.client.nap_s = 1e-3 * ms; },
          "milliseconds of rest after each connection that was read (over HTTP, each 64): never "
-         "long "
-         "on a core at a stretch")
+         "long on a core at a stretch")
       ->check(Between(0.0, 999.0))
       ->needs(app.get_option("--kernel-times"));
   app.add_flag("--go-last", options.go_last,
