@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """What guesses ahead of an answer (`--draft-tokens`) are worth, on answers that repeat and others.
 
-Usage: load_tests/figures/drafts.py [--rounds 3] [--clients 1,4,16] [--draft-tokens 4]
+Usage: load_tests/figures/drafts.py [--turns 16] [--clients 1,4,16] [--draft-tokens 4]
        [--models dense,Read-ME] [--kinds copies,edits,plain] [--pieces FILE --limit SECONDS]
 
-Lets SmolLM2, dense and as Read-ME, continue texts, with and without guesses by turns: a function that
-has begun once more, the same with one of its words changed, and stories told at a temperature of 1,
-which repeat little. The rate is that of the server's steps; prompts come from the prefix cache and
-count for little. Writes load_tests/results/figures/drafts.{md,json,png}. Exit status 1 if guesses slow
-anything down by more than 5 %, or bring no half more where one client has a passage copied. About 7
-minutes a round; with --pieces in as many runs as one likes, each of at least one point (some 20 s):
-status 75 as long as points are missing.
+Lets SmolLM2, dense and as Read-ME, continue texts, with and without guesses: a function that has begun
+once more, the same with one of its words changed, and stories told at a temperature of 1, which repeat
+little. Both servers run at once and are asked by turns, one answer for each client, so that a machine
+that is slower for a while is so for both; a gain is formed within a turn. The rate is that of the
+server's steps; prompts come from the prefix cache and count for little. Writes
+load_tests/results/figures/drafts.{md,json,png}. Exit status 1 if guesses slow anything down by more than
+5 %, or bring no half more where one client has a passage copied. About 12 minutes; with --pieces in as
+many runs as one likes, each of at least one point (some 20 to 80 s): status 75 as long as points are
+missing.
 """
 
 import argparse
@@ -21,7 +23,6 @@ import pathlib
 import statistics
 import subprocess
 import sys
-import threading
 import urllib.request
 
 import matplotlib
@@ -80,62 +81,47 @@ def counts(url):
             for key, name in COUNTS.items()}
 
 
-def ask(server, prompts, clients, max_tokens):
-    """`clients` ask until each prompt has had its turns; what the server counted meanwhile."""
+def ask(server, prompts, max_tokens):
+    """As many clients as prompts ask one each, at once; what the server counted meanwhile."""
     address, url = server
-    turns = max(len(prompts), 2 * clients)
-    left = iter(list(itertools.islice(itertools.cycle(prompts), turns)))
-    lock, failures = threading.Lock(), []
-
-    def work():
-        while True:
-            with lock:
-                prompt = next(left, None)
-            if prompt is None:
-                return
-            run = subprocess.run([CLIENT, "--target", address, "--max-tokens",
-                                  str(max_tokens), *prompt], capture_output=True, check=False)
-            if run.returncode:
-                failures.append(run.stderr)
-
     before = counts(url)
-    threads = [threading.Thread(target=work) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:  # with fewer clients than asked for no rate would mean anything
-        sys.exit(f"{len(failures)} clients failed: {failures[0].decode()}")
+    clients = [subprocess.Popen([CLIENT, "--target", address, "--max-tokens", str(max_tokens),
+                                 *prompt], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                text=True) for prompt in prompts]
+    for client in clients:
+        _, errors = client.communicate()
+        if client.returncode:  # with fewer clients than asked for no rate would mean anything
+            sys.exit(f"a client failed: {errors}")
     return {key: value - before[key] for key, value in counts(url).items()}
 
 
-def rate(cell):
+def rate(turn):
     """Tokens a second of all answers together."""
-    return cell["tokens"] / cell["seconds"]
+    return turn["tokens"] / turn["seconds"]
 
 
 def measure(args, model, kind, clients):
-    """One kind of answer by turns: {"off": ..., "on": ...}. Prompts are in the prefix cache."""
+    """One kind of answer: {"off": [a turn's counts, ...], "on": [...]}. The cache has the prompts."""
     with contextlib.ExitStack() as stack:
         servers = {way: stack.enter_context(serving(args, [*MODELS[model], "--draft-tokens", n]))
                    for way, n in (("off", "0"), ("on", str(args.draft_tokens)))}
         for server in servers.values():
-            ask(server, KINDS[kind], len(KINDS[kind]), max_tokens=8)
-        return {way: ask(server, KINDS[kind], clients, args.max_tokens)
-                for way, server in servers.items()}
+            for prompt in KINDS[kind]:
+                ask(server, [prompt], max_tokens=8)
+        turns = {way: [] for way in servers}
+        prompts = itertools.cycle(KINDS[kind])
+        for turn in range(args.turns):
+            asked = list(itertools.islice(prompts, clients))
+            for way in ("off", "on") if turn % 2 == 0 else ("on", "off"):
+                turns[way].append(ask(servers[way], asked, args.max_tokens))
+        return turns
 
 
 def measure_all(args, pieces):
-    cells = {}  # (model, kind, clients): {"off": [...], "on": [...]}
-    for turn in range(args.rounds):
-        for key in itertools.product(args.models, args.kinds, args.clients):
-            model, kind, clients = key
-            pair = pieces.point(f"round {turn + 1}, {model}, {kind}, {clients} clients",
-                                lambda key=key: measure(args, *key))
-            cell = cells.setdefault(key, {"off": [], "on": []})
-            for way, counted in pair.items():
-                cell[way].append(counted)
-    return cells
+    """(model, kind, clients): what `measure` found."""
+    return {key: pieces.point(f"{key[0]}, {key[1]}, {key[2]} clients",
+                              lambda key=key: measure(args, *key))
+            for key in itertools.product(args.models, args.kinds, args.clients)}
 
 
 def gain(cell):
@@ -146,7 +132,7 @@ def table(args, about, cells):
     lines = ["# Guesses ahead of answers", "",
              f"{lab.machine_line(about)}. {args.model_name}; `--draft-tokens {args.draft_tokens}`; "
              f"answers of {args.max_tokens} tokens; tokens a second of steps; median (range) of "
-             f"{args.rounds} rounds, by turns.", "",
+             f"{args.turns} turns, gains of the median turn.", "",
              "| model | answers | clients | without | with | gain | guesses right, a token |",
              "| --- | --- | --- | --- | --- | --- | --- |"]
     for (model, kind, clients), cell in cells.items():
@@ -197,10 +183,10 @@ def some_of(names):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=16)
     parser.add_argument("--clients", default="1,4,16")
     parser.add_argument("--draft-tokens", type=int, default=4)
-    parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--models", type=some_of(MODELS), default=list(MODELS))
     parser.add_argument("--kinds", type=some_of(KINDS), default=list(KINDS))
     lab.add_server_flags(parser)
@@ -210,7 +196,8 @@ def main():
     args.model = args.model or lab.fetch_model("smollm2")
     args.model_name = pathlib.Path(args.model).name
     lab.require_quiet(args.busy)
-    settings = {key: getattr(args, key) for key in ("draft_tokens", "max_tokens", "model_name")}
+    settings = {key: getattr(args, key)
+                for key in ("turns", "draft_tokens", "max_tokens", "model_name")}
     pieces = lab.Pieces(args.pieces, args.limit, settings, args.busy)
     cells = measure_all(args, pieces)
     about = lab.machine(pieces)
