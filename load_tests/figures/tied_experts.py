@@ -2,9 +2,9 @@
 """Experts that overlap, stored once, beside copies of them and beside the dense model they are made of.
 
 Usage: load_tests/figures/tied_experts.py [--rounds 6] [--batches 1,7,16,64] [--widths 1,7]
-           [--model-folder FOLDER] [--pieces FILE --limit SECONDS]
+           [--read-me FOLDER --result NAME] [--model-folder FOLDER] [--pieces FILE --limit SECONDS]
 
-Of SmolLM2 with the router and masks of tests/testdata, and of the same widened (widen_model.py), where
+Of SmolLM2 with the router and masks of tests/testdata or of another overlay, and of the same widened (widen_model.py), where
 an expert is as wide as a large model's. In each round `pregate bench` runs three ways at once, by turns
 (--by-turns): for a fraction of a second one of them computes while the others stand still, so that what
 a shared machine does in the meantime meets all of them alike. Then the memory of a server is read that
@@ -16,6 +16,7 @@ dense model at a batch of 1. Each round takes half a minute; with --pieces sever
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -41,12 +42,12 @@ class Model:
     """SmolLM2 with its experts, `width` times as wide."""
 
     def __init__(self, args, width, folder):
-        self.width, self.model, self.read_me = width, args.model, READ_ME
+        self.width, self.model, self.read_me = width, args.model, args.read_me
         if width > 1:
             out = folder / f"width_{width}"
             if not (out / "read_me/config.json").exists():
                 subprocess.run([args.python, pathlib.Path(__file__).with_name("widen_model.py"),
-                                args.model, READ_ME, str(width), out],
+                                args.model, args.read_me, str(width), out],
                                check=True, stdout=subprocess.DEVNULL)
             self.model, self.read_me = out / "model.gguf", out / "read_me"
 
@@ -188,6 +189,8 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--batches", default="1,7,16,64")
     parser.add_argument("--widths", default="1,7", help="times as many neurons")
+    parser.add_argument("--read-me", type=pathlib.Path, default=READ_ME, help="router and masks")
+    parser.add_argument("--result", default="tied_experts", help="what to call what is written")
     parser.add_argument("--model-folder", type=pathlib.Path, help="keeps the widened model there")
     parser.add_argument("--python", default=lab.ROOT / "build/torch_venv/bin/python",
                         help="has numpy, gguf and safetensors")
@@ -196,6 +199,7 @@ def arguments():
     args = parser.parse_args()
     args.model = args.model or lab.fetch_model("smollm2")
     args.model_name = pathlib.Path(args.model).name
+    args.read_me_name = os.path.relpath(args.read_me.resolve(), lab.ROOT)
     return args
 
 
@@ -219,20 +223,20 @@ def main():
     settings = {key: begun[key] for key in ("cpu", "threads", "commit")}
     pieces = lab.Pieces(args.pieces, args.limit,
                         {**settings, "rounds": args.rounds, "batches": args.batches,
-                         "widths": args.widths}, args.busy)
+                         "widths": args.widths, "read_me": args.read_me_name}, args.busy)
     with tempfile.TemporaryDirectory() as scratch:
         measured = measure(args, args.model_folder or pathlib.Path(scratch), pieces, batches)
     about = lab.machine(pieces)
     text = "\n".join(
         ["# Tied experts, copies, and the dense model", "",
          f"{lab.machine_line(about)}. {args.model_name} with the router and the seven masks of "
-         f"`tests/testdata/read_me_smollm2`, as it is and with every neuron as often as makes F; "
+         f"`{args.read_me_name}`, as it is and with every neuron as often as makes F; "
          f"`pregate bench`; median (range) of all turns of {args.rounds} rounds, ratios turn by "
          "turn."] +
         [line for one in measured for line in one.table(batches)])
     data = {"machine": about, "model": args.model_name, "points": pieces.data["points"]}
-    if lab.report("figures/tied_experts", text, data):
-        draw(lab.RESULTS / "figures/tied_experts.png", measured, batches)
+    if lab.report(f"figures/{args.result}", text, data):
+        draw(lab.RESULTS / f"figures/{args.result}.png", measured, batches)
     return not all(met for one in measured for *_, met in one.bars(batches))
 
 
