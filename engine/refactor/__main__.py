@@ -25,6 +25,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--tokenizer", type=pathlib.Path, help="tokenizer.json, when MODEL has none that we read")
     add("--keep", type=float, default=0.5, help="share of the neurons that an expert owns")
     add("--score", choices=SCORES, default=SCORES[0], help="what ranks a domain's neurons")
+    add("--tile", type=int, default=1,
+        help="neurons that have the same owners together; 32, which must divide the width of the"
+        " FFNs, is what the server reads at a time (default 1: each for itself, as in the paper)")
     add("--calibration-tokens", type=int, default=8192, help="of each domain, for the masks")
     add("--tokens", type=int, default=114688, help="in all, for labels and tuning")
     add("--held-out-tokens", type=int, default=4096, help="of each domain, for the report")

@@ -73,7 +73,7 @@ def load_data(args: argparse.Namespace, checkpoint: Checkpoint) -> Data:
 
 def router_config(args: argparse.Namespace, model: Config, experts: int) -> router.RouterConfig:
     """The router's shape. Raises ValueError for options that do not fit the model."""
-    masks.neurons_kept(args.keep, model.ffn)
+    masks.neurons_kept(args.keep, model.ffn, args.tile)
     if args.embedding_dim > model.hidden:
         raise ValueError(f"--embedding-dim: must be at most {model.hidden}, the width of the"
                          f" model's embedding; got {args.embedding_dim}")
@@ -144,7 +144,7 @@ def run(args: argparse.Namespace) -> None:
     scales = activations.neuron_scales(model, args.score)
     scores = np.stack([activations.domain_scores(model, windows, scales, f"activations: {name}")
                        for name, windows in data.calibration.items()])
-    owned = masks.domain_masks(scores, args.keep)
+    owned = masks.domain_masks(scores, args.keep, args.tile)
     mask_tensor = torch.from_numpy(owned).float().to(device)
     make_labels = functools.partial(labels.make_labels, model, masks=mask_tensor, scales=scales)
     training = make_labels(data.labelled, what="labels")
@@ -165,7 +165,7 @@ def run(args: argparse.Namespace) -> None:
         for form in forms:
             export.write_form(export.ReadMe(final, owned, trained), form, args.out / form,
                               args.dtype)
-        report.write(report.make(checkpoint.config, masks.geometry(owned),
+        report.write(report.make(checkpoint.config, masks.geometry(owned, scores),
                                  router.router_report(trained, held_out), losses, seen), args.out)
         export.write_json(args.out / "manifest.json",
                           manifest(args, checkpoint, data, export.digests(args.out)))

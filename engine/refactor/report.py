@@ -65,6 +65,7 @@ def markdown(report: dict) -> str:
         f"| shares of the experts | {', '.join(f'{s:.0%}' for s in router['expert_shares'])} |",
         "", "| masks | |", "| --- | --- |",
         f"| neurons of an expert | {masks['neurons_per_expert']:.0f} of {masks['ffn']} |",
+        f"| what they score in its domain, of all | {masks['score_share']:.1%} |",
         f"| owned by all, of an expert | {masks['residual_share_of_expert']:.0%} |",
         f"| owned by none, of a layer | {masks['unowned_share']:.0%} |",
         f"| union of 1 to {masks['experts']} experts, in experts |"
