@@ -4,14 +4,15 @@
 Usage: load_tests/figures/tied_experts.py [--rounds 6] [--batches 1,7,16,64] [--widths 1,7]
            [--read-me FOLDER --result NAME] [--model-folder FOLDER] [--pieces FILE --limit SECONDS]
 
-Of SmolLM2 with the router and masks of tests/testdata or of another overlay, and of the same widened (widen_model.py), where
-an expert is as wide as a large model's. In each round `pregate bench` runs three ways at once, by turns
-(--by-turns): for a fraction of a second one of them computes while the others stand still, so that what
-a shared machine does in the meantime meets all of them alike. Then the memory of a server is read that
-has just started. Writes load_tests/results/figures/tied_experts.{md,json,png}. Exit status 1 if a bar is
-missed: bytes of expert weights at all seven experts at most 0.4 of those of copies, memory at most 1.05
-of the dense model's, tokens a second of tied experts at least those of copies at every batch and of the
-dense model at a batch of 1. Each round takes half a minute; with --pieces several runs make one figure.
+Of SmolLM2 with the router and masks of tests/testdata, or of another overlay, and of the same widened
+(widen_model.py), where an expert is as wide as a large model's. In each round `pregate bench` runs three
+ways at once, by turns (--by-turns): for a fraction of a second one of them computes while the others
+stand still, so that what a shared machine does in the meantime meets all of them alike. Then the memory
+of a server is read that has just started. Writes load_tests/results/figures/tied_experts.{md,json,png},
+or NAME in place of tied_experts. Exit status 1 if a bar is missed: bytes of expert weights at all seven
+experts at most 0.4 of those of copies, memory at most 1.05 of the dense model's, tokens a second of tied
+experts at least those of copies at every batch and of the dense model at a batch of 1. Each round takes
+half a minute; with --pieces several runs make one figure.
 """
 
 import argparse
