@@ -53,7 +53,7 @@ def _tiled_layer(scores: np.ndarray, kept: int, tile: int) -> np.ndarray:
         total = sums[owned].sum()
         if total <= best_total * (1 + 1e-6):
             return best
-        best, best_total = owned[:, tile_of], total
+        best, best_total = np.ascontiguousarray(owned[:, tile_of]), total
         _deal(scores.T @ owned, tile_of)
 
 

@@ -111,6 +111,17 @@ class RecipeTest(unittest.TestCase):
         self.assertNotEqual(export.digests(other)["overlay/model.safetensors"],
                             export.digests(self.out)["overlay/model.safetensors"])
 
+    def test_tiles_of_neurons_have_the_same_owners(self):
+        out = self.folder / "tiled"
+        status, errors = self.recipe(out, "--tile", "4")
+        self.assertEqual(status, 0, errors)
+        tensors = checkpoint.read_tensors(out / "overlay")
+        for layer in range(2):
+            owned = masks.unpack(tensors[f"model.layers.{layer}.mlp.expert_masks"].numpy(), 76)
+            self.assertEqual(owned.sum(-1).tolist(), [40, 40, 40])
+            _, neurons = np.unique(owned, axis=1, return_counts=True)
+            self.assertTrue((neurons % 4 == 0).all(), neurons)
+
     def test_tuning_lowers_the_routed_loss_and_keeps_the_rest(self):
         out = self.folder / "tuned"
         status, errors = self.recipe(out, "--tune-minutes", "5", "--tune-steps", "30", "--dtype",
@@ -134,6 +145,7 @@ class RecipeTest(unittest.TestCase):
         for message, options in (
                 ("--domains: must be folders of .*; got none such", ["--domains", "none such"]),
                 ("--keep: must leave an expert 1 to 76 neurons; got 0", ["--keep", "0"]),
+                ("--tile: must divide the 76 neurons of a layer; got 32", ["--tile", "32"]),
                 ("must make a window of 512 in each domain", ["--tokens", "100"]),
                 ("--embedding-dim: must be a multiple of twice the heads; got 15",
                  ["--embedding-dim", "15"]),
