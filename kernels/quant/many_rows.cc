@@ -159,6 +159,13 @@ void MakeBlock(const ManyRowsSet& set, const Operand& operand, int64_t block, in
   }
 }
 
+// Two tiles of 32 rows of the weight, or one: numbers of them all, or places among those that
+// somebody picks.
+struct Unit {
+  int32_t first;
+  int32_t count;
+};
+
 // Rows of the products of one weight that meet decoded weights at once.
 struct Strip {
   Products products;
@@ -168,20 +175,16 @@ struct Strip {
   int blocks;
   absl::InlinedVector<int32_t, 64> out_tiles;  // that somebody of them picks, where there are lists
   absl::InlinedVector<ManyStep, 64> steps;     // of a weight that is packed by tiles
+  absl::InlinedVector<Unit, 32> units;
   const PackedWeight& weight() const { return products[0]->weight; }
 };
 
 using Outputs = absl::InlinedVector<ManyOutputs, 8>;
 
-// Two tiles of 32 rows of the weight: listed ones, or those from `column` on.
-struct Unit {
-  int32_t tiles[2];
-  int count;  // of tiles
-};
-
 class ManyRowsCall {
  public:
-  ManyRowsCall(const ManyRowsSet& set, Products products) : set_(set) {
+  // `threads`: among whom the work will be shared out.
+  ManyRowsCall(const ManyRowsSet& set, int threads, Products products) : set_(set) {
     absl::InlinedVector<Products, 4> weights;
     absl::InlinedVector<size_t, 4> operand_of;
     for (size_t first = 0, next; first < products.size(); first = next) {
@@ -203,6 +206,7 @@ class ManyRowsCall {
         }
       }
     }
+    AddWork(threads);
   }
 
   void Run(Device& device) const {
@@ -221,7 +225,9 @@ class ManyRowsCall {
     work_.Run(device, work_.work() / pieces, [&](int64_t index, int64_t begin, int64_t end) {
       const Strip& strip = strips_[static_cast<size_t>(index)];
       set_.enter();
-      for (int64_t unit = begin; unit < end; ++unit) RunUnit(strip, unit, memory);
+      for (int64_t unit = begin; unit < end; ++unit) {
+        RunUnit(strip, strip.units[static_cast<size_t>(unit)], memory);
+      }
       set_.leave();
     });
   }
@@ -244,7 +250,7 @@ class ManyRowsCall {
   }
 
   void AddStrip(Products products, const Operand& operand, int64_t block, int blocks) {
-    Strip& strip = strips_.emplace_back(Strip{products, &operand, {}, block, blocks, {}, {}});
+    Strip& strip = strips_.emplace_back(Strip{products, &operand, {}, block, blocks, {}, {}, {}});
     const PackedWeight& weight = strip.weight();
     strip.pickers = PickersOf(products, &Product::out_tiles, weight.rows / 32);
     const uint64_t present = operand.rows.ProductsOf(block, blocks);
@@ -253,11 +259,33 @@ class ManyRowsCall {
         strip.out_tiles.push_back(static_cast<int32_t>(tile));
       }
     }
-    const int64_t units = strip.pickers.empty()
-                              ? CeilDivide(products[0]->out.cols, kUnitColumns)
-                              : CeilDivide(static_cast<int64_t>(strip.out_tiles.size()), 2);
-    work_.Add(units, (blocks + kDecodingBlocks) * operand.depth);
     if (weight.by_tiles) AddSteps(operand, strip);
+  }
+
+  // Of 32 rows of the weight each.
+  static int64_t TilesOf(const Strip& strip) {
+    return strip.pickers.empty() ? CeilDivide(strip.weight().rows, 32)
+                                 : static_cast<int64_t>(strip.out_tiles.size());
+  }
+
+  // Cuts strips into units. Where these are few, one more or less for a thread is felt: each thread
+  // gets as many tiles as the others, the last of them alone where they are odd.
+  void AddWork(int threads) {
+    int64_t pairs = 0;
+    for (const Strip& strip : strips_) pairs += TilesOf(strip) / 2;
+    const int64_t shares = pairs < threads * kPiecesPerThread ? threads : 1;
+    for (Strip& strip : strips_) {
+      const int64_t tiles = TilesOf(strip);
+      for (int64_t share = 0; share < shares; ++share) {
+        const int64_t end = tiles * (share + 1) / shares;
+        for (int64_t first = tiles * share / shares; first < end; first += 2) {
+          strip.units.push_back({static_cast<int32_t>(first),
+                                 static_cast<int32_t>(std::min<int64_t>(2, end - first))});
+        }
+      }
+      work_.Add(static_cast<int64_t>(strip.units.size()),
+                (strip.blocks + kDecodingBlocks) * strip.operand->depth);
+    }
   }
 
   static void AddSteps(const Operand& operand, Strip& strip) {
@@ -275,11 +303,10 @@ class ManyRowsCall {
     }
   }
 
-  void RunUnit(const Strip& strip, int64_t index, const TileRows* memory) const {
-    const Unit unit = UnitAt(strip, index);
+  void RunUnit(const Strip& strip, const Unit& unit, const TileRows* memory) const {
     ManyTile tile = {};
-    for (int p = 0; p < kManyPanels; ++p) {
-      tile.panels[p] = PanelOf(strip.weight(), 2 * int64_t{unit.tiles[p / 2]} + p % 2);
+    for (int p = 0; p < 2 * unit.count; ++p) {
+      tile.panels[p] = PanelOf(strip.weight(), 2 * TileAt(strip, unit, p / 2) + p % 2);
     }
     tile.depth = strip.operand->depth;
     tile.steps = strip.steps.empty() ? nullptr : strip.steps.data();
@@ -292,27 +319,30 @@ class ManyRowsCall {
       tile.x[tile.blocks++] = memory + strip.operand->offset + block * tile.depth;
     }
     tile.sums = thread_sums.Get(kMaxManyBlocks * kBlockSums);
-    tile.columns = static_cast<int>(
-        std::min<int64_t>(kUnitColumns, strip.weight().rows - 32 * int64_t{unit.tiles[0]}));
-    if (!strip.pickers.empty()) tile.columns = kUnitColumns;
+    tile.columns = 32 * unit.count;
+    if (strip.pickers.empty()) {
+      tile.columns = static_cast<int>(
+          std::min<int64_t>(tile.columns, strip.weight().rows - 32 * int64_t{unit.first}));
+    }
     const Outputs outputs = OutputsOf(strip, unit, place);
     tile.outputs = outputs;
     ManyRowsOf(set_, *strip.products[0]).multiply(tile);
   }
 
-  static Unit UnitAt(const Strip& strip, int64_t index) {
-    const auto first = static_cast<int32_t>(2 * index);
-    if (strip.pickers.empty()) return {{first, first + 1}, 2};
-    const auto at = static_cast<size_t>(first);
-    if (at + 1 == strip.out_tiles.size()) return {{strip.out_tiles[at], strip.out_tiles[at]}, 1};
-    return {{strip.out_tiles[at], strip.out_tiles[at + 1]}, 2};
+  // Number i of the unit's tiles in the weight.
+  static int64_t TileAt(const Strip& strip, const Unit& unit, int i) {
+    const int64_t at = unit.first + i;
+    return strip.pickers.empty() ? at : strip.out_tiles[static_cast<size_t>(at)];
   }
 
   // Bit i: product i wants some of the unit.
   static uint64_t PickersAt(const Strip& strip, const Unit& unit) {
     if (strip.pickers.empty()) return ~uint64_t{0};
-    return strip.pickers[static_cast<size_t>(unit.tiles[0])] |
-           strip.pickers[static_cast<size_t>(unit.tiles[1])];
+    uint64_t pickers = 0;
+    for (int i = 0; i < unit.count; ++i) {
+      pickers |= strip.pickers[static_cast<size_t>(TileAt(strip, unit, i))];
+    }
+    return pickers;
   }
 
   // Where the unit's outputs go, product by product.
@@ -330,9 +360,9 @@ class ManyRowsCall {
       ManyOutputs& to = outputs.emplace_back();
       to.first_row = static_cast<int>(place[row / kTileRows] * kTileRows + row % kTileRows);
       to.rows = static_cast<int>(last - first);
-      to.bias = product.bias == nullptr ? nullptr : product.bias + 32 * int64_t{unit.tiles[0]};
+      to.bias = product.bias == nullptr ? nullptr : product.bias + 32 * int64_t{unit.first};
       for (int t = 0; t < unit.count; ++t) {
-        const int64_t at = PlaceOf(unit.tiles[t], product.out_tiles);
+        const int64_t at = PlaceOf(static_cast<int32_t>(TileAt(strip, unit, t)), product.out_tiles);
         if (at >= 0) to.out[t] = product.out.Row<float>(first - start) + 32 * at;
       }
       to.out_stride = product.out.stride;
@@ -391,7 +421,7 @@ bool HasManyRows(const ManyRowsSet& set, absl::Span<const Product* const> produc
 void RunManyRows(Device& device, const ManyRowsSet& set,
                  absl::Span<const Product* const> products) {
   if (products.empty()) return;
-  ManyRowsCall(set, products).Run(device);
+  ManyRowsCall(set, device.num_threads(), products).Run(device);
 }
 
 }  // namespace pregate

@@ -68,7 +68,7 @@ struct ManyOutputs {
   bool accumulate;
 };
 
-// Four panels and some rows.
+// Four panels, or two where there are no more than 32 columns, and some rows.
 struct ManyTile {
   const void* panels[kManyPanels];    // their first blocks
   int64_t depth;                      // groups of 32 columns
