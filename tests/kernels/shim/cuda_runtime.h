@@ -3,9 +3,11 @@
 #ifndef PREGATE_TESTS_KERNELS_SHIM_CUDA_RUNTIME_H_
 #define PREGATE_TESTS_KERNELS_SHIM_CUDA_RUNTIME_H_
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 // NOLINTBEGIN(bugprone-reserved-identifier): these are CUDA's names.
 #define __global__
@@ -48,12 +50,10 @@ int Lane();
 
 template <typename T>
 T ExchangeAs(const char* name, unsigned mask, T value, int source) {
-  static_assert(sizeof(T) <= 8);
-  uint64_t bits = 0;
-  std::memcpy(&bits, &value, sizeof(T));
-  bits = Exchange(name, mask, bits, source);
-  std::memcpy(&value, &bits, sizeof(T));
-  return value;
+  // Not by memcpy: AddressSanitizer would guard a variable whose address is taken in every call.
+  using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+  return std::bit_cast<T>(
+      static_cast<Bits>(Exchange(name, mask, std::bit_cast<Bits>(value), source)));
 }
 }  // namespace shim
 
@@ -102,16 +102,8 @@ inline int __ffs(int value) { return __builtin_ffs(value); }
 inline int __clz(int value) {
   return value == 0 ? 32 : __builtin_clz(static_cast<unsigned>(value));
 }
-inline float __uint_as_float(uint32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-inline uint32_t __float_as_uint(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  return bits;
-}
+inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
+inline uint32_t __float_as_uint(float value) { return std::bit_cast<uint32_t>(value); }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fadd_rn(float a, float b) { return a + b; }

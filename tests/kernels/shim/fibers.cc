@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
+#include <utility>
 
 #ifdef PREGATE_SHIM_ADDRESS_SANITIZER
 #include <sanitizer/common_interface_defs.h>
@@ -14,6 +14,10 @@ namespace pregate {
 namespace {
 
 constexpr size_t kStackBytes = 128 * 1024;
+// Stacks begin at different offsets within a page and within what a cache's sets cover, since all
+// threads of a block are at the same depth: else they, and the sanitizer's notes about them, would
+// drive each other out of the cache at every switch.
+constexpr size_t kStackShift = 9 * 64, kStackShifts = 128;
 
 // AddressSanitizer must know on which stack the code runs.
 void StartSwitch([[maybe_unused]] void** fake_stack, [[maybe_unused]] const void* stack,
@@ -44,86 +48,93 @@ struct GivenStack {
 }  // namespace
 
 void FiberBlock::Run(const dim3& threads, bool reversed, absl::FunctionRef<void()> thread) {
-  const auto count = static_cast<int>(threads.x * threads.y * threads.z);
+  count_ = live_ = static_cast<int>(threads.x * threads.y * threads.z);
   reversed_ = reversed;
-  live_ = count;
-  fibers_.clear();
-  fibers_.resize(static_cast<size_t>(count));
-  warps_.assign(static_cast<size_t>((count + kWarp - 1) / kWarp), {});
-  while (stacks_.size() < fibers_.size()) {
-    stacks_.push_back(std::make_unique_for_overwrite<char[]>(kStackBytes));
-  }
-  std::vector<int> all;
-  for (int i = 0; i < count; ++i) {
+  thread_ = &thread;
+  while (static_cast<int>(fibers_.size()) < count_) AddFiber();
+  warps_.assign(static_cast<size_t>((count_ + kWarp - 1) / kWarp), {});
+  for (int k = 0; k < count_; ++k) {
+    const int i = reversed ? count_ - 1 - k : k;
     Fiber& fiber = fibers_[static_cast<size_t>(i)];
     const auto index = static_cast<unsigned>(i);
-    fiber.index = i;
     fiber.position =
         dim3(index % threads.x, index / threads.x % threads.y, index / threads.x / threads.y);
-    fiber.stack = stacks_[static_cast<size_t>(i)].get();
-    ++warps_[static_cast<size_t>(i / kWarp)].lanes;
-    Start(fiber, thread);
-    all.push_back(i);
+    fiber.done = false;
+    fiber.warp = &warps_[static_cast<size_t>(i / kWarp)];
+    ++fiber.warp->lanes;
+    MakeReady(i);
   }
-  MakeReady(all);
-  while (live_ > 0) {
-    if (ready_.empty()) ReportDeadlock();
-    Fiber& next = fibers_[static_cast<size_t>(ready_.front())];
-    ready_.pop_front();
-    Resume(next);
-  }
+  GoOn();
 }
 
-void FiberBlock::Start(Fiber& fiber, absl::FunctionRef<void()> thread) {
+// Its context begins with the first thread that it runs and never ends: then comes the next
+// block's.
+FiberBlock::Fiber& FiberBlock::AddFiber() {
+  Fiber& fiber = fibers_.emplace_back();
+  fiber.index = static_cast<int>(fibers_.size()) - 1;
+  fiber.lane = fiber.index % kWarp;
+  fiber.memory =
+      std::make_unique_for_overwrite<char[]>(kStackBytes + kStackShift * (kStackShifts - 1));
+  char* const stack =
+      fiber.memory.get() + kStackShift * (static_cast<size_t>(fiber.index) % kStackShifts);
+  fiber.stack = stack;
+  fiber.stack_bytes = kStackBytes;
   fiber.context =
-      boost::context::fiber(std::allocator_arg, GivenStack{fiber.stack},
-                            [this, &fiber, thread](boost::context::fiber&& caller) {
-                              FinishSwitch(nullptr, &caller_stack_, &caller_stack_bytes_);
-                              fiber.caller = std::move(caller);
-                              thread();
-                              fiber.done = true;
-                              --live_;
-                              ReleaseBarrierIfAllArrived();
-                              StartSwitch(nullptr, caller_stack_, caller_stack_bytes_);
-                              return std::move(fiber.caller);
+      boost::context::fiber(std::allocator_arg, GivenStack{stack},
+                            [this, &fiber](boost::context::fiber&& from) -> boost::context::fiber {
+                              Arrive(std::move(from));
+                              for (;;) {
+                                (*thread_)();
+                                fiber.open_copies.clear();
+                                fiber.copy_groups.clear();
+                                fiber.done = true;
+                                --live_;
+                                ReleaseBarrierIfAllArrived();
+                                GoOn();
+                              }
                             });
+  return fiber;
 }
 
-void FiberBlock::Resume(Fiber& fiber) {
-  current_ = &fiber;
-  fiber.waits_for = nullptr;
-  threadIdx = fiber.position;
-  StartSwitch(&caller_fake_stack_, fiber.stack, kStackBytes);
-  fiber.context = std::move(fiber.context).resume();
-  FinishSwitch(caller_fake_stack_, nullptr, nullptr);
+void FiberBlock::GoOn() {
+  if (live_ == 0) return Switch(host_);
+  if (ready_.empty()) ReportDeadlock();
+  Fiber& next = fibers_[static_cast<size_t>(ready_.front())];
+  ready_.pop_front();
+  current_ = &next;
+  next.waits_for = nullptr;
+  threadIdx = next.position;
+  if (&next != here_) Switch(next);
 }
 
-void FiberBlock::Yield() {
-  Fiber& fiber = *current_;
-  StartSwitch(&fiber.fake_stack, caller_stack_, caller_stack_bytes_);
-  fiber.caller = std::move(fiber.caller).resume();
-  FinishSwitch(fiber.fake_stack, &caller_stack_, &caller_stack_bytes_);
+void FiberBlock::Switch(Place& to) {
+  left_ = here_;
+  here_ = &to;
+  StartSwitch(&left_->fake_stack, to.stack, to.stack_bytes);
+  Arrive(std::move(to.context).resume());
 }
 
-void FiberBlock::MakeReady(std::vector<int>& threads) {
-  const auto ordered = [this](int a, int b) { return reversed_ ? a > b : a < b; };
-  if (!std::is_sorted(threads.begin(), threads.end(), ordered)) {
-    std::sort(threads.begin(), threads.end(), ordered);
-  }
-  ready_.insert(ready_.end(), threads.begin(), threads.end());
-  threads.clear();
+// `from` is where the place that was left goes on.
+void FiberBlock::Arrive(boost::context::fiber&& from) {
+  FinishSwitch(here_->fake_stack, &left_->stack, &left_->stack_bytes);
+  left_->context = std::move(from);
 }
 
 // Threads that have ended are not waited for, as on a GPU.
 void FiberBlock::ReleaseBarrierIfAllArrived() {
-  if (!at_barrier_.empty() && static_cast<int>(at_barrier_.size()) == live_) MakeReady(at_barrier_);
+  if (at_barrier_ == 0 || at_barrier_ < live_) return;
+  at_barrier_ = 0;
+  for (int k = 0; k < count_; ++k) {
+    const int i = reversed_ ? count_ - 1 - k : k;
+    if (!fibers_[static_cast<size_t>(i)].done) MakeReady(i);
+  }
 }
 
 void FiberBlock::Barrier() {
   current_->waits_for = "__syncthreads";
-  at_barrier_.push_back(current_->index);
+  ++at_barrier_;
   ReleaseBarrierIfAllArrived();
-  Yield();
+  GoOn();
 }
 
 void FiberBlock::Collective(const char* name, unsigned mask, absl::FunctionRef<void()> action) {
@@ -139,18 +150,22 @@ void FiberBlock::Collective(const char* name, unsigned mask, absl::FunctionRef<v
   warp.name = name;
   if (++warp.arrived < kWarp) {
     current_->waits_for = name;
-    warp.waiting.push_back(current_->index);
-    Yield();
+    GoOn();
     return;
   }
   warp.arrived = 0;
   action();
-  MakeReady(warp.waiting);
+  const int first = current_->index - current_->lane;
+  for (int k = 0; k < kWarp; ++k) {
+    const int i = first + (reversed_ ? kWarp - 1 - k : k);
+    if (i != current_->index) MakeReady(i);
+  }
 }
 
 void FiberBlock::ReportDeadlock() const {
   std::fprintf(stderr, "shim: no thread of the block can go on\n");
-  for (const Fiber& fiber : fibers_) {
+  for (int i = 0; i < count_; ++i) {
+    const Fiber& fiber = fibers_[static_cast<size_t>(i)];
     std::fprintf(stderr, "  thread %d: %s\n", fiber.index,
                  fiber.done ? "has ended" : fiber.waits_for);
   }

@@ -6,8 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <functional>
-#include <utility>
+#include <memory>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -28,7 +27,7 @@ class FiberBlock {
   // Every lane of the warp calls this; the last to come runs `action` before all go on.
   void Collective(const char* name, unsigned mask, absl::FunctionRef<void()> action);
 
-  int lane() const { return current_->index % kWarp; }
+  int lane() const { return current_->lane; }
   struct Operands {
     float* d;
     const uint32_t* a;
@@ -38,11 +37,12 @@ class FiberBlock {
     int lanes = 0;    // of its threads
     int arrived = 0;  // at `name`
     const char* name = nullptr;
-    std::vector<int> waiting;  // thread indices
-    uint64_t given[kWarp] = {}, taken[kWarp] = {};
+    // What the lanes of one exchange take, and what those of the next have given so far: in turns.
+    uint64_t values[2][kWarp] = {};
+    int given = 0;
     Operands operands[kWarp] = {};
   };
-  Warp& warp() { return warps_[static_cast<size_t>(current_->index / kWarp)]; }
+  Warp& warp() { return *current_->warp; }
 
   // A copy that has been asked for and has not arrived.
   struct Copy {
@@ -54,36 +54,44 @@ class FiberBlock {
   std::deque<std::vector<Copy>>& copy_groups() { return current_->copy_groups; }
 
  private:
-  struct Fiber {
-    boost::context::fiber context, caller;
-    int index = 0;
+  // A stack and where its code goes on: a thread's, or the one of the host that runs the block.
+  struct Place {
+    boost::context::fiber context;
+    const void* stack = nullptr;
+    size_t stack_bytes = 0;
+    void* fake_stack = nullptr;  // AddressSanitizer's
+  };
+  // A thread of every block that has as many: what it runs changes, its stack stays.
+  struct Fiber : Place {
+    int index = 0, lane = 0;
+    Warp* warp = nullptr;
     dim3 position;  // threadIdx
     bool done = false;
     const char* waits_for = nullptr;
-    char* stack = nullptr;
-    void* fake_stack = nullptr;  // AddressSanitizer's
+    std::unique_ptr<char[]> memory;  // of the stack
     std::vector<Copy> open_copies;
     std::deque<std::vector<Copy>> copy_groups;
   };
 
-  void Start(Fiber& fiber, absl::FunctionRef<void()> thread);
-  void Resume(Fiber& fiber);
-  void Yield();
+  Fiber& AddFiber();
+  void MakeReady(int thread) { ready_.push_back(thread); }
+  // To the next thread that is ready, or back to Run when all have ended.
+  void GoOn();
+  void Switch(Place& to);
+  void Arrive(boost::context::fiber&& from);
   void ReleaseBarrierIfAllArrived();
-  void MakeReady(std::vector<int>& threads);
   [[noreturn]] void ReportDeadlock() const;
 
-  std::vector<Fiber> fibers_;
+  std::deque<Fiber> fibers_;  // as many as the largest block had
   std::vector<Warp> warps_;
-  std::vector<std::unique_ptr<char[]>> stacks_;
   std::deque<int> ready_;
-  std::vector<int> at_barrier_;
-  int live_ = 0;
+  int count_ = 0, live_ = 0, at_barrier_ = 0;
   bool reversed_ = false;
+  absl::FunctionRef<void()>* thread_ = nullptr;
   Fiber* current_ = nullptr;
-  void* caller_fake_stack_ = nullptr;
-  const void* caller_stack_ = nullptr;
-  size_t caller_stack_bytes_ = 0;
+  Place host_;
+  Place* here_ = &host_;   // which of them runs
+  Place* left_ = nullptr;  // for the one that runs now
 };
 
 }  // namespace pregate

@@ -322,17 +322,18 @@ int Lane() { return pregate::TheShim().block.lane(); }
 uint64_t Exchange(const char* name, unsigned mask, uint64_t value, int source) {
   pregate::FiberBlock& block = pregate::TheShim().block;
   pregate::FiberBlock::Warp& warp = block.warp();
-  warp.given[block.lane()] = value;
-  block.Collective(name, mask,
-                   [&] { std::copy(std::begin(warp.given), std::end(warp.given), warp.taken); });
-  return warp.taken[source];
+  const uint64_t* const values = warp.values[warp.given];
+  warp.values[warp.given][block.lane()] = value;
+  block.Collective(name, mask, [&] { warp.given ^= 1; });
+  return values[source];
 }
 
 uint32_t Ballot(unsigned mask, bool vote) {
-  Exchange("ballot", mask, vote ? 1 : 0, 0);
   const pregate::FiberBlock::Warp& warp = pregate::TheShim().block.warp();
+  const uint64_t* const values = warp.values[warp.given];
+  Exchange("ballot", mask, vote ? 1 : 0, 0);
   uint32_t votes = 0;
-  for (int lane = 0; lane < 32; ++lane) votes |= static_cast<uint32_t>(warp.taken[lane]) << lane;
+  for (int lane = 0; lane < 32; ++lane) votes |= static_cast<uint32_t>(values[lane]) << lane;
   return votes;
 }
 }  // namespace shim
