@@ -140,8 +140,12 @@ double ShadowCaches::HitRatio(ShadowPolicy policy) const {
       hits += uses_[unit];
     }
   } else if (policy == ShadowPolicy::kBeladyOffline) {
-    std::vector<bool> resident = belady_;
-    hits = belady_hits_ + BeladyHits(window_, bytes_, capacity_, &resident);
+    if (counted_accesses_ != accesses_) {
+      std::vector<bool> resident = belady_;
+      counted_hits_ = belady_hits_ + BeladyHits(window_, bytes_, capacity_, &resident);
+      counted_accesses_ = accesses_;
+    }
+    hits = counted_hits_;
   } else {
     hits = online_[static_cast<size_t>(policy)].hits;
   }

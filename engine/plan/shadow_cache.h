@@ -67,6 +67,10 @@ class ShadowCaches {
   std::vector<std::vector<int32_t>> window_;
   std::vector<bool> belady_;  // [units] resident before the window
   int64_t belady_hits_ = 0;   // in the windows that are over
+  // With those of the window, when there had been so many accesses: it is a walk through the
+  // window, and who asks may ask more often than there is a step.
+  mutable int64_t counted_hits_ = 0;
+  mutable int64_t counted_accesses_ = 0;
 };
 
 }  // namespace pregate

@@ -49,17 +49,17 @@ class Simulation {
       Step();
       Check();
     }
-    if (ledger_.broken().empty()) ledger_.CheckAtRest(scheduler_.stats());
+    const SchedulerStats stats = scheduler_.stats();
+    if (ledger_.broken().empty()) ledger_.CheckAtRest(stats);
     if (log_ != nullptr && !ledger_.broken().empty())
       *log_ << "BROKEN " << ledger_.broken() << "\n";
     result_.broken = ledger_.broken();
     result_.slowest = ledger_.slowest();
-    result_.preemptions = scheduler_.stats().preemptions;
-    result_.draft_tokens = scheduler_.stats().draft_tokens;
-    result_.accepted_tokens = scheduler_.stats().accepted_tokens;
-    const ExpertCacheStats cache = scheduler_.stats().experts.cache;
-    result_.unit_hits = cache.hits;
-    result_.prefix_hits = scheduler_.stats().prefix_hits;
+    result_.preemptions = stats.preemptions;
+    result_.draft_tokens = stats.draft_tokens;
+    result_.accepted_tokens = stats.accepted_tokens;
+    result_.unit_hits = stats.experts.cache.hits;
+    result_.prefix_hits = stats.prefix_hits;
     return result_;
   }
 
