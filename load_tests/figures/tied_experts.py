@@ -16,6 +16,7 @@ half a minute; with --pieces several runs make one figure.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import pathlib
@@ -45,7 +46,8 @@ class Model:
     def __init__(self, args, width, folder):
         self.width, self.model, self.read_me = width, args.model, args.read_me
         if width > 1:
-            out = folder / f"width_{width}"
+            overlay = (args.read_me / "model.safetensors").read_bytes()
+            out = folder / f"width_{width}_{hashlib.sha256(overlay).hexdigest()[:8]}"
             if not (out / "read_me/config.json").exists():
                 subprocess.run([args.python, pathlib.Path(__file__).with_name("widen_model.py"),
                                 args.model, args.read_me, str(width), out],
