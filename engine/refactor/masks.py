@@ -52,8 +52,8 @@ def _tiled_layer(scores: np.ndarray, kept: int, tile: int) -> np.ndarray:
         owned = np.stack([top_n(expert, kept) for expert in sums])
         total = sums[owned].sum()
         if total <= best_total * (1 + 1e-6):
-            return best
-        best, best_total = np.ascontiguousarray(owned[:, tile_of]), total
+            return np.ascontiguousarray(best)
+        best, best_total = owned[:, tile_of], total
         _deal(scores.T @ owned, tile_of)
 
 
